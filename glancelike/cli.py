@@ -1,0 +1,298 @@
+"""The command line: ``glancelike image …``, and what an operator needs.
+
+The image commands work on a server (``--url``) or, without one, on the
+service that the configuration describes, in this very process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from glancelike import config as configuration
+from glancelike import policy
+from glancelike.cli_backend import Backend, Embedded, Remote
+from glancelike.errors import ConfigError, GlancelikeError, InvalidInput
+from glancelike.probe import check_store
+
+OUT = Console()
+ERR = Console(stderr=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return 0, 1 for an error, 2 for a wrong call."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments) or 0)
+    except GlancelikeError as error:
+        ERR.print(f"glancelike: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2 if isinstance(error, ConfigError) else 1
+    except OSError as error:
+        ERR.print(f"glancelike: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        ERR.print("glancelike: interrupted", style="red")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="glancelike", description="An image service, as a command.")
+    parser.add_argument("--config-file", action="append", default=[], metavar="FILE", help="configuration")
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("GLANCELIKE_URL"),
+        help="use this image server, not the configured service ($GLANCELIKE_URL)",
+    )
+    parser.add_argument(
+        "--user",
+        default=os.environ.get("GLANCELIKE_USER"),
+        help="for --url: user ($GLANCELIKE_USER); the password is taken from $GLANCELIKE_PASSWORD",
+    )
+    nouns = parser.add_subparsers(dest="noun", required=True, metavar="COMMAND")
+    _image_commands(nouns.add_parser("image", help="work with images").add_subparsers(required=True))
+    database = nouns.add_parser("db", help="the registry's schema").add_subparsers(required=True)
+    _command(database, "upgrade", _db_upgrade, "create the schema or bring it up to date")
+    _command(database, "check", _db_check, "tell whether the schema is what this version needs")
+    samples = nouns.add_parser("config", help="the configuration").add_subparsers(required=True)
+    _command(samples, "sample", lambda _: print(configuration.sample(), end=""), "print a sample file")
+    policies = nouns.add_parser("policy", help="the policy rules").add_subparsers(required=True)
+    _command(policies, "sample", lambda _: print(policy.sample(), end=""), "print a sample file")
+    stores = nouns.add_parser("store", help="the mounted stores").add_subparsers(required=True)
+    check = _command(stores, "check", _store_check, "write, read and delete a probe in each store")
+    check.add_argument("store", nargs="*", help="ids of stores; all by default")
+    collect = _command(nouns, "gc", _gc, "remove data that no image names")
+    collect.add_argument("--grace", type=float, default=3600, metavar="SECONDS", help="spare younger data")
+    collect.add_argument("--dry-run", action="store_true", help="only tell")
+    return parser
+
+
+def _command(group: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = group.add_parser(name, help=text, description=text)
+    command.set_defaults(run=run)
+    return command
+
+
+def _image_commands(group: Any) -> None:
+    create = _command(group, "create", _image_create, "create an image, with data if --file is given")
+    create.add_argument("name")
+    create.add_argument("--file", help="data; - is standard input")
+    create.add_argument("--disk-format", help="raw, qcow2, vmdk, …")
+    create.add_argument("--container-format", default="bare", help="bare, ovf, …")
+    create.add_argument("--id", help="a UUID; made up by default")
+    create.add_argument("--visibility", choices=("public", "community", "shared", "private"))
+    create.add_argument("--property", action="append", default=[], metavar="KEY=VALUE")
+    create.add_argument("--tag", action="append", default=[])
+    create.add_argument("--min-disk", type=int, metavar="GIB")
+    create.add_argument("--min-ram", type=int, metavar="MIB")
+    create.add_argument("--store", help="the store for the data")
+    create.add_argument("--json", action="store_true")
+    show = _command(group, "show", _image_show, "show an image")
+    show.add_argument("image", help="name or id")
+    show.add_argument("--json", action="store_true")
+    listing = _command(group, "list", _image_list, "list images")
+    listing.add_argument("--name")
+    listing.add_argument("--json", action="store_true")
+    save = _command(group, "save", _image_save, "save an image's data to a file, verified")
+    save.add_argument("image", help="name or id")
+    save.add_argument("--file", required=True, help="target; - is standard output")
+    delete = _command(group, "delete", _image_delete, "delete images")
+    delete.add_argument("image", nargs="+", help="names or ids")
+
+
+def _config(arguments: argparse.Namespace) -> configuration.Config:
+    argv = [word for path in arguments.config_file for word in ("--config-file", path)]
+    return configuration.load(argv, prog="glancelike")
+
+
+def _backend(arguments: argparse.Namespace) -> Backend:
+    if arguments.url:
+        user, password = arguments.user, os.environ.get("GLANCELIKE_PASSWORD", "")
+        return Remote(arguments.url, (user, password) if user else None)
+    return Embedded(configuration.build(_config(arguments)))
+
+
+# Images
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=ERR,
+    )
+
+
+def _image_create(arguments: argparse.Namespace) -> None:
+    values: dict[str, Any] = {"name": arguments.name}
+    for name in ("disk_format", "container_format", "id", "visibility", "min_disk", "min_ram"):
+        if getattr(arguments, name) is not None:
+            values[name] = getattr(arguments, name)
+    if arguments.tag:
+        values["tags"] = arguments.tag
+    for pair in arguments.property:
+        key, found, value = pair.partition("=")
+        if not found:
+            raise InvalidInput(f"--property {pair}: expected KEY=VALUE")
+        values[key] = value
+    if arguments.file and not arguments.disk_format:
+        raise InvalidInput("--disk-format is needed with --file")
+    with _backend(arguments) as backend:
+        if not arguments.file:
+            return _print_image(backend.create(values), arguments.json)
+        with _open_source(arguments.file) as source, _bar() as bar:
+            record = backend.create(values)
+            size = _size(source)
+            task = bar.add_task("upload", total=size)
+            try:
+                backend.upload(
+                    record["id"], source, size, arguments.store, lambda moved: bar.advance(task, moved)
+                )
+            except BaseException:
+                # An image without data is no use to whoever asked for one with.
+                backend.delete(record["id"])
+                raise
+        return _print_image(backend.show(record["id"]), arguments.json)
+
+
+def _open_source(name: str) -> BinaryIO:
+    return sys.stdin.buffer if name == "-" else Path(name).open("rb")
+
+
+def _size(source: BinaryIO) -> int | None:
+    """Return the size of a regular file; of a pipe nobody knows it."""
+    path = Path(f"/proc/self/fd/{source.fileno()}")
+    return path.stat().st_size - source.tell() if path.is_file() else None
+
+
+def _image_show(arguments: argparse.Namespace) -> None:
+    with _backend(arguments) as backend:
+        _print_image(backend.find(arguments.image), arguments.json)
+
+
+def _image_list(arguments: argparse.Namespace) -> None:
+    with _backend(arguments) as backend:
+        images = list(backend.list(arguments.name))
+    if arguments.json:
+        print(json.dumps(images, indent=2))
+        return
+    table = Table("ID", "Name", "Status", "Format", "Size", "Visibility")
+    for image in images:
+        size = image["size"]
+        table.add_row(
+            image["id"],
+            image["name"] or "",
+            image["status"],
+            image["disk_format"] or "",
+            "" if size is None else f"{size:,}",
+            image["visibility"],
+        )
+    OUT.print(table)
+
+
+def _image_save(arguments: argparse.Namespace) -> None:
+    with _backend(arguments) as backend:
+        image = backend.find(arguments.image)
+        with _bar() as bar:
+            task = bar.add_task("download", total=image["size"])
+            if arguments.file == "-":
+                backend.save(image["id"], sys.stdout.buffer, lambda moved: bar.advance(task, moved))
+                sys.stdout.buffer.flush()
+            else:
+                _save_to(backend, image["id"], Path(arguments.file), bar, task)
+
+
+def _save_to(backend: Backend, image_id: str, target: Path, bar: Progress, task: TaskID) -> None:
+    """Write beside the target first: it is whole and verified, or as it was."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with part.open("xb") as file:
+            backend.save(image_id, file, lambda moved: bar.advance(task, moved))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _image_delete(arguments: argparse.Namespace) -> None:
+    with _backend(arguments) as backend:
+        for name in arguments.image:
+            backend.delete(backend.find(name)["id"])
+
+
+def _print_image(image: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(image, indent=2))
+        return
+    table = Table("Field", "Value")
+    for key, value in image.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(key, "" if value is None else text)
+    OUT.print(table)
+
+
+# Upkeep
+
+
+def _db_upgrade(arguments: argparse.Namespace) -> None:
+    configuration.build_registry(_config(arguments)).upgrade()
+
+
+def _db_check(arguments: argparse.Namespace) -> None:
+    registry = configuration.build_registry(_config(arguments))
+    registry.open()
+    registry.close()
+    print("the schema is what this version needs")
+
+
+def _gc(arguments: argparse.Namespace) -> None:
+    count = size = 0
+    with configuration.build(_config(arguments)) as service:
+        for orphan in service.gc(grace_seconds=arguments.grace, dry_run=arguments.dry_run):
+            count, size = count + 1, size + orphan.size
+            print(f"{'removed' if orphan.removed else 'orphan'} {orphan.store} {orphan.key} {orphan.size}")
+    print(f"{count} blobs, {size} bytes")
+
+
+def _store_check(arguments: argparse.Namespace) -> int:
+    config = _config(arguments)
+    return _report(
+        (name, check_store(name, store.plugin(store.settings)))  # type: ignore[arg-type] # checked by load
+        for name, store in config.stores.items()
+        if not arguments.store or name in arguments.store
+    )
+
+
+def _report(results: Iterable[tuple[str, list[tuple[str, str]]]]) -> int:
+    failed = 0
+    table = Table("Store", "Check", "Result")
+    for name, rows in results:
+        for check, result in rows:
+            failed += result.startswith("failed")
+            table.add_row(name, check, result)
+    OUT.print(table)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The registry SDK and the built-in registry backends."""

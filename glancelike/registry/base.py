@@ -1,0 +1,125 @@
+"""The registry backend contract: records of images, by values.
+
+Values in, values out: no session or lazy attribute escapes. One method is
+one transaction: it happens wholly or not at all, also after kill -9. What
+every backend owes, and ``glancelike.testing.RegistryConformance`` checks:
+
+1. ``update`` and ``delete`` are compare-and-set on ``Image.version``: of n
+   racing writers with the same ``expect`` exactly one wins, the others get
+   StaleImage and change nothing.
+2. Visibility is decided in the query, never by filtering afterwards: an
+   image the viewer may not see raises ImageNotFound, exactly as if it
+   weren't there.
+3. Paging by marker is stable under insertion: no image that existed all the
+   while is skipped or shown twice. Ties of sort keys are broken by id;
+   ``None`` sorts first when ascending.
+4. An id is never used again, not even after ``delete``.
+5. Text is stored as given (any Unicode but NUL), times to the microsecond.
+6. A lease has one holder at a time and may be taken over once it has run
+   out.
+7. ``upgrade`` may run twice, and by two processes at once.
+8. A backend is thread-safe after ``open()`` and never falsy.
+9. A backend that is away raises RegistryUnavailable within its time limit.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+
+from glancelike.model import Image, Member, Page, Query, Viewer
+from glancelike.plugins import Plugin
+
+ADMIN = Viewer(admin=True)
+
+
+class Registry(Plugin):
+    """Base class of registry backends, entry points ``glancelike.registries``.
+
+    ``open`` connects and checks the schema; it raises RegistryUnavailable,
+    SchemaOutdated or SchemaNewer.
+
+    Who sees what (Image API reference): an admin everything; a project its
+    own images of any visibility, public and community images of anybody,
+    and ``shared`` images it is a member of (any member status, by id). What
+    a listing shows by default is narrower: see ``model.Query``.
+    """
+
+    def upgrade(self) -> None:
+        """Bring the schema to what this code needs; may be called before ``open``."""
+
+    @abstractmethod
+    def create(self, image: Image) -> Image:
+        """Add a record; raise ImageExists when the id is or was in use."""
+
+    @abstractmethod
+    def get(self, image_id: str, viewer: Viewer) -> Image:
+        """Return the image; raise ImageNotFound when the viewer can't see it."""
+
+    @abstractmethod
+    def list(self, query: Query, viewer: Viewer) -> Page:
+        """Return one page; raise InvalidMarker when the marker isn't visible."""
+
+    @abstractmethod
+    def update(self, image: Image, *, expect: int) -> Image:
+        """Replace the record if its version is ``expect``.
+
+        Everything but ``id``, ``created_at``, ``updated_at`` and ``version``
+        is taken from ``image``; the backend sets ``updated_at`` to now and
+        ``version`` to ``expect + 1``. Raises StaleImage or ImageNotFound.
+        """
+
+    @abstractmethod
+    def delete(self, image_id: str, *, expect: int) -> None:
+        """Remove the image and its members if its version is ``expect``.
+
+        The id stays taken. Raises StaleImage or ImageNotFound.
+        """
+
+    @abstractmethod
+    def locations_of(self, image_ids: Iterable[str]) -> dict[str, tuple[tuple[str, str], ...]]:
+        """Map each of the given ids that is alive to its ``(store, key)`` pairs.
+
+        For garbage collection: one call for a batch of up to 1000 ids.
+        """
+
+    @abstractmethod
+    def add_member(self, member: Member, *, limit: int = -1) -> Member:
+        """Share an image; raise MemberExists or ImageNotFound.
+
+        With ``limit`` >= 0, LimitExceeded rather than more members than that.
+        """
+
+    @abstractmethod
+    def get_member(self, image_id: str, project: str) -> Member:
+        """Return one member; raise MemberNotFound."""
+
+    @abstractmethod
+    def list_members(self, image_id: str) -> tuple[Member, ...]:
+        """Return all members of an image, oldest first."""
+
+    @abstractmethod
+    def update_member(self, member: Member) -> Member:
+        """Set the member's status and ``updated_at``; raise MemberNotFound."""
+
+    @abstractmethod
+    def delete_member(self, image_id: str, project: str) -> None:
+        """Stop sharing; raise MemberNotFound."""
+
+    # Leases: who works on what. Names are free, such as "upload:<image id>".
+
+    @abstractmethod
+    def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Take the lease if it is free, run out, or the holder's own already."""
+
+    @abstractmethod
+    def renew_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Extend the lease; False when it isn't the holder's any more."""
+
+    @abstractmethod
+    def release_lease(self, name: str, holder: str) -> None:
+        """Give the lease back; no error when it isn't the holder's."""
+
+    @abstractmethod
+    def leased(self, names: Iterable[str]) -> frozenset[str]:
+        """Return those of the names whose lease is held and has not run out."""

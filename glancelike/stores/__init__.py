@@ -1,0 +1,1 @@
+"""The store SDK and the built-in store drivers."""

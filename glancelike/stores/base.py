@@ -1,0 +1,179 @@
+"""The store driver contract: few methods, declared capabilities, nine clauses.
+
+A driver keeps blobs under keys. What every driver owes, and what
+``glancelike.testing.StoreConformance`` checks:
+
+1. A key is absent or complete, never partial, also after kill -9.
+2. An exception from ``source.read()`` means: discard what was written and
+   let the same exception through.
+3. Writing an existing key raises BlobExists and keeps the old bytes, also
+   under a race: of two writers exactly one wins.
+4. ``read`` raises before the first byte: what can fail fails at the call,
+   not when the iterator is advanced.
+5. Closing the iterator releases everything (files, sockets, threads).
+6. The source is read forward in chunks, never sought, and no more than a
+   fixed number of parts is held: memory is flat in the size of the blob,
+   also when the backend is slow.
+7. A missing key raises BlobNotFound (from ``delete``, too).
+8. A driver is thread-safe after ``open()`` and never falsy.
+9. No secret in keys, errors or logs.
+
+A driver is dumb on purpose: it neither hashes, nor retries a whole upload,
+nor checks quotas, nor names keys. ``glancelike.stores.guard`` wraps every
+driver and does once what all need: checks keys and capabilities, counts
+bytes, compares with the declared size, stamps errors.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from glancelike.errors import Unsupported
+from glancelike.plugins import Plugin
+
+
+class Cap(enum.Flag):
+    """What a driver can do beyond ``stat`` and ``read``."""
+
+    NONE = 0
+    RANGE = enum.auto()  # read(offset=, length=)
+    WRITE = enum.auto()
+    UNKNOWN_SIZE = enum.auto()  # write(size=None)
+    DELETE = enum.auto()
+    LIST = enum.auto()
+    COPY = enum.auto()  # inside the store, without moving bytes through here
+    PRESIGN = enum.auto()
+    LOCAL = enum.auto()  # local_path()
+    PARTS = enum.auto()  # resumable and parallel upload
+    USAGE = enum.auto()
+
+
+class Source(Protocol):
+    """Where a driver takes bytes from: forward only.
+
+    ``read`` with a positive size returns at most that many bytes and an
+    empty result only at the end.
+    """
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """What a store tells of a blob. ``size`` in bytes."""
+
+    key: str
+    size: int
+    modified: datetime | None = None
+    etag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartInfo:
+    """One stored part of an upload in progress; numbers start at 1."""
+
+    number: int
+    size: int
+    etag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Bytes used by the store's blobs, and free; None where nobody can tell."""
+
+    used: int
+    free: int | None = None
+
+
+class Store(Plugin):
+    """Base class of store drivers, entry points ``glancelike.stores``.
+
+    ``open`` raises ConfigError, StoreDenied or StoreUnavailable: a store that
+    can't work must fail the start, not the first upload.
+    """
+
+    capabilities: ClassVar[Cap] = Cap.NONE
+
+    @abstractmethod
+    def stat(self, key: str) -> BlobInfo:
+        """Describe the blob; raise BlobNotFound when there is none."""
+
+    @abstractmethod
+    def read(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Return an iterator over the blob's bytes, in blocks of up to 1 MiB or so.
+
+        ``offset`` and ``length`` need RANGE; ``length=None`` means to the
+        end. An offset at or behind the end raises InvalidRange (offset 0 of
+        an empty blob is fine); a length that reaches behind it is cut.
+        The iterator has ``close()``.
+        """
+
+    def write(self, key: str, source: Source, *, size: int | None) -> BlobInfo:
+        """Store all of ``source`` under ``key``.
+
+        ``size`` is exact when given: the guard sees to it that the source
+        yields just that many bytes or raises SizeMismatch. None needs
+        UNKNOWN_SIZE. Raises BlobExists, StoreFull, StoreDenied,
+        StoreUnavailable.
+        """
+        raise Unsupported("the store is read-only")
+
+    def delete(self, key: str) -> None:
+        """Remove the blob; raise BlobNotFound when there is none."""
+        raise Unsupported("the store can't delete")
+
+    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+        """Iterate over the complete blobs whose key starts with ``prefix``."""
+        raise Unsupported("the store can't list")
+
+    def copy(self, source_key: str, target_key: str) -> BlobInfo:
+        """Copy a blob inside the store; BlobNotFound, BlobExists as above."""
+        raise Unsupported("the store can't copy")
+
+    def presign(self, key: str, method: str, expires: int) -> str:
+        """Return a URL good for ``GET`` or ``PUT`` of the key for ``expires`` seconds."""
+        raise Unsupported("the store can't presign")
+
+    def local_path(self, key: str) -> Path:
+        """Return the file that holds the blob, for sendfile and overlays.
+
+        The file must not be changed. Raises BlobNotFound.
+        """
+        raise Unsupported("the store has no local files")
+
+    # Resumable uploads: begin, then parts in any order and in parallel, then
+    # complete or abort. The upload id survives a restart of this process.
+
+    def begin(self, key: str) -> str:
+        """Start an upload to ``key`` and return its id; raise BlobExists."""
+        raise Unsupported("the store has no resumable upload")
+
+    def put_part(self, key: str, upload: str, number: int, source: Source, *, size: int) -> PartInfo:
+        """Store part ``number`` (from 1); sending it again replaces it."""
+        raise Unsupported("the store has no resumable upload")
+
+    def parts(self, key: str, upload: str) -> tuple[PartInfo, ...]:
+        """List the complete parts by number; raise BlobNotFound for an unknown upload."""
+        raise Unsupported("the store has no resumable upload")
+
+    def complete(self, key: str, upload: str) -> BlobInfo:
+        """Join the parts, which must be numbered without a gap, into the blob.
+
+        Raises BlobExists, BlobNotFound, or SizeMismatch when a part is
+        missing; the upload stays then and may be mended.
+        """
+        raise Unsupported("the store has no resumable upload")
+
+    def abort(self, key: str, upload: str) -> None:
+        """Drop an upload and its parts; no error when it's gone."""
+        raise Unsupported("the store has no resumable upload")
+
+    def usage(self) -> Usage:
+        """Tell the bytes used and free."""
+        raise Unsupported("the store can't tell its usage")

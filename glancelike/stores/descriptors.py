@@ -1,0 +1,95 @@
+"""File descriptors, directories and links, as the file store needs them.
+
+Everything is opened relative to an open directory and follows no symbolic
+link.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Self
+
+from glancelike.errors import BlobNotFound, StoreFault
+
+# NONBLOCK: a FIFO that somebody put there must not hang the server.
+FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_DIRECTORY
+
+
+class Blocks:
+    """The iterator over an open file; owns the descriptor.
+
+    Not a generator: closing one that was never advanced runs none of its code.
+    """
+
+    def __init__(self, fd: int, at: int, end: int, chunk: int) -> None:
+        self._fd = fd
+        self._at = at
+        self._end = end
+        self._chunk = chunk
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._fd < 0 or self._at >= self._end:
+            self.close()
+            raise StopIteration
+        block = os.pread(self._fd, min(self._chunk, self._end - self._at), self._at)
+        if not block:
+            raise StoreFault(f"the file ended at {self._at}, it had {self._end} bytes")
+        self._at += len(block)
+        return block
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
+
+def entries(directory: int, pattern: re.Pattern[str]) -> list[str]:
+    # Opened anew: scanning through a shared descriptor shares the position between threads.
+    with opened(".", directory) as fd:
+        names = os.listdir(fd)  # noqa: PTH208 - pathlib has no descriptors
+        return [name for name in names if pattern.fullmatch(name)]
+
+
+@contextmanager
+def opened(name: str, directory: int, flags: int = DIRECTORY) -> Iterator[int]:
+    fd = os.open(name, flags, dir_fd=directory)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def subdirectory(name: str, root: int) -> int:
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=root)
+    return os.open(name, DIRECTORY, dir_fd=root)
+
+
+def append(target: int, source: int) -> None:
+    """Append a whole file; the kernel shares the blocks where it can."""
+    os.lseek(target, 0, os.SEEK_END)
+    at = 0
+    while copied := os.copy_file_range(source, target, 1 << 30, offset_src=at):
+        at += copied
+
+
+@contextmanager
+def absent(message: str = "no such blob") -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BlobNotFound(message) from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a symbolic link, which O_NOFOLLOW refuses
+            raise BlobNotFound(message) from error
+        raise

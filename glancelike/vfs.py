@@ -1,0 +1,232 @@
+"""The mount table of stores, and images as seekable files.
+
+Above this module nobody cares where the bytes lie: a location is a mounted
+store's id and a key. Below it every driver stands behind its guard.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from glancelike.errors import (
+    BlobNotFound,
+    ConfigError,
+    NoImageData,
+    StoreError,
+    StoreUnavailable,
+    UnknownStore,
+)
+from glancelike.model import Location
+from glancelike.stores.base import Cap, Store
+from glancelike.stores.guard import Guard
+
+T = TypeVar("T")
+
+# How far ImageFile reads ahead: little at first, so that a look at a header
+# costs little; twice as much each time reading goes on where it stopped.
+FIRST_WINDOW = 256 * 1024
+LARGEST_WINDOW = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A store under its id, behind the guard."""
+
+    id: str
+    store: Guard
+    description: str | None = None
+    read_only: bool = False
+
+
+class MountTable:
+    """Maps store ids to stores; one of them is the default for writing."""
+
+    def __init__(
+        self,
+        stores: Mapping[str, Store],
+        *,
+        default: str | None = None,
+        descriptions: Mapping[str, str] | None = None,
+    ) -> None:
+        if not stores:
+            raise ConfigError("no store is configured: enabled_backends is empty")
+        self.default = default or next(iter(stores))
+        if self.default not in stores:
+            raise ConfigError(f"default store {self.default!r} isn't among {', '.join(sorted(stores))}")
+        told = descriptions or {}
+        self._mounts = {
+            name: Mount(
+                name,
+                Guard(store, store_id=name),
+                told.get(name),
+                read_only=Cap.WRITE not in store.capabilities,
+            )
+            for name, store in stores.items()
+        }
+        if self._mounts[self.default].read_only:
+            raise ConfigError(f"default store {self.default!r} is read-only")
+
+    def open(self) -> None:
+        """Open all stores or none."""
+        opened: list[Mount] = []
+        try:
+            for mount in self._mounts.values():
+                mount.store.open()
+                opened.append(mount)
+        except BaseException:
+            for mount in reversed(opened):
+                mount.store.close()
+            raise
+
+    def close(self) -> None:
+        """Close all stores."""
+        for mount in self._mounts.values():
+            mount.store.close()
+
+    def __iter__(self) -> Iterator[Mount]:
+        return iter(self._mounts.values())
+
+    def __getitem__(self, store_id: str) -> Mount:
+        """Return a mount; raise UnknownStore."""
+        try:
+            return self._mounts[store_id]
+        except KeyError:
+            raise UnknownStore(f"no store is mounted as {store_id!r}", store=store_id) from None
+
+    def first(self, locations: Sequence[Location], use: Callable[[Guard, str], T]) -> T:
+        """Return ``use(store, key)`` of the first location where it works.
+
+        A location whose store is away, or has lost the blob, is passed over
+        as long as there is another.
+        """
+        if not locations:
+            raise NoImageData("the image has no data")
+        for number, location in enumerate(locations, 1):
+            try:
+                return use(self[location.store].store, location.key)
+            except (StoreUnavailable, BlobNotFound, UnknownStore):
+                if number == len(locations):
+                    raise
+        raise AssertionError("unreachable")
+
+    def local_path(self, locations: Sequence[Location]) -> Path | None:
+        """Return a local file holding the data, if some location has one."""
+        for location in locations:
+            try:
+                store = self[location.store].store
+                if Cap.LOCAL in store.capabilities:
+                    return store.local_path(location.key)
+            except StoreError:
+                continue
+        return None
+
+
+class ImageFile(io.RawIOBase):
+    """An image's data as a seekable, read-only binary file.
+
+    Reads are served from one window of at most 8 MiB, so memory is flat. A
+    store without RANGE is read forward; seeking back starts it over.
+    """
+
+    def __init__(self, mounts: MountTable, locations: Sequence[Location], size: int, name: str = "") -> None:
+        super().__init__()
+        self.name = name
+        self.size = size
+        self._mounts = mounts
+        self._locations = tuple(locations)
+        self._position = 0
+        self._start = 0  # where the window begins
+        self._data = b""
+        self._window = FIRST_WINDOW
+        self._stream: Iterator[bytes] | None = None  # only without RANGE
+        mounts.first(self._locations, lambda store, key: store.stat(key))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)
+        if base is None:
+            raise ValueError(f"invalid whence {whence}")
+        if base + offset < 0:
+            raise ValueError(f"negative seek position {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return up to ``size`` bytes, all to the end for -1 or None."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        end = self.size if size is None or size < 0 else min(self.size, self._position + size)
+        parts = []
+        while self._position < end:
+            part = self._peek(end)
+            parts.append(part)
+            self._position += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def readall(self) -> bytes:
+        return self.read()
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
+        with memoryview(buffer).cast("B") as view:
+            part = self.read(len(view))
+            view[: len(part)] = part
+        return len(part)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._drop_stream()
+            self._data = b""
+        super().close()
+
+    def _peek(self, end: int) -> bytes:
+        """Return bytes from the position on, at least one, none behind ``end``."""
+        if not self._start <= self._position < self._start + len(self._data):
+            self._fill()
+        at = self._position - self._start
+        return self._data[at : at + end - self._position]
+
+    def _fill(self) -> None:
+        goes_on = bool(self._data) and self._position == self._start + len(self._data)
+        self._window = min(self._window * 2, LARGEST_WINDOW) if goes_on else FIRST_WINDOW
+        length = min(self._window, self.size - self._position)
+        if self._ranged():
+            self._data = self._mounts.first(
+                self._locations,
+                lambda store, key: b"".join(store.read(key, offset=self._position, length=length)),
+            )
+            self._start = self._position
+        else:
+            self._advance()
+
+    def _ranged(self) -> bool:
+        return Cap.RANGE in self._mounts[self._locations[0].store].store.capabilities
+
+    def _advance(self) -> None:
+        """Move the window of a forward-only store to the position."""
+        if self._stream is None or self._position < self._start:
+            self._drop_stream()
+            self._stream = self._mounts.first(self._locations, lambda store, key: store.read(key))
+            self._start, self._data = 0, b""
+        while self._position >= self._start + len(self._data):
+            self._start += len(self._data)
+            # The guard raises if the store ends early, so there is a next block.
+            self._data = next(self._stream)
+
+    def _drop_stream(self) -> None:
+        if self._stream is not None:
+            close = getattr(self._stream, "close", None)
+            if close is not None:
+                close()
+            self._stream = None

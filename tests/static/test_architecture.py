@@ -1,0 +1,109 @@
+"""The house rules that an import contract can't say."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Each foreign library has a home; nobody else imports it.
+HOMES = {
+    "falcon": ("glancelike/web/", "glancelike/api/", "novalite/api/"),
+    "gunicorn": ("glancelike/web/serve.py",),
+    "sqlalchemy": ("glancelike/registry/sql/", "novalite/db/"),
+    "alembic": ("glancelike/registry/sql/", "novalite/db/"),
+    "libvirt": ("novalite/virt/", "novalite/quickstart/libvirtd.py"),
+    "stevedore": ("glancelike/plugins.py",),
+    "oslo_policy": ("glancelike/policy.py",),
+    "oslo_messaging": ("novalite/rpc.py",),
+    "fsspec": ("glancelike/fs.py",),
+}
+
+
+def modules(*packages: str) -> Iterator[tuple[str, ast.Module]]:
+    for package in packages:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize("library", sorted(HOMES))
+def test_architecture_each_library_has_one_home(library: str) -> None:
+    users = {
+        path
+        for path, tree in modules("glancelike", "novalite")
+        if any(name.split(".")[0] == library for name in imported(tree))
+    }
+    assert users, f"nothing imports {library}: take it out of the table"
+    assert {path for path in users if not path.startswith(HOMES[library])} == set()
+
+
+# The image service has one door; the rest of the table are kits without images.
+DOORS = {
+    "novalite/images.py": ("glancelike",),
+    "novalite/plugins.py": ("glancelike.plugins", "glancelike.errors", "glancelike"),
+}
+
+
+def test_architecture_novalite_has_one_door_to_glancelike() -> None:
+    for path, tree in modules("novalite"):
+        for name in imported(tree):
+            if name.split(".")[0] == "glancelike":
+                allowed = ("glancelike.web", *DOORS.get(path, ()))
+                assert name.startswith(allowed), f"{path} imports {name}"
+
+
+def test_architecture_nothing_is_left_to_do() -> None:
+    for path, tree in modules("glancelike", "novalite", "plugins"):
+        text = (ROOT / path).read_text()
+        for mark in ("TODO", "FIXME", "XXX"):
+            assert mark not in text, f"{path} has a {mark}"
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        assert "NotImplementedError" not in names, path
+
+
+def test_architecture_no_global_configuration() -> None:
+    for path, tree in modules("glancelike", "novalite"):
+        for node in ast.walk(tree):
+            assert not (
+                isinstance(node, ast.Attribute)
+                and node.attr == "CONF"
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "cfg"
+            ), f"{path} uses the global configuration"
+
+
+@pytest.mark.parametrize(
+    ("package", "heavy"),
+    [
+        ("glancelike", "sqlalchemy falcon stevedore oslo_config requests rich gunicorn"),
+        ("glancelike.model", "sqlalchemy falcon stevedore"),
+        ("novalite", "sqlalchemy falcon libvirt oslo_messaging"),
+    ],
+)
+def test_architecture_imports_are_light(package: str, heavy: str) -> None:
+    code = f"import sys, {package}; print(*(set({heavy.split()!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == ""
+
+
+def test_architecture_the_facade_is_what_it_says() -> None:
+    code = (
+        "import glancelike\n"
+        "for name in glancelike.__all__:\n"
+        "    assert getattr(glancelike, name) is not None, name\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=ROOT)

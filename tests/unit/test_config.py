@@ -1,0 +1,95 @@
+"""The configuration: read once, and wrong ones stop the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from glancelike import config
+from glancelike.errors import ConfigError
+
+
+def load(tmp_path: Path, text: str) -> config.Config:
+    file = tmp_path / "glancelike.conf"
+    file.write_text(text)
+    return config.load(["--config-file", str(file)])
+
+
+def test_defaults_keep_all_under_one_directory(tmp_path: Path) -> None:
+    loaded = load(tmp_path, f"[DEFAULT]\nstate_path = {tmp_path}\n")
+    assert (loaded.bind_host, loaded.bind_port) == ("127.0.0.1", 9292)
+    assert loaded.registry.settings["connection"] == f"sqlite:///{tmp_path}/glancelike.db"
+    assert loaded.stores["file"].settings["filesystem_store_datadir"] == f"{tmp_path}/images"
+    assert loaded.auth.name == "none"
+
+
+def test_several_stores(tmp_path: Path) -> None:
+    loaded = load(
+        tmp_path,
+        f"""[DEFAULT]
+enabled_backends = fast:file, scratch:memory
+image_size_cap = 1000
+[glance_store]
+default_backend = scratch
+[fast]
+filesystem_store_datadir = {tmp_path}/fast
+store_description = quick disks
+[image_format]
+disk_formats = raw, qcow2
+""",
+    )
+    assert {name: store.name for name, store in loaded.stores.items()} == {
+        "fast": "file",
+        "scratch": "memory",
+    }
+    assert loaded.default_store == "scratch"
+    assert loaded.descriptions == {"fast": "quick disks"}
+    assert (loaded.limits.image_size_cap, loaded.limits.disk_formats) == (1000, ("raw", "qcow2"))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("[DEFAULT]\nimage_size_kap = 1\n", r"glancelike.conf: unknown option image_size_kap in \[DEFAULT\]"),
+        ("[nonsense]\nx = 1\n", r"nothing reads the section \[nonsense\]"),
+        ("[file]\nfilesystem_store_dir = /x\n", r"unknown option filesystem_store_dir in \[file\]"),
+        ("[DEFAULT]\nbind_port = many\n", "bind_port"),
+        ("[DEFAULT]\nbind_port = 70000\n", "bind_port"),
+        ("[DEFAULT]\nworkers = 0\n", "workers"),
+        ("[DEFAULT]\nenabled_backends = a:nowhere\n", "'nowhere' isn't installed .*file, memory"),
+        ("[DEFAULT]\nenabled_backends = database:file\n", "database"),
+        ("[DEFAULT]\nauth_strategy = magic\n", "'magic' isn't installed"),
+        ("[DEFAULT]\nregistry = magic\n", "'magic' isn't installed"),
+        ("[DEFAULT]\nhashing_algorithm = rot13\n", "rot13"),
+        ("no section\n", "glancelike.conf"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, names: str) -> None:
+    with pytest.raises(ConfigError, match=names):
+        load(tmp_path, text)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nope\.conf"):
+        config.load(["--config-file", str(tmp_path / "nope.conf")])
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("[DEFAULT]\nenabled_backends = a:memory\n[glance_store]\ndefault_backend = b\n", "'b'"),
+        ("[oslo_policy]\npolicy_file = /nope.yaml\n", "/nope.yaml"),
+    ],
+)
+def test_what_does_not_fit_together_is_named(tmp_path: Path, text: str, names: str) -> None:
+    loaded = load(tmp_path, text)
+    with pytest.raises(ConfigError, match=names):
+        config.build(loaded)
+
+
+def test_every_option_is_in_the_sample() -> None:
+    sample = config.sample()
+    for _group, opts in config.list_opts():
+        for opt in opts:
+            assert f"#{opt.name} = " in sample or f"#{opt.dest} = " in sample, opt.name
