@@ -1,16 +1,12 @@
-"""The two things the image commands work on: a service here, or a server."""
+"""What the image commands work on, and one such: a server, over HTTP."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, Protocol
 
-from glancelike.api.wire import image as record
-from glancelike.client import DigestMismatch, ImageClient
+from glancelike.client import ImageClient
 from glancelike.errors import ImageNotFound, InvalidInput
-from glancelike.model import Caller, Filter, Op, Query
-from glancelike.service import ImageService
-from glancelike.transfer import Transfer
 
 Advance = Callable[[int], None]
 Record = dict[str, Any]
@@ -74,79 +70,3 @@ class Remote:
 
     def delete(self, image_id: str) -> None:
         self._client.delete_image(image_id)
-
-
-class _Counted:
-    """A source that reports how far it has been read."""
-
-    def __init__(self, source: BinaryIO, advance: Advance) -> None:
-        self._source = source
-        self._advance = advance
-
-    def read(self, size: int, /) -> bytes:
-        block = self._source.read(size)
-        self._advance(len(block))
-        return block
-
-
-class _Blocks:
-    """An iterator of blocks, as a source."""
-
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
-
-    def read(self, size: int, /) -> bytes:
-        return next(self._blocks, b"")
-
-
-class Embedded:
-    """The configured service, in this process, as an administrator."""
-
-    def __init__(self, service: ImageService) -> None:
-        self._service = service
-        self._caller = Caller.administrator("admin")
-
-    def __enter__(self) -> Embedded:
-        self._service.open()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._service.close()
-
-    def create(self, values: Mapping[str, Any]) -> Record:
-        return record(self._service.create_image(self._caller, values))
-
-    def show(self, image_id: str) -> Record:
-        return record(self._service.show_image(self._caller, image_id))
-
-    def find(self, name_or_id: str) -> Record:
-        return record(self._service.find_image(self._caller, name_or_id))
-
-    def list(self, name: str | None) -> Iterator[Record]:
-        filters = (Filter("name", Op.EQ, name),) if name else ()
-        marker: str | None = None
-        while True:
-            page = self._service.list_images(self._caller, Query(filters=filters, limit=1000, marker=marker))
-            yield from map(record, page.images)
-            marker = page.next_marker
-            if marker is None:
-                return
-
-    def upload(
-        self, image_id: str, source: BinaryIO, size: int | None, store: str | None, advance: Advance
-    ) -> None:
-        self._service.upload(self._caller, image_id, _Counted(source, advance), size=size, store=store)
-
-    def save(self, image_id: str, target: BinaryIO, advance: Advance) -> None:
-        data = self._service.read(self._caller, image_id)
-        algorithm = data.image.hash_algo
-        with Transfer(_Blocks(data.chunks()), algorithms=(algorithm,) if algorithm else ()) as transfer:
-            while block := transfer.read(0):
-                target.write(block)
-                advance(len(block))
-            digests = transfer.finish().digests
-        if algorithm and digests[algorithm] != data.image.hash_value:
-            raise DigestMismatch(f"image {image_id}: its data isn't what was uploaded ({algorithm} differs)")
-
-    def delete(self, image_id: str) -> None:
-        self._service.delete_image(self._caller, image_id)

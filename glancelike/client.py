@@ -156,12 +156,12 @@ class ImageClient:
         headers = {"Content-Type": "application/octet-stream"}
         if store:
             headers["X-Image-Meta-Store"] = store
-        if size is not None:
-            headers["Content-Length"] = str(size)
         body = _blocks(source, progress)
         request = requests.Request("PUT", f"{self._root}/images/{_segment(image_id)}/file", headers=headers)
         prepared = self._session.prepare_request(request)
         prepared.body = body  # type: ignore[assignment] # any iterable of bytes goes
+        # requests takes a body it can't measure for an empty one.
+        del prepared.headers["Content-Length"]
         if size is None:
             prepared.headers["Transfer-Encoding"] = "chunked"
         else:

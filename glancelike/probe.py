@@ -52,7 +52,13 @@ def check_store(store_id: str, store: Store) -> list[tuple[str, str]]:
             row("range", Cap.RANGE, lambda: same(b"".join(guard.read(key, offset=5, length=9)), data[5:14]))
             row("list", Cap.LIST, lambda: str(sum(blob.key == key for blob in guard.list(key))))
             row("delete", Cap.DELETE, lambda: guard.delete(key))
-        row("usage", Cap.USAGE, lambda: str(guard.usage()))
+        row("usage", Cap.USAGE, lambda: _usage(guard))
     finally:
         guard.close()
     return rows
+
+
+def _usage(store: Store | Guard) -> str:
+    usage = store.usage()
+    free = "unknown" if usage.free is None else f"{usage.free:,} bytes"
+    return f"{usage.used:,} bytes used, {free} free"

@@ -140,10 +140,10 @@ class Inspection:
                 # loop empty for most of a large image.
                 del self._feeding[name]
                 if self._expected == {name} and not inspector.format_match:
-                    raise self._mismatch("something else")
+                    raise self._mismatch(f"not {name}")
 
     def _mismatch(self, found: str) -> FormatMismatch:
-        return FormatMismatch(f"Image data is {found}, not {self.disk_format} as disk_format claims")
+        return FormatMismatch(f"Image data is {found}, but disk_format claims {self.disk_format}")
 
     def finish(self, size: int) -> tuple[str | None, int | None]:
         """Return format and virtual size; raise FormatMismatch or UnsafeImage."""
