@@ -10,6 +10,7 @@ of the next overlap.
 from __future__ import annotations
 
 import hashlib
+import logging
 import queue
 import threading
 from collections.abc import Iterable
@@ -19,6 +20,9 @@ from typing import Protocol
 from oslo_utils.imageutils import format_inspector
 
 from glancelike.errors import ConfigError, FormatMismatch, ImageTooLarge, UnsafeImage
+
+# The inspectors complain of data that isn't of their format: all but one do, on every image.
+logging.getLogger(format_inspector.__name__).setLevel(logging.CRITICAL)
 
 BLOCK = 1 << 20
 # Blocks that may wait for a digest thread: enough to overlap, little to hold.
@@ -139,7 +143,7 @@ class Inspection:
                 # What has seen all it wants gets no more, which keeps this
                 # loop empty for most of a large image.
                 del self._feeding[name]
-                if self._expected == {name} and not inspector.format_match:
+                if self._expected == {name} and not _matches(inspector):
                     raise self._mismatch(f"not {name}")
 
     def _mismatch(self, found: str) -> FormatMismatch:
@@ -147,9 +151,7 @@ class Inspection:
 
     def finish(self, size: int) -> tuple[str | None, int | None]:
         """Return format and virtual size; raise FormatMismatch or UnsafeImage."""
-        for inspector in self._all.values():
-            inspector.finish()
-        found = {name: one for name, one in self._all.items() if name != "raw" and one.format_match}
+        found = {name: one for name, one in self._all.items() if name != "raw" and _matches(one, ended=True)}
         # Hybrid ISO images carry a partition table, so that they boot from a stick.
         if set(found) == {"iso", "gpt"}:
             del found["gpt"]
@@ -178,6 +180,16 @@ class Inspection:
             raise UnsafeImage(f"Image data is unsafe {name}: {reasons}") from error
         except format_inspector.ImageFormatError as error:
             raise FormatMismatch(f"Image data is not valid {name}: {error}") from error
+
+
+def _matches(inspector: format_inspector.FileInspector, *, ended: bool = False) -> bool:
+    """Tell whether the data is of the inspector's format; a broken header is of none."""
+    try:
+        if ended:
+            inspector.finish()
+        return bool(inspector.format_match)
+    except Exception:  # noqa: BLE001 - half a header makes an inspector fail in any way
+        return False
 
 
 class Transfer:

@@ -189,3 +189,40 @@ def test_a_vmdk_with_flat_extents_is_refused(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     with pytest.raises((UnsafeImage, FormatMismatch)):
         pass_through(image.read_bytes(), inspection=Inspection("vmdk", "bare"))
+
+
+MAGICS = [
+    b"",
+    b"QFI\xfb",
+    b"QFI\xfb\0\0\0\3",
+    b"QED\0",
+    b"KDMV",
+    b"# Disk DescriptorFile\n",
+    b"# glancelike",
+    b"conectix",
+    b"vhdxfile",
+    b"LUKS\xba\xbe\0\1",
+    b"<<< Oracle VM VirtualBox Disk Image >>>\n",
+    bytes(32768) + b"\1CD001\1",
+    bytes(510) + b"\x55\xaa",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(MAGICS),
+    st.binary(max_size=3000),
+    st.integers(1, 2000),
+    st.sampled_from(["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso", "gpt", "luks", "ploop", "ami"]),
+    st.sampled_from(["bare", "ovf"]),
+)
+def test_no_data_breaks_the_inspection(
+    magic: bytes, rest: bytes, block: int, disk_format: str, container: str
+) -> None:
+    """Whatever comes is taken or refused; the inspector's own failures never show."""
+    with Transfer(io.BytesIO(magic + rest), inspection=Inspection(disk_format, container)) as transfer:
+        try:
+            drain(transfer, block)
+            assert transfer.finish().size == len(magic + rest)
+        except (FormatMismatch, UnsafeImage):
+            pass
