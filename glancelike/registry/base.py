@@ -1,8 +1,9 @@
 """The registry backend contract: records of images, by values.
 
 Values in, values out: no session or lazy attribute escapes. One method is
-one transaction: it happens wholly or not at all, also after kill -9. What
-every backend owes, and ``glancelike.testing.RegistryConformance`` checks:
+one transaction: it happens wholly or not at all, also after kill -9, and a
+read sees no half of it. What every backend owes, and
+``glancelike.testing.RegistryConformance`` checks:
 
 1. ``update`` and ``delete`` are compare-and-set on ``Image.version``: of n
    racing writers with the same ``expect`` exactly one wins, the others get
@@ -10,11 +11,16 @@ every backend owes, and ``glancelike.testing.RegistryConformance`` checks:
 2. Visibility is decided in the query, never by filtering afterwards: an
    image the viewer may not see raises ImageNotFound, exactly as if it
    weren't there.
-3. Paging by marker is stable under insertion: no image that existed all the
-   while is skipped or shown twice. Ties of sort keys are broken by id;
-   ``None`` sorts first when ascending.
+3. Paging by marker is stable under insertion and deletion: no image that
+   existed all the while is skipped or shown twice. Ties of sort keys are
+   broken by id, in the direction of the last key; ``None`` sorts first when
+   ascending, text by code point. The marker must be visible to the viewer
+   but need not match the filters.
 4. An id is never used again, not even after ``delete``.
-5. Text is stored as given (any Unicode but NUL), times to the microsecond.
+5. Text is stored as given and is equal only to itself (case, accents,
+   blanks, Unicode forms), times are kept to the microsecond. What can't be
+   stored raises InvalidInput naming the field; ``registry.values`` draws
+   the line, the same for all.
 6. A lease has one holder at a time and may be taken over once it has run
    out.
 7. ``upgrade`` may run twice, and by two processes at once.
@@ -48,9 +54,20 @@ class Registry(Plugin):
     def upgrade(self) -> None:
         """Bring the schema to what this code needs; may be called before ``open``."""
 
+    def schema_version(self) -> tuple[str | None, str | None]:
+        """Return the revision that the schema is at and the one this code needs.
+
+        Both are None for a backend without a schema, the first also when
+        there are no tables yet. May be called before ``open``.
+        """
+        return None, None
+
     @abstractmethod
     def create(self, image: Image) -> Image:
-        """Add a record; raise ImageExists when the id is or was in use."""
+        """Add a record; raise ImageExists when the id is or was in use.
+
+        Times are taken from ``image``; ``version`` becomes 1.
+        """
 
     @abstractmethod
     def get(self, image_id: str, viewer: Viewer) -> Image:
@@ -58,7 +75,12 @@ class Registry(Plugin):
 
     @abstractmethod
     def list(self, query: Query, viewer: Viewer) -> Page:
-        """Return one page; raise InvalidMarker when the marker isn't visible."""
+        """Return one page; raise InvalidMarker when the marker isn't visible.
+
+        A field or property that an image lacks matches no filter, whatever
+        the operator. Raises InvalidInput for a field, an operator or a
+        value that filters and sorts don't know (``registry.values``).
+        """
 
     @abstractmethod
     def update(self, image: Image, *, expect: int) -> Image:

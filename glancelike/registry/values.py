@@ -135,9 +135,9 @@ def checked_image(image: Image) -> Image:
         if not isinstance(getattr(image, field), bool):
             raise InvalidInput(f"{field} must be true or false")
     for tag in image.tags:
-        check_name("tag", tag, LENGTHS["tag"])
+        check_text("tag", tag, limit=LENGTHS["tag"])
     for key, value in image.properties.items():
-        check_name("property name", key, LENGTHS["property"])
+        check_text("property name", key, limit=LENGTHS["property"])
         check_text(f"property {key!r}", value)
     return replace(
         image,

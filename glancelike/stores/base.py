@@ -3,25 +3,29 @@
 A driver keeps blobs under keys. What every driver owes, and what
 ``glancelike.testing.StoreConformance`` checks:
 
-1. A key is absent or complete, never partial, also after kill -9.
+1. A key is absent or complete, never partial, also after kill -9. Keys are
+   flat: ``a``, ``A`` and ``a/b`` are three keys and don't touch one another.
 2. An exception from ``source.read()`` means: discard what was written and
-   let the same exception through.
+   let the same exception through, unchanged, whatever its type.
 3. Writing an existing key raises BlobExists and keeps the old bytes, also
    under a race: of two writers exactly one wins.
 4. ``read`` raises before the first byte: what can fail fails at the call,
    not when the iterator is advanced.
-5. Closing the iterator releases everything (files, sockets, threads).
-6. The source is read forward in chunks, never sought, and no more than a
-   fixed number of parts is held: memory is flat in the size of the blob,
-   also when the backend is slow.
+5. Closing the iterator releases everything (files, sockets, threads), also
+   when it was never advanced; a closed iterator has ended.
+6. The source is read forward in chunks, never sought, not read on after its
+   end or its error, and no more than a fixed number of parts is held:
+   memory is flat in the size of the blob, also when the backend is slow.
 7. A missing key raises BlobNotFound (from ``delete``, too).
-8. A driver is thread-safe after ``open()`` and never falsy.
+8. A driver is thread-safe after ``open()``, keeps nobody waiting while it
+   reads a source, and is never falsy.
 9. No secret in keys, errors or logs.
 
 A driver is dumb on purpose: it neither hashes, nor retries a whole upload,
 nor checks quotas, nor names keys. ``glancelike.stores.guard`` wraps every
 driver and does once what all need: checks keys and capabilities, counts
-bytes, compares with the declared size, stamps errors.
+bytes, compares with the declared size, stamps errors, and turns what else
+a driver raises (an OSError, say) into the StoreError that it means.
 """
 
 from __future__ import annotations
@@ -109,9 +113,9 @@ class Store(Plugin):
         """Return an iterator over the blob's bytes, in blocks of up to 1 MiB or so.
 
         ``offset`` and ``length`` need RANGE; ``length=None`` means to the
-        end. An offset at or behind the end raises InvalidRange (offset 0 of
-        an empty blob is fine); a length that reaches behind it is cut.
-        The iterator has ``close()``.
+        end, a length is at least 1. An offset at or behind the end raises
+        InvalidRange (offset 0 of an empty blob is fine); a length that
+        reaches behind it is cut. The iterator has ``close()``.
         """
 
     def write(self, key: str, source: Source, *, size: int | None) -> BlobInfo:
@@ -129,7 +133,7 @@ class Store(Plugin):
         raise Unsupported("the store can't delete")
 
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
-        """Iterate over the complete blobs whose key starts with ``prefix``."""
+        """Iterate over the complete blobs whose key starts with ``prefix``, in any order."""
         raise Unsupported("the store can't list")
 
     def copy(self, source_key: str, target_key: str) -> BlobInfo:
@@ -148,14 +152,19 @@ class Store(Plugin):
         raise Unsupported("the store has no local files")
 
     # Resumable uploads: begin, then parts in any order and in parallel, then
-    # complete or abort. The upload id survives a restart of this process.
+    # complete or abort. The upload id survives a restart of this process. A
+    # key may have several uploads at once; the first to complete wins.
 
     def begin(self, key: str) -> str:
         """Start an upload to ``key`` and return its id; raise BlobExists."""
         raise Unsupported("the store has no resumable upload")
 
     def put_part(self, key: str, upload: str, number: int, source: Source, *, size: int) -> PartInfo:
-        """Store part ``number`` (from 1); sending it again replaces it."""
+        """Store part ``number`` (1 to 10,000); sending it again replaces it.
+
+        Parts of an upload to an object store have 5 MiB at least, but the
+        last. Raises BlobNotFound for an unknown upload.
+        """
         raise Unsupported("the store has no resumable upload")
 
     def parts(self, key: str, upload: str) -> tuple[PartInfo, ...]:
@@ -163,7 +172,7 @@ class Store(Plugin):
         raise Unsupported("the store has no resumable upload")
 
     def complete(self, key: str, upload: str) -> BlobInfo:
-        """Join the parts, which must be numbered without a gap, into the blob.
+        """Join the parts, one or more numbered without a gap, into the blob.
 
         Raises BlobExists, BlobNotFound, or SizeMismatch when a part is
         missing; the upload stays then and may be mended.

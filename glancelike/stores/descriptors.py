@@ -9,11 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Self
 
 from glancelike.errors import BlobNotFound, StoreFault
+from glancelike.stores.base import BlobInfo
 
 # NONBLOCK: a FIFO that somebody put there must not hang the server.
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -53,7 +56,21 @@ class Blocks:
     __del__ = close
 
 
+def describe(key: str, found: os.stat_result) -> BlobInfo:
+    """Describe a file as a blob; BlobNotFound when it isn't a plain file."""
+    if not stat.S_ISREG(found.st_mode):
+        raise BlobNotFound("what lies there isn't a blob")
+    # ctime, as link() moves it: a copy is as new as it is, which gc's age limit counts on.
+    return BlobInfo(
+        key,
+        found.st_size,
+        modified=datetime.fromtimestamp(found.st_ctime, UTC),
+        etag=f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}",
+    )
+
+
 def entries(directory: int, pattern: re.Pattern[str]) -> list[str]:
+    """List the names in a directory that match as a whole."""
     # Opened anew: scanning through a shared descriptor shares the position between threads.
     with opened(".", directory) as fd:
         names = os.listdir(fd)  # noqa: PTH208 - pathlib has no descriptors
@@ -62,6 +79,7 @@ def entries(directory: int, pattern: re.Pattern[str]) -> list[str]:
 
 @contextmanager
 def opened(name: str, directory: int, flags: int = DIRECTORY) -> Iterator[int]:
+    """Open something in a directory for the length of a ``with``."""
     fd = os.open(name, flags, dir_fd=directory)
     try:
         yield fd
@@ -70,6 +88,7 @@ def opened(name: str, directory: int, flags: int = DIRECTORY) -> Iterator[int]:
 
 
 def subdirectory(name: str, root: int) -> int:
+    """Open a private directory, made if missing."""
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=root)
     return os.open(name, DIRECTORY, dir_fd=root)
@@ -85,6 +104,7 @@ def append(target: int, source: int) -> None:
 
 @contextmanager
 def absent(message: str = "no such blob") -> Iterator[None]:
+    """Turn what says that a path leads nowhere into BlobNotFound."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -23,11 +23,9 @@ import fcntl
 import hashlib
 import os
 import re
-import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -50,16 +48,15 @@ from glancelike.stores.descriptors import (
     Blocks,
     absent,
     append,
+    describe,
     entries,
     opened,
     subdirectory,
 )
 
 BLOCK = 1 << 20
-TMP = ".tmp"
-UPLOADS = ".uploads"
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_TREE = re.compile(r"\.[1-9][0-9]*")
+_TREE = re.compile(r"\.(?:[2-9]|[1-9][0-9]+)")
 _TEMP = re.compile(r"[0-9a-f]{32}(\.link)?")
 _UPLOAD = re.compile(r"[0-9a-f]{64}")
 _PART = re.compile(r"[0-9]{8}")
@@ -151,8 +148,9 @@ class FileStore(Store):
             with suppress(FileExistsError):
                 self._path.mkdir()
             self._root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._tmp = subdirectory(TMP, self._root)
-            self._uploads = subdirectory(UPLOADS, self._root)
+            self._tmp = subdirectory(".tmp", self._root)
+            self._uploads = subdirectory(".uploads", self._root)
+            self._fsync(self._root)
             self._sweep()
             with self._temp() as (_, name):
                 os.link(name, f"{name}.link", src_dir_fd=self._tmp, dst_dir_fd=self._tmp)
@@ -172,7 +170,7 @@ class FileStore(Store):
     def stat(self, key: str) -> BlobInfo:
         *above, name = _place(key)
         with absent(), self._dir(above) as parent:
-            return _info(key, os.stat(name, dir_fd=parent, follow_symlinks=False))
+            return describe(key, os.stat(name, dir_fd=parent, follow_symlinks=False))
 
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         fd, size = self._open_blob(key)
@@ -213,7 +211,7 @@ class FileStore(Store):
             depth = int(name[1:])
             if depth <= prefix.count("/"):
                 continue
-            with opened(name if depth > 1 else ".", self._root) as tree:
+            with suppress(BlobNotFound), absent(), opened(name if depth > 1 else ".", self._root) as tree:
                 yield from self._walk(tree, "", depth, prefix)
 
     def copy(self, source_key: str, target_key: str) -> BlobInfo:
@@ -275,7 +273,8 @@ class FileStore(Store):
                     with absent(f"upload {upload!r} is gone"), opened(name, parts, FILE) as part:
                         append(target, part)
                 info = self._publish(key, target, self._tmp, temp)
-        self.abort(key, upload)
+        with suppress(OSError):  # the blob is there, whatever becomes of the parts
+            self.abort(key, upload)
         return info
 
     def abort(self, key: str, upload: str) -> None:
@@ -306,7 +305,8 @@ class FileStore(Store):
                 if make:
                     with suppress(FileExistsError):
                         os.mkdir(segment, dir_fd=fd)
-                        self._fsync(fd)
+                    # Also when another process made it, which may have died before it got here.
+                    self._fsync(fd)
                 fd = stack.enter_context(opened(segment, fd))
             yield fd
 
@@ -315,7 +315,7 @@ class FileStore(Store):
         with absent(), self._dir(above) as parent:
             fd = os.open(name, FILE, dir_fd=parent)
         try:
-            return fd, _info(key, os.fstat(fd)).size
+            return fd, describe(key, os.fstat(fd)).size
         except BaseException:
             os.close(fd)
             raise
@@ -352,7 +352,9 @@ class FileStore(Store):
     def _sweep(self) -> None:
         """Remove what killed writers left; the lock tells who is alive."""
         for name in entries(self._tmp, _TEMP):
-            with suppress(FileNotFoundError, BlockingIOError), opened(name, self._tmp, FILE) as fd:
+            # Over NFS only what is open for writing can be locked.
+            flags = FILE | os.O_RDWR
+            with suppress(FileNotFoundError, BlockingIOError), opened(name, self._tmp, flags) as fd:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(name, dir_fd=self._tmp)
 
@@ -378,7 +380,7 @@ class FileStore(Store):
                 with self._dir(above, make=True) as parent:
                     os.link(name, final, src_dir_fd=directory, dst_dir_fd=parent, follow_symlinks=False)
                     self._fsync(parent)
-                    return _info(key, os.fstat(fd))
+                    return describe(key, os.fstat(fd))
             except FileExistsError as error:
                 raise BlobExists("the blob is there already") from error
             except FileNotFoundError:
@@ -395,7 +397,7 @@ class FileStore(Store):
                 if depth == 1:
                     with suppress(BlobNotFound), absent():
                         if key.startswith(prefix):
-                            yield _info(key, entry.stat(follow_symlinks=False))
+                            yield describe(key, entry.stat(follow_symlinks=False))
                 elif f"{key}/".startswith(prefix) or prefix.startswith(f"{key}/"):
                     with suppress(BlobNotFound), absent(), opened(entry.name, fd) as below:
                         yield from self._walk(below, f"{key}/", depth - 1, prefix)
@@ -423,18 +425,6 @@ def _place(key: str) -> list[str]:
     if not all(_SEGMENT.fullmatch(segment) for segment in segments):
         raise InvalidKey("not a key")
     return segments if len(segments) == 1 else [f".{len(segments)}", *segments]
-
-
-def _info(key: str, found: os.stat_result) -> BlobInfo:
-    if not stat.S_ISREG(found.st_mode):
-        raise BlobNotFound("what lies there isn't a blob")
-    # ctime, as link() moves it: a copy is as new as it is, which gc's age limit counts on.
-    return BlobInfo(
-        key,
-        found.st_size,
-        modified=datetime.fromtimestamp(found.st_ctime, UTC),
-        etag=f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}",
-    )
 
 
 def _digest(key: str) -> str:

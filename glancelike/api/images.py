@@ -1,0 +1,76 @@
+"""``/v2/images`` and ``/v2/images/{image_id}``."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+import falcon
+
+from glancelike.api import patch, wire
+from glancelike.api.query import parse_pairs, parse_query
+from glancelike.api.resource import Resource
+from glancelike.errors import InvalidInput
+from glancelike.model import Change, ChangeOp, Page
+from glancelike.service.fields import READ_ONLY
+from glancelike.web.body import read_json, require_media_type
+from glancelike.web.middleware import caller_of
+
+
+class Images(Resource):
+    def list(self, req: falcon.Request, resp: falcon.Response) -> None:
+        pairs = parse_pairs(req.query_string)
+        query = parse_query(pairs, self.service.settings)
+        # A limit of 0 asks for nothing, but the marker is checked all the same elsewhere.
+        page = self.service.list_images(caller_of(req), query) if query.limit else Page(())
+        kept = [(name, value) for name, value in pairs if name != "marker"]
+        body = {
+            "images": [wire.image(image) for image in page.images],
+            "first": _link(kept),
+            "schema": f"{wire.PREFIX}/schemas/images",
+        }
+        if page.next_marker is not None:
+            body["next"] = _link([*kept, ("marker", page.next_marker)])
+        resp.media = body
+
+    def create(self, req: falcon.Request, resp: falcon.Response) -> None:
+        body = read_json(req)
+        if isinstance(body, dict):
+            # What only the service may set is refused there, as forbidden.
+            self.schemas.image.validate(
+                {name: value for name, value in body.items() if name not in READ_ONLY - {"id"}}
+            )
+        else:
+            self.schemas.image.validate(body)
+        image = self.service.create_image(caller_of(req), body)
+        resp.status = 201
+        resp.location = f"{req.prefix}{wire.PREFIX}/images/{image.id}"
+        resp.media = wire.image(image)
+
+    def show(self, req: falcon.Request, resp: falcon.Response, image_id: str) -> None:
+        resp.media = wire.image(self.service.show_image(caller_of(req), image_id))
+
+    def update(self, req: falcon.Request, resp: falcon.Response, image_id: str) -> None:
+        media_type = require_media_type(req, patch.V21, patch.V20)
+        changes = patch.parse_patch(media_type, read_json(req, media_type))
+        for change in changes:
+            self._validate(change)
+        resp.media = wire.image(self.service.update_image(caller_of(req), image_id, changes))
+
+    def delete(self, req: falcon.Request, resp: falcon.Response, image_id: str) -> None:
+        self.service.delete_image(caller_of(req), image_id)
+        resp.status = 204
+
+    def _validate(self, change: Change) -> None:
+        """Check a new value's type; what may be changed at all the service decides."""
+        name = change.path[0]
+        if change.op is ChangeOp.REMOVE or name in READ_ONLY:
+            return
+        if len(change.path) == 1:
+            self.schemas.image.validate({name: change.value})
+        elif name == "tags" and not isinstance(change.value, str):
+            raise InvalidInput(f"A tag must be a string, not {change.value!r}.")
+
+
+def _link(pairs: list[tuple[str, str]]) -> str:
+    query = urlencode(pairs)
+    return f"{wire.PREFIX}/images?{query}" if query else f"{wire.PREFIX}/images"

@@ -1,0 +1,103 @@
+"""The server: ``glancelike-api``, and the application for other servers."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NoReturn
+
+from glancelike import config
+from glancelike.api.errors import TABLE, render
+from glancelike.api.resource import Schemas
+from glancelike.api.routes import ROUTES
+from glancelike.errors import ConfigError, GlancelikeError
+from glancelike.service import ImageService
+from glancelike.web import app as web
+from glancelike.web import serve
+from glancelike.web.auth import Auth
+
+log = logging.getLogger(__name__)
+
+
+def create_app(service: ImageService, auth: Auth) -> web.App:
+    """Make the WSGI application over an open service and an open auth plugin."""
+    schemas = Schemas(service)
+    return web.build(ROUTES, lambda resource: resource(service, schemas), auth, TABLE, render)
+
+
+def create_auth(setting: config.PluginConfig) -> Auth:
+    """Make the auth plugin that the configuration names, not yet opened."""
+    auth = setting.plugin(setting.settings)
+    assert isinstance(auth, Auth)  # noqa: S101 - plugins.load has checked it
+    return auth
+
+
+@contextmanager
+def running(settings: config.Config) -> Iterator[web.App]:
+    """Open all that the application needs, and close it at the end.
+
+    Raises what opening raises: ConfigError, RegistryError, StoreError.
+    """
+    with ExitStack() as stack:
+        service = stack.enter_context(config.build(settings))
+        auth = create_auth(settings.auth)
+        auth.open()
+        stack.callback(auth.close)
+        if settings.reap_interval:
+            stack.enter_context(reaping(service, settings.reap_interval))
+        yield create_app(service, auth)
+
+
+@contextmanager
+def reaping(service: ImageService, interval: float) -> Iterator[None]:
+    """Look every ``interval`` seconds for uploads that died, in a thread."""
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(interval):
+            try:
+                service.reap()
+            except GlancelikeError as error:
+                log.warning("looking for dead uploads: %s", error)
+
+    thread = threading.Thread(target=look, name="reaper", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def wsgi(argv: Sequence[str] = ()) -> web.App:
+    """Make the application for another WSGI server, from the configuration.
+
+    ``argv`` is what ``glancelike-api`` would get. The service stays open
+    until the process ends.
+    """
+    stack = ExitStack()
+    app = stack.enter_context(running(config.load(argv)))
+    atexit.register(stack.close)
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run ``glancelike-api --config-file FILE``."""
+    try:
+        settings = config.load(sys.argv[1:] if argv is None else argv)
+    except ConfigError as error:
+        print(f"glancelike-api: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    serve.run(
+        lambda: running(settings),
+        name="glancelike-api",
+        host=settings.bind_host,
+        port=settings.bind_port,
+        workers=settings.workers,
+        threads=settings.threads,
+        debug=settings.debug,
+    )

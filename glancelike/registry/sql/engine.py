@@ -1,0 +1,147 @@
+"""Connections, transactions and what becomes of the database's errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+
+from glancelike.errors import ConfigError, RegistryError, RegistryUnavailable
+
+DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
+
+
+def parse_url(connection: str | None) -> URL:
+    """Turn the option ``connection`` into a URL; raise ConfigError."""
+    if not connection:
+        raise ConfigError("[database] connection is not set: expected something like sqlite:///images.db")
+    try:
+        url = make_url(connection)
+    except (exc.ArgumentError, ValueError):
+        # Not repeated: what can't be parsed may hold a password anywhere.
+        raise ConfigError(
+            "[database] connection is no database URL: expected something like sqlite:////srv/images.db"
+        ) from None
+    if url.get_backend_name() not in DIALECTS:
+        raise ConfigError(
+            f"[database] connection: {url.drivername} is not supported (one of {', '.join(DIALECTS)})"
+        )
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ConfigError("[database] connection: SQLite needs a file; memory:// keeps images in memory")
+    return url
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """Return the path of an SQLite database; None for other databases."""
+    if url.get_backend_name() != "sqlite":
+        return None
+    return Path(url.database or "").absolute()
+
+
+def absent(url: URL) -> bool:
+    """Tell whether this is an SQLite database that hasn't been made yet, but could be."""
+    path = sqlite_file(url)
+    try:
+        return path is not None and path.parent.is_dir() and not path.exists()
+    except OSError:
+        return False  # connecting will say what is wrong
+
+
+def shown(url: URL) -> str:
+    """Return what errors call the database: no password, no parameters."""
+    path = sqlite_file(url)
+    return str(path) if path else url.set(query={}).render_as_string(hide_password=True)
+
+
+def make_engine(url: URL, settings: Mapping[str, Any]) -> Engine:
+    """Make the engine; nothing is connected yet. Raises ConfigError."""
+    arguments: dict[str, Any] = {
+        "pool_size": settings["max_pool_size"],
+        "max_overflow": settings["max_overflow"],
+        "pool_timeout": settings["pool_timeout"],
+        "pool_recycle": settings["connection_recycle_time"],
+    }
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        arguments["connect_args"] = {"timeout": settings["sqlite_busy_timeout"]}
+    else:
+        arguments["pool_pre_ping"] = True
+        arguments["connect_args"] = {"connect_timeout": settings["connect_timeout"]}
+        # A compare-and-set that lost must find no row, not a serialization failure.
+        arguments["isolation_level"] = "READ COMMITTED"
+    try:
+        engine = sa.create_engine(url, **arguments)
+    except (exc.ArgumentError, ImportError) as error:
+        raise ConfigError(f"[database] connection: {url.drivername} can't be used: {error}") from error
+    if backend == "sqlite":
+        _prepare_sqlite(engine, durable=settings["sqlite_synchronous"])
+    return engine
+
+
+def reader(engine: Engine) -> Engine:
+    """Return the engine for reads: all statements of one see one snapshot."""
+    if engine.dialect.name == "sqlite":
+        return engine
+    return engine.execution_options(isolation_level="REPEATABLE READ")
+
+
+def writer(engine: Engine) -> Engine:
+    """Return the engine for transactions that write."""
+    return engine.execution_options(writes=True)
+
+
+def _prepare_sqlite(engine: Engine, *, durable: bool) -> None:
+    synchronous = "FULL" if durable else "NORMAL"
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        # The driver's own idea of when to begin comes too late for a writer.
+        connection.isolation_level = None
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer takes its lock first: one that reads first and upgrades
+        # later is refused at once, whatever the busy timeout.
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def explained(url: URL) -> Iterator[None]:
+    """Turn what the database layer raises into RegistryError."""
+    try:
+        yield
+    except exc.TimeoutError as error:
+        raise RegistryUnavailable(f"{shown(url)}: no connection came free in time") from error
+    except (exc.OperationalError, exc.InterfaceError) as error:
+        raise RegistryUnavailable(f"{shown(url)}: {error.orig}{_hint(url)}") from error
+    except exc.DBAPIError as error:
+        if error.connection_invalidated:
+            raise RegistryUnavailable(f"{shown(url)}: {error.orig}") from error
+        raise RegistryError(f"{shown(url)}: {error.orig}") from error
+
+
+def _hint(url: URL) -> str:
+    path = sqlite_file(url)
+    if path is None:
+        return ""
+    try:
+        if not path.parent.is_dir():
+            return f" (there is no directory {path.parent})"
+        if path.is_dir():
+            return " (it is a directory)"
+    except OSError as error:
+        return f" ({error.strerror})"
+    if not os.access(path.parent, os.W_OK):
+        return f" (the directory {path.parent} isn't writable)"
+    if path.exists() and not os.access(path, os.W_OK):
+        return " (the file isn't writable)"
+    return ""

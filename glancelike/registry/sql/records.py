@@ -1,0 +1,193 @@
+"""Between rows and values: how an image is written down and read back."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from glancelike.model import Image, Location, Member, MemberStatus, Status, Visibility
+from glancelike.registry.sql.tables import HEAD, HIDDEN, LISTED, images, locations, members, properties, tags
+
+# The order of Image's fields, but for the children between them.
+SCALARS = (
+    "id", "status", "name", "owner", "visibility", "protected", "disk_format", "container_format",
+    "min_disk", "min_ram", "size", "virtual_size", "checksum", "hash_algo", "hash_value",
+)  # fmt: skip
+COLUMNS = tuple(images.c[name] for name in (*SCALARS, "shelf", "created_at", "updated_at", "version"))
+MEMBER_COLUMNS = tuple(
+    members.c[name] for name in ("image_id", "project", "status", "created_at", "updated_at")
+)
+
+# The children of some images in one statement: kind, image, two texts and a third.
+TAG, PROPERTY, LOCATION = 1, 2, 3
+BATCH = 500
+_ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+CHILDREN = sa.union_all(
+    sa.select(
+        sa.literal_column(str(TAG)).label("kind"),
+        tags.c.image_id,
+        sa.literal_column("0").label("position"),
+        tags.c.value.label("first"),
+        sa.literal_column("''").label("second"),
+        sa.literal_column("''").label("third"),
+    ).where(tags.c.image_id.in_(_ids)),
+    sa.select(
+        sa.literal_column(str(PROPERTY)),
+        properties.c.image_id,
+        sa.literal_column("0"),
+        properties.c.name,
+        properties.c.value,
+        sa.literal_column("''"),
+    ).where(properties.c.image_id.in_(_ids)),
+    sa.select(
+        sa.literal_column(str(LOCATION)),
+        locations.c.image_id,
+        locations.c.position,
+        locations.c.store,
+        locations.c.key,
+        locations.c.metadata,
+    ).where(locations.c.image_id.in_(_ids)),
+)
+
+
+def batches(ids: Iterable[str], size: int = BATCH) -> Iterator[list[str]]:
+    """Cut a list of ids into pieces that fit a statement's parameters."""
+    remaining = iter(ids)
+    while batch := list(islice(remaining, size)):
+        yield batch
+
+
+class Children:
+    """Tags, properties and locations of one image."""
+
+    __slots__ = ("locations", "properties", "tags")
+
+    def __init__(self) -> None:
+        self.tags: set[str] = set()
+        self.properties: dict[str, str] = {}
+        self.locations: dict[int, Location] = {}
+
+
+def children_of(connection: Connection, ids: Iterable[str]) -> Mapping[str, Children]:
+    """Read the children of any number of images, BATCH images a statement."""
+    found: defaultdict[str, Children] = defaultdict(Children)
+    for batch in batches(ids):
+        for kind, image_id, position, first, second, third in connection.execute(
+            CHILDREN, {"ids": batch}
+        ).all():
+            child = found[image_id]
+            if kind == TAG:
+                child.tags.add(first)
+            elif kind == PROPERTY:
+                child.properties[first] = second
+            else:
+                metadata = json.loads(third) if third != "{}" else {}
+                child.locations[position] = Location(first, second, metadata)
+    return found
+
+
+def to_images(connection: Connection, rows: Sequence[Any]) -> tuple[Image, ...]:
+    """Turn rows of COLUMNS into images, with one more statement for all."""
+    children = children_of(connection, [row[0] for row in rows]) if rows else {}
+    empty = Children()
+    return tuple(_to_image(row, children.get(row[0], empty)) for row in rows)
+
+
+def _to_image(row: Any, children: Children) -> Image:
+    (
+        id_, status, name, owner, visibility, protected, disk_format, container_format, min_disk, min_ram,
+        size, virtual_size, checksum, hash_algo, hash_value, shelf, created_at, updated_at, version,
+    ) = row  # fmt: skip
+    return Image(
+        id=id_,
+        status=Status(status),
+        name=name,
+        owner=owner,
+        visibility=Visibility(visibility),
+        protected=protected,
+        hidden=shelf == HIDDEN,
+        disk_format=disk_format,
+        container_format=container_format,
+        min_disk=min_disk,
+        min_ram=min_ram,
+        size=size,
+        virtual_size=virtual_size,
+        checksum=checksum,
+        hash_algo=hash_algo,
+        hash_value=hash_value,
+        tags=frozenset(children.tags),
+        properties=children.properties,
+        locations=tuple(children.locations[position] for position in sorted(children.locations)),
+        created_at=created_at,
+        updated_at=updated_at,
+        version=version,
+    )
+
+
+def to_member(row: Any) -> Member:
+    """Turn a row of MEMBER_COLUMNS into a member."""
+    image_id, project, status, created_at, updated_at = row
+    return Member(image_id, project, MemberStatus(status), created_at, updated_at)
+
+
+def scalars_of(image: Image) -> dict[str, Any]:
+    """Return the columns of ``images`` that a caller sets."""
+    row = {name: getattr(image, name) for name in SCALARS}
+    row["status"] = image.status.value
+    row["visibility"] = image.visibility.value
+    row["shelf"] = HIDDEN if image.hidden else LISTED
+    return row
+
+
+def write_children(connection: Connection, image: Image, old: Children) -> None:
+    """Bring the children from what they are to the image's, touching only those that differ."""
+    of_image = {"image_id": image.id}
+    gone_tags = old.tags - image.tags
+    if gone_tags:
+        connection.execute(sa.delete(tags).where(tags.c.image_id == image.id, tags.c.value.in_(gone_tags)))
+    new_tags = image.tags - old.tags
+    if new_tags:
+        connection.execute(sa.insert(tags), [{**of_image, "value": tag} for tag in new_tags])
+    gone = {key for key, value in old.properties.items() if image.properties.get(key) != value}
+    if gone:
+        connection.execute(
+            sa.delete(properties).where(properties.c.image_id == image.id, properties.c.name.in_(gone))
+        )
+    new = [
+        {**of_image, "name": key, "head": value[:HEAD], "value": value}
+        for key, value in image.properties.items()
+        if old.properties.get(key) != value
+    ]
+    if new:
+        connection.execute(sa.insert(properties), new)
+    places = dict(enumerate(image.locations))
+    if places == old.locations:
+        return
+    if old.locations:
+        connection.execute(sa.delete(locations).where(locations.c.image_id == image.id))
+    if places:
+        connection.execute(
+            sa.insert(locations),
+            [
+                {
+                    **of_image,
+                    "position": position,
+                    "store": place.store,
+                    "key": place.key,
+                    "metadata": json.dumps(dict(place.metadata)),
+                }
+                for position, place in places.items()
+            ],
+        )
+
+
+def delete_children(connection: Connection, image_id: str) -> None:
+    """Remove all that belongs to an image but its own row."""
+    for table in (tags, properties, locations, members):
+        connection.execute(sa.delete(table).where(table.c.image_id == image_id))

@@ -1,0 +1,126 @@
+"""The tables of the SQL registry, as the newest migration leaves them.
+
+Which index serves what stands next to it; ``queries`` is written so that
+the planner has no better idea. ``id`` ends the indexes that listings walk,
+because it breaks the ties of every sort.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, SmallInteger, Table
+
+from glancelike.registry.sql.types import Exact, LongText, UtcTime
+from glancelike.registry.values import LENGTHS
+
+# Values of images.shelf. One column, not two flags: an index prefix that
+# finds the listed images without stepping over hidden and deleted ones.
+LISTED, HIDDEN, DELETED = 0, 1, 2
+
+# Characters of a property's value that are indexed: values are longer than
+# any database's index entry may be.
+HEAD = 128
+
+
+def _null_is_least(*_: Any, dialect: sa.Dialect, **__: Any) -> bool:
+    return dialect.name != "postgresql"
+
+
+metadata = sa.MetaData()
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", Exact(LENGTHS["id"]), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("shelf", SmallInteger, nullable=False),
+    Column("status", Exact(32), nullable=False),
+    Column("visibility", Exact(16), nullable=False),
+    Column("name", Exact(LENGTHS["name"])),
+    Column("owner", Exact(LENGTHS["owner"])),
+    Column("protected", Boolean, nullable=False),
+    Column("disk_format", Exact(LENGTHS["disk_format"])),
+    Column("container_format", Exact(LENGTHS["container_format"])),
+    Column("min_disk", Integer, nullable=False),
+    Column("min_ram", Integer, nullable=False),
+    Column("size", BigInteger),
+    Column("virtual_size", BigInteger),
+    Column("checksum", Exact(LENGTHS["checksum"])),
+    Column("hash_algo", Exact(LENGTHS["hash_algo"])),
+    Column("hash_value", Exact(LENGTHS["hash_value"])),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("deleted_at", UtcTime),
+)
+i = images.c
+
+# Listings walk these in order: a project's own images of one visibility, and
+# anybody's. Other sorts than these look at all that the viewer may see.
+for name, *scope in (("owner", i.owner, i.visibility), ("visibility", i.visibility)):
+    for key in (i.created_at, i.updated_at, i.name, i.size):
+        index = Index(f"ix_images_{name}_{key.name}", *scope, i.shelf, key, i.id)
+        if key.nullable:
+            # PostgreSQL puts NULL last unless told; the others know no such words.
+            index.ddl_if(callable_=_null_is_least)
+            Index(index.name, *scope, i.shelf, key.nulls_first(), i.id).ddl_if("postgresql")
+# Filters are looked up in these.
+Index("ix_images_name", i.name)
+Index("ix_images_status", i.status)
+Index("ix_images_checksum", i.checksum)
+Index("ix_images_hash_value", i.hash_value)
+Index("ix_images_updated_at", i.updated_at)
+
+tags = Table(
+    "image_tags",
+    metadata,
+    Column("image_id", ForeignKey(i.id), primary_key=True),
+    Column("value", Exact(LENGTHS["tag"]), primary_key=True),
+    sqlite_with_rowid=False,
+)
+Index("ix_image_tags_value", tags.c.value, tags.c.image_id)
+
+properties = Table(
+    "image_properties",
+    metadata,
+    Column("image_id", ForeignKey(i.id), primary_key=True),
+    Column("name", Exact(LENGTHS["property"]), primary_key=True),
+    Column("head", Exact(HEAD), nullable=False),
+    Column("value", LongText, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("ix_image_properties_name_head", properties.c.name, properties.c.head, properties.c.image_id)
+
+locations = Table(
+    "image_locations",
+    metadata,
+    Column("image_id", ForeignKey(i.id), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("store", Exact(LENGTHS["store"]), nullable=False),
+    Column("key", LongText, nullable=False),
+    Column("metadata", LongText, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+members = Table(
+    "image_members",
+    metadata,
+    Column("image_id", ForeignKey(i.id), primary_key=True),
+    Column("project", Exact(LENGTHS["project"]), primary_key=True),
+    Column("status", Exact(16), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    sqlite_with_rowid=False,
+)
+# What is shared with a project.
+Index("ix_image_members_project", members.c.project, members.c.status, members.c.image_id)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Exact(LENGTHS["lease"]), primary_key=True),
+    Column("holder", Exact(LENGTHS["holder"]), nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,59 @@
+"""Column types that mean the same on every database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.compiler import compiles
+
+
+class Exact(sa.String):
+    """Text that is equal only to itself and sorts by code point.
+
+    The databases' defaults differ: MariaDB's ignores case, accents and
+    trailing blanks, PostgreSQL sorts as the server's locale says.
+    """
+
+
+@compiles(Exact, "postgresql")
+def _exact_postgresql(element: Exact, compiler: Any, **kw: Any) -> str:
+    return f'{compiler.visit_VARCHAR(element, **kw)} COLLATE "C"'
+
+
+@compiles(Exact, "mysql")
+@compiles(Exact, "mariadb")
+def _exact_mysql(element: Exact, compiler: Any, **kw: Any) -> str:
+    collation = "utf8mb4_nopad_bin" if compiler.dialect.is_mariadb else "utf8mb4_0900_bin"
+    return f"VARCHAR({element.length}) CHARACTER SET utf8mb4 COLLATE {collation}"
+
+
+class LongText(sa.Text):
+    """Text of up to 65535 bytes that is equal only to itself."""
+
+
+@compiles(LongText, "mysql")
+@compiles(LongText, "mariadb")
+def _long_mysql(element: LongText, compiler: Any, **kw: Any) -> str:
+    collation = "utf8mb4_nopad_bin" if compiler.dialect.is_mariadb else "utf8mb4_0900_bin"
+    return f"TEXT CHARACTER SET utf8mb4 COLLATE {collation}"
+
+
+class UtcTime(sa.types.TypeDecorator[datetime]):
+    """An aware datetime, kept in UTC to the microsecond."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(sa.DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)

@@ -1,0 +1,32 @@
+"""The conformance kit for registry backends.
+
+A plugin's own test is one class::
+
+    class TestMyRegistry(RegistryConformance):
+        processes = True  # other processes can open the same registry
+
+        def make_registry(self):
+            return MyRegistry({"path": str(self.tmp_path / "registry")})
+
+What the clauses in the failures' messages are is said in
+``glancelike.registry.base``.
+"""
+
+from __future__ import annotations
+
+from glancelike.testing.registry_lists import ListTests
+from glancelike.testing.registry_races import OutageTests, ProcessTests, ThreadTests
+from glancelike.testing.registry_records import RecordTests
+from glancelike.testing.registry_sharing import LeaseTests, MemberTests
+
+__all__ = ["RegistryConformance"]
+
+
+class RegistryConformance(
+    RecordTests, MemberTests, LeaseTests, ListTests, ThreadTests, ProcessTests, OutageTests
+):
+    """Every clause of ``glancelike.registry.base``, tested.
+
+    Define ``make_registry``; set ``processes``; define ``outage`` where the
+    registry can be away.
+    """

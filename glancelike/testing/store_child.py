@@ -1,0 +1,97 @@
+"""The child process of the crash and memory tests; the kit kills it.
+
+Reads a pickled job from standard input and answers on standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glancelike.stores.base import Cap, Store
+from glancelike.testing.sources import EndlessSource
+
+
+@dataclass(frozen=True)
+class Job:
+    """``task`` names the method; the store is made anew from its settings."""
+
+    task: str
+    driver: type[Store]
+    settings: dict[str, Any]
+    key: str
+    size: int
+    upload: str = ""
+
+
+def memory(field: str) -> int:
+    """Return VmRSS or VmHWM of this process in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise LookupError(field)
+
+
+def stall_halfway(size: int) -> EndlessSource:
+    """Make a source that tells the parent of the half, then never goes on."""
+
+    def hook(at: int) -> None:
+        if at >= size // 2:
+            sys.stdout.write("half\n")
+            sys.stdout.flush()
+            time.sleep(600)
+
+    return EndlessSource(size, hook=hook)
+
+
+def flat(store: Store, job: Job) -> dict[str, int]:
+    """Write and read a large blob and tell how the memory grew."""
+    store.write(f"{job.key}-warm", EndlessSource(1 << 20), size=1 << 20)
+    store.delete(f"{job.key}-warm")
+    before = memory("VmRSS")
+    store.write(job.key, EndlessSource(job.size), size=job.size)
+    written = memory("VmHWM") - before
+    count, digest = 0, 0
+    for number, block in enumerate(store.read(job.key)):
+        if number == 1:
+            time.sleep(0.2)  # a consumer that slow must not make the driver read ahead
+        count += len(block)
+        digest = zlib.crc32(block, digest)
+    read = memory("VmHWM") - before
+    if Cap.PARTS in store.capabilities:
+        joined = f"{job.key}-joined"
+        upload = store.begin(joined)
+        store.put_part(joined, upload, 1, EndlessSource(job.size // 2), size=job.size // 2)
+        store.complete(joined, upload)
+        store.delete(joined)
+    parts = memory("VmHWM") - before
+    return {
+        "written": written,
+        "read": read,
+        "sent as a part and completed": parts,
+        "count": count,
+        "crc": digest,
+    }
+
+
+def main() -> None:
+    job: Job = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - the parent's own
+    store = job.driver(job.settings)
+    store.open()
+    if job.task == "flat":
+        sys.stdout.write(json.dumps(flat(store, job)))
+    elif job.task == "write":
+        store.write(job.key, stall_halfway(job.size), size=job.size)
+    else:
+        store.put_part(job.key, job.upload, 2, stall_halfway(job.size), size=job.size)
+    store.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""Run a WSGI application under gunicorn's threads, and die properly.
+
+The application is made in each worker after the fork, so no connection or
+thread crosses it, and unmade when the worker ends. What stops the start is
+told in one line and a status other than 0: a port in use, a broken
+configuration, an outdated schema. Once the service has run, a worker that
+can't start is tried again: a database that restarts must not end the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
+
+WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+Factory = Callable[[], AbstractContextManager[WsgiApp]]
+
+log = logging.getLogger(__name__)
+access_log = logging.getLogger("glancelike.access")
+
+LOG_FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"
+STALL_SECONDS = 60.0  # a peer that neither sends nor takes a byte for so long is gone
+RESPAWN_SECONDS = 1.0
+PR_SET_PDEATHSIG = 1
+
+# What gunicorn adds to a failed start that has been told already.
+ECHO = ("Worker (pid:%s) exited with code %s.", "Shutting down: %s", "Reason: %s")
+
+
+def run(
+    factory: Factory,
+    *,
+    name: str,
+    host: str,
+    port: int,
+    workers: int = 1,
+    threads: int = 16,
+    debug: bool = False,
+) -> NoReturn:
+    """Serve until a signal ends it; exit with 0 then, else with an error.
+
+    ``factory`` gives a context manager whose value is the application; it
+    is entered in each worker and left when the worker ends. Port 0 takes
+    any free one; the log tells which.
+    """
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format=LOG_FORMAT)
+    listener = _listen(name, host, port)
+    address = listener.getsockname()
+    log.info("%s listens on http://%s:%d", name, host, address[1])
+    server = _Server(factory, name, listener.detach(), workers, threads)
+    server.run()
+    sys.exit(0)
+
+
+def _listen(name: str, host: str, port: int) -> socket.socket:
+    """Bind here, not in gunicorn, which would try five times and trace back."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, proto, _, address = found[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        sys.exit(f"{name}: can't listen on {host}:{port}: {error.strerror or error}")
+    return listener
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    def __init__(self, factory: Factory, name: str, listener: int, workers: int, threads: int) -> None:
+        self._factory = factory
+        self._name = name
+        self._options = {
+            "bind": f"fd://{listener}",
+            "workers": workers,
+            "worker_class": _Worker,
+            "threads": threads,
+            "logger_class": _Logger,
+            "proc_name": name,
+            # The heartbeat comes from the worker's main thread, which never
+            # serves: it stops only when the whole process hangs.
+            "timeout": 60,
+            "graceful_timeout": 30,
+            "keepalive": 20,
+            "sendfile": True,
+            "control_socket_disable": True,
+            "limit_request_line": 8190,
+            "forwarder_headers": "",
+            "post_fork": self._forked,
+            "worker_exit": self._ended,
+        }
+        self._age = 0
+        self._stack = ExitStack()
+        self._told, teller = os.pipe()  # one byte: the right to tell why the start failed
+        os.write(teller, b"!")
+        os.close(teller)
+        super().__init__()
+
+    def load_config(self) -> None:
+        for key, value in self._options.items():
+            self.cfg.set(key, value)
+
+    def load(self) -> WsgiApp:
+        """Make the application in a worker."""
+        try:
+            return self._stack.enter_context(self._factory())
+        except Exception as error:
+            if self._age > self.cfg.workers:
+                log.exception("%s: a worker can't start, trying again", self._name)
+                time.sleep(RESPAWN_SECONDS)
+                sys.exit(1)
+            if os.read(self._told, 1):
+                log.debug("%s can't start", self._name, exc_info=True)
+                print(f"{self._name}: {error or type(error).__name__}", file=sys.stderr)  # noqa: T201
+            sys.exit(Arbiter.APP_LOAD_ERROR)
+
+    def _forked(self, arbiter: Any, worker: Any) -> None:
+        """Die with the master, whatever kills it: nothing would restart us."""
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != worker.ppid:
+            os._exit(1)
+        self._age = worker.age
+
+    def _ended(self, arbiter: Any, worker: Any) -> None:
+        self._stack.close()
+
+
+class _Worker(ThreadWorker):  # type: ignore[misc]
+    """Threads that don't wait for ever for a silent peer."""
+
+    def enqueue_req(self, conn: Any) -> None:
+        plain = conn.sock
+        if not isinstance(plain, _Socket):
+            conn.sock = _Socket(plain.family, plain.type, plain.proto, fileno=plain.detach())
+        super().enqueue_req(conn)
+
+
+class _Socket(socket.socket):
+    """A socket whose blocking calls end when the peer stalls.
+
+    gunicorn knows a reset connection as everyday news, so a stall becomes one.
+    """
+
+    def setblocking(self, flag: bool, /) -> None:
+        self.settimeout(STALL_SECONDS if flag else 0.0)
+
+    def recv(self, *args: Any) -> bytes:
+        with _stalls_are_resets():
+            return super().recv(*args)
+
+    def sendall(self, *args: Any) -> None:
+        with _stalls_are_resets():
+            super().sendall(*args)
+
+    def sendfile(self, *args: Any, **kwargs: Any) -> int:
+        with _stalls_are_resets():
+            return super().sendfile(*args, **kwargs)
+
+
+class _stalls_are_resets(contextlib.AbstractContextManager[None]):
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, TimeoutError):
+            raise ConnectionResetError(
+                errno.ECONNRESET, f"the peer stalled for {STALL_SECONDS:g} s"
+            ) from error
+
+
+class _Logger(Logger):  # type: ignore[misc]
+    """Send gunicorn's messages through the program's own logging."""
+
+    def setup(self, cfg: Any) -> None:
+        self.cfg = cfg
+        self.error_log.propagate = True
+        self.error_log.setLevel(logging.WARNING)
+
+    def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        self.error_log.log(logging.DEBUG if msg in ECHO else logging.ERROR, msg, *args, **kwargs)
+
+    def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
+        """Write one line when the last byte is out."""
+        if not access_log.isEnabledFor(logging.INFO):
+            return
+        sent = getattr(resp, "sent", 0)
+        if not sent and environ.get("REQUEST_METHOD") != "HEAD":
+            sent = getattr(resp, "response_length", 0) or 0  # sendfile doesn't count
+        access_log.info(
+            "method=%s path=%s status=%s bytes=%d ms=%.1f request_id=%s project=%s client=%s%s",
+            environ.get("REQUEST_METHOD", "-"),
+            (environ.get("RAW_URI") or "-").partition("?")[0],
+            str(resp.status).partition(" ")[0],
+            sent,
+            request_time.total_seconds() * 1000,
+            environ.get("app.request_id", "-"),
+            environ.get("app.project") or "-",
+            environ.get("REMOTE_ADDR", "-"),
+            f" global_request_id={environ['app.global_request_id']}"
+            if "app.global_request_id" in environ
+            else "",
+        )

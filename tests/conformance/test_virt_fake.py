@@ -1,0 +1,68 @@
+"""The fake hypervisor keeps the rules of virt drivers, and fails when told to."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from novalite.errors import HypervisorDown
+from novalite.testing import VirtConformance
+from novalite.virt.base import BaseImage, InstanceSpec, VirtDriver
+from novalite.virt.fake import FakeDriver
+
+
+class TestFakeDriver(VirtConformance):
+    def make_driver(self, tmp_path: Path) -> VirtDriver:
+        return FakeDriver({})
+
+    def make_base(self, tmp_path: Path) -> BaseImage:
+        return _base(tmp_path)
+
+
+def _base(folder: Path) -> BaseImage:
+    path = folder / "base.raw"
+    path.write_bytes(bytes(4096))
+    return BaseImage(path=path, format="raw", virtual_size=4096)
+
+
+def _spec(folder: Path, **changes: object) -> InstanceSpec:
+    values = {"id": str(uuid.uuid4()), "name": "one", "vcpus": 1, "memory_mb": 64, "base": _base(folder)}
+    return InstanceSpec(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_the_console_prints_what_the_config_drive_says(tmp_path: Path) -> None:
+    driver = FakeDriver({})
+    facts = json.dumps({"uuid": "told-by-drive", "name": "named-by-drive"}).encode()
+    spec = _spec(tmp_path, config_drive={"openstack/latest/meta_data.json": facts})
+    driver.spawn(spec)
+    assert b"instance-id=told-by-drive name=named-by-drive" in driver.console_log(spec.id)
+
+
+def test_the_console_prints_id_and_name_without_a_config_drive(tmp_path: Path) -> None:
+    driver = FakeDriver({})
+    spec = _spec(tmp_path)
+    driver.spawn(spec)
+    assert f"NOVALITE-GUEST instance-id={spec.id} name=one".encode() in driver.console_log(spec.id)
+
+
+def test_failures_that_options_ask_for(tmp_path: Path) -> None:
+    driver = FakeDriver({"fake_failures": ["spawn:2", "destroy"]})
+    spec = _spec(tmp_path)
+    for _ in range(2):
+        with pytest.raises(HypervisorDown, match="spawn"):
+            driver.spawn(spec)
+        assert driver.list_states() == {}
+    driver.spawn(spec)
+    with pytest.raises(HypervisorDown, match="destroy"):
+        driver.destroy(spec.id)
+    assert spec.id in driver.list_states()
+
+
+def test_a_delay_that_options_ask_for(tmp_path: Path) -> None:
+    started = time.monotonic()
+    FakeDriver({"fake_spawn_seconds": 0.2}).spawn(_spec(tmp_path))
+    assert time.monotonic() - started >= 0.2

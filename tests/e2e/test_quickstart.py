@@ -1,0 +1,150 @@
+"""``make run``'s program, whole: it boots, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.libvirt_fixtures import wait_for
+
+pytestmark = [pytest.mark.libvirt, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def state(guest_image: Path) -> Iterator[Path]:
+    """A state directory whose cache holds the built guest already."""
+    folder = Path(tempfile.mkdtemp(prefix="nl-", dir="/tmp"))
+    shutil.copytree(guest_image.parent, folder / "cache")
+    yield folder
+    assert left_running(folder) == []
+    shutil.rmtree(folder)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def left_running(state: Path) -> list[str]:
+    """Return the command lines of processes that have to do with the state."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if str(state) in words:
+                found.append(f"{entry.name}: {words}")
+    return found
+
+
+class Quickstart:
+    def __init__(self, state: Path, *arguments: str, ports: list[int] | None = None) -> None:
+        self.image_port, self.compute_port = ports or free_ports(2)
+        self.output = state / "output.txt"
+        argv = [sys.executable, "-m", "novalite.quickstart", "--state", str(state)]
+        argv += ["--image-port", str(self.image_port), "--compute-port", str(self.compute_port), *arguments]
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "COLUMNS": "200"},
+            )
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def wait(self, seconds: float = 400) -> int:
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.terminate()
+            self.process.wait(60)
+            raise
+
+
+def test_it_boots_says_so_and_ends_with_ctrl_c(state: Path) -> None:
+    run = Quickstart(state)
+    wait_for("the guest is up", lambda: "Ctrl-C ends" in run.said() or run.process.poll() is not None, 400)
+    said = run.said()
+    assert run.process.poll() is None, said
+    marker = re.search(r"NOVALITE-GUEST instance-id=(\S+) name=quickstart", said)
+    assert marker
+    with closing(
+        urllib.request.urlopen(f"http://127.0.0.1:{run.compute_port}/v2.1/servers/detail")
+    ) as answer:
+        assert marker[1] in answer.read().decode()
+    # The commands it proposes work.
+    for line in re.findall(r"^  (\S*glancelike .*|curl .*|virsh .*)$", said, re.M):
+        subprocess.run(["bash", "-c", line], check=True, capture_output=True, timeout=60)
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait(60) == 0, run.said()
+    assert list((state / "image" / "images").glob("*-*")) == []
+    assert [p for p in (state / "compute" / "instances").iterdir() if p.name != "_base"] == []
+
+
+def test_once_ends_by_itself_and_again(state: Path) -> None:
+    for _ in range(2):
+        run = Quickstart(state, "--once")
+        assert run.wait() == 0, run.said()
+        assert "The guest is up and knows itself" in run.said()
+        assert left_running(state) == []
+
+
+def test_a_guest_that_does_not_come_up_is_told(state: Path) -> None:
+    run = Quickstart(state, "--once", "--timeout", "0.5")
+    assert run.wait() == 1
+    assert "did not report within" in run.said().splitlines()[-1]
+
+
+@pytest.mark.parametrize("after", ["finding a libvirt", "uploading", "booting"])
+def test_ctrl_c_at_any_time_leaves_nothing(state: Path, after: str) -> None:
+    run = Quickstart(state)
+    wait_for(after, lambda: after in run.said() or run.process.poll() is not None, 200)
+    time.sleep(0.3)
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait(60) == 130, run.said()
+    assert "Traceback" not in run.said()
+
+
+def test_kill_9_leaves_nothing_running(state: Path) -> None:
+    run = Quickstart(state)
+    wait_for("booting", lambda: "SYSLINUX" in run.said() or run.process.poll() is not None, 200)
+    run.process.kill()
+    run.process.wait()
+    wait_for("all have ended", lambda: left_running(state) == [], 60)
+    again = Quickstart(state, "--once")
+    assert again.wait() == 0, again.said()
+
+
+def test_ports_in_use_and_a_busy_state_are_told_at_once(state: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = [free_ports(1)[0], taken.getsockname()[1]]
+        run = Quickstart(state, "--once", ports=ports)
+        assert run.wait(60) == 1
+        assert f"port {ports[1]}" in run.said()
+        assert "--compute-port" in run.said()

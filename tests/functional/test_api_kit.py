@@ -1,0 +1,167 @@
+"""What holds for every operation: identity, errors, bodies, ids."""
+
+from __future__ import annotations
+
+import re
+
+import falcon.testing
+import pytest
+
+from glancelike.api.routes import ROUTES
+from glancelike.policy import rules
+from glancelike.web.routes import Route
+from tests.server_fixtures import Api
+
+ACTIONS = [route for route in ROUTES if route.action]
+PRIVATE = [route for route in ROUTES if not route.public]
+
+
+def ask(client: falcon.testing.TestClient, route: Route, image_id: str) -> falcon.testing.Result:
+    """Ask for a route's operation with a body that could be meant."""
+    path = route.path.format(image_id=image_id, member_id="p-bob", tag="t")
+    bodies = {
+        "add_image": ("{}", "application/json"),
+        "modify_image": (
+            '[{"op": "add", "path": "/a", "value": "b"}]',
+            "application/openstack-images-v2.1-json-patch",
+        ),
+        "upload_image": ("x", "application/octet-stream"),
+        "add_member": ('{"member": "p-bob"}', "application/json"),
+        "modify_member": ('{"status": "accepted"}', "application/json"),
+    }
+    body, media_type = bodies.get(route.action or "", ("", "application/json"))
+    return client.simulate_request(route.method, path, body=body, headers={"Content-Type": media_type})
+
+
+def name(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+@pytest.mark.parametrize("route", PRIVATE, ids=name)
+def test_nothing_without_credentials(api: Api, route: Route) -> None:
+    answer = ask(api.as_(None), route, api.image())
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith('Basic realm="')
+
+
+@pytest.mark.parametrize("route", ACTIONS, ids=name)
+def test_nothing_without_a_role(api: Api, route: Route) -> None:
+    answer = ask(api.as_("nobody"), route, api.image())
+    assert answer.status_code == 403
+
+
+def test_every_action_is_a_rule() -> None:
+    assert {route.action for route in ACTIONS} <= {rule.name for rule in rules()}
+
+
+def test_every_operation_is_there_once() -> None:
+    asked = [(route.method, route.path) for route in ROUTES]
+    assert len(asked) == len(set(asked))
+
+
+@pytest.mark.parametrize("path", ["/", "/versions", "/v2", "/v2/"])
+def test_versions_are_public(api: Api, path: str) -> None:
+    answer = api.as_(None).get(path)
+    assert answer.status_code == (300 if path == "/" else 200)
+    versions = answer.json["versions"]
+    assert [each["status"] for each in versions] == ["CURRENT"] + ["SUPPORTED"] * (len(versions) - 1)
+    assert all(re.fullmatch(r"v2\.\d+", each["id"]) for each in versions)
+    assert versions[0]["links"] == [{"rel": "self", "href": "http://falconframework.org/v2/"}]
+
+
+def test_healthcheck_is_public(api: Api) -> None:
+    assert api.as_(None).get("/healthcheck").text == "OK"
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("application/json", "application/json"),
+        ("application/json, text/html;q=0.5", "application/json"),
+        ("*/*", "text/html; charset=UTF-8"),
+        ("text/html", "text/html; charset=UTF-8"),
+        ("application/octet-stream", "text/html; charset=UTF-8"),
+        ("nonsense", "text/html; charset=UTF-8"),
+    ],
+)
+def test_error_bodies_follow_accept(api: Api, accept: str, content_type: str) -> None:
+    for path, said in (
+        ("/v2/images/<b>&c", "<b>&c"),
+        ("/nowhere", "The resource could not be found."),
+    ):
+        answer = api.as_("alice", accept).get(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, content_type)
+        if "json" in content_type:
+            assert (answer.json["code"], answer.json["title"]) == ("404 Not Found", "Not Found")
+            assert said in answer.json["message"]
+        else:
+            assert "<title>404 Not Found</title>" in answer.text
+            assert "<b>" not in answer.text
+
+
+def test_methods_that_are_not_there(api: Api) -> None:
+    answer = api.as_("alice").post(f"/v2/images/{api.image()}")
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "PATCH", "DELETE", "OPTIONS"}
+    assert "POST is not allowed" in answer.json["message"]
+    assert api.as_("alice").head(f"/v2/images/{api.image()}").status_code == 405
+
+
+def test_request_ids(api: Api) -> None:
+    pattern = r"req-[0-9a-f-]{36}"
+    seen = set()
+    for path in ("/", "/v2/images", "/nowhere", "/v2/images/none"):
+        answer = api.as_("alice").get(path, headers={"X-Openstack-Request-Id": "req-evil\tx"})
+        assert re.fullmatch(pattern, answer.headers["x-openstack-request-id"])
+        seen.add(answer.headers["x-openstack-request-id"])
+    assert re.fullmatch(pattern, api.as_(None).get("/v2/images").headers["x-openstack-request-id"])
+    assert len(seen) == 4
+
+
+def test_identity_headers_from_outside_are_nothing(api: Api) -> None:
+    api.image("alice", name="hers")
+    forged = {
+        "X-User-Id": "alice",
+        "X-Project-Id": "p-alice",
+        "X-Tenant": "p-alice",
+        "X-Roles": "admin",
+        "X-Is-Admin-Project": "True",
+        "X-Identity-Status": "Confirmed",
+    }
+    assert api.as_("bob").get("/v2/images", headers=forged).json["images"] == []
+    assert api.as_(None).get("/v2/images", headers=forged).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"name": }', "at line 1, column 10"),
+        (b'{"name": "x",\n "y"}', "at line 2, column 5"),
+        (b"\xff\xfe", "isn't UTF-8 at byte 0"),
+        (b'{"min_ram": NaN}', "NaN isn't JSON"),
+        (b'{"name": "\\ud800"}', "lone surrogate"),
+        (b'{"\\u0000": "x"}', "NUL"),
+        (b"[" * 100000, "nested too deeply"),
+        (b'{"min_ram": ' + b"9" * 5000 + b"}", "Malformed JSON"),
+        (b"", "Body expected"),
+        (b" \n", "Body expected"),
+    ],
+)
+def test_broken_json(api: Api, body: bytes, said: str) -> None:
+    answer = api.as_("alice").post("/v2/images", body=body)
+    assert answer.status_code == 400
+    assert said in answer.json["message"]
+
+
+def test_json_is_bounded_and_of_its_type(api: Api) -> None:
+    alice = api.as_("alice")
+    big = b'{"name": "' + b"x" * 1024 * 1024 + b'"}'
+    assert alice.post("/v2/images", body=big).status_code == 413
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert alice.post("/v2/images", body="{}", headers=form).status_code == 415
+    json_type = {"Content-Type": "Application/JSON; charset=utf-8"}
+    assert alice.post("/v2/images", body="{}", headers=json_type).status_code == 201
+
+
+def test_nul_in_the_path(api: Api) -> None:
+    assert api.as_("alice").get("/v2/images/a%00b").status_code == 400

@@ -1,0 +1,267 @@
+"""What only a real server process shows: framing, limits, signals, death."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server_fixtures import Server, command, write_config
+
+MIB = 1024 * 1024
+OCTETS = {"Content-Type": "application/octet-stream"}
+RunServer = Callable[..., Server]
+
+
+def make_image(server: Server) -> str:
+    client = server.connect()
+    body = json.dumps({"disk_format": "raw", "container_format": "bare"})
+    client.request("POST", "/v2/images", body, {"Content-Type": "application/json"})
+    image_id: str = json.loads(client.getresponse().read())["id"]
+    return image_id
+
+
+def show(server: Server, image_id: str) -> dict[str, object]:
+    client = server.connect()
+    client.request("GET", f"/v2/images/{image_id}")
+    shown: dict[str, object] = json.loads(client.getresponse().read())
+    return shown
+
+
+def wait_for(check: Callable[[], bool], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, "it didn't happen in time"
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def raw(server: Server, head: str) -> Iterator[socket.socket]:
+    """Open a socket and send a request's head."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
+        sock.sendall(head.replace("\n", "\r\n").encode())
+        yield sock
+
+
+def put_head(image_id: str, framing: str) -> str:
+    return (
+        f"PUT /v2/images/{image_id}/file HTTP/1.1\nHost: localhost\n"
+        f"Content-Type: application/octet-stream\n{framing}\n\n"
+    )
+
+
+def answer_of(sock: socket.socket) -> bytes:
+    """Read until the server closes or has sent a whole answer's head."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        block = sock.recv(65536)
+        if not block:
+            break
+        data += block
+    return data
+
+
+def workers_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process runs; a zombie doesn't."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def memory(pid: int) -> int:
+    """Return the resident bytes of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_large_data_goes_up_and_down_in_flat_memory(api_server: Server) -> None:
+    image_id = make_image(api_server)
+    path = f"/v2/images/{image_id}/file"
+    block = os.urandom(MIB)
+    count = 96
+    worker = workers_of(api_server.process.pid)[0]
+    before = memory(worker)
+    client = api_server.connect()
+    client.request("PUT", path, (block for _ in range(count)), OCTETS, encode_chunked=True)
+    answer = client.getresponse()
+    assert (answer.status, answer.read()) == (204, b"")
+    client.request("GET", path)
+    answer = client.getresponse()
+    digest, size = hashlib.sha256(), 0
+    while data := answer.read(MIB):
+        digest.update(data)
+        size += len(data)
+    shown = show(api_server, image_id)
+    assert (size, digest.hexdigest()) == (count * MIB, shown["os_hash_value"])
+    assert shown["size"] == count * MIB
+    client.request("GET", path, headers={"Range": f"bytes={5 * MIB - 3}-{5 * MIB + 2}"})
+    answer = client.getresponse()
+    assert (answer.status, answer.read()) == (206, block[-3:] + block[:3])
+    assert memory(worker) - before < 32 * MIB
+
+
+def test_expect_100_continue(api_server: Server) -> None:
+    head = put_head(make_image(api_server), "Content-Length: 3\nExpect: 100-continue\nConnection: close")
+    with raw(api_server, head) as sock:
+        assert answer_of(sock).startswith(b"HTTP/1.1 100 ")
+        sock.sendall(b"abc")
+        assert answer_of(sock).startswith(b"HTTP/1.1 204 ")
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        ("Content-Length: 1000000", b"x" * 500),
+        ("Content-Length: 1000000", b""),
+        ("Transfer-Encoding: chunked", b"5\r\nabcde\r\n"),
+        ("Transfer-Encoding: chunked", b"ff\r\nabcde"),
+        ("Transfer-Encoding: chunked", b"5\r\nabcde\r\nnonsense\r\n"),
+    ],
+)
+def test_a_truncated_upload_leaves_nothing(api_server: Server, framing: str, body: bytes) -> None:
+    image_id = make_image(api_server)
+    with raw(api_server, put_head(image_id, framing)) as sock:
+        sock.sendall(body)
+        sock.shutdown(socket.SHUT_WR)
+        assert answer_of(sock).startswith(b"HTTP/1.1 400 ")
+    assert show(api_server, image_id)["status"] == "queued"
+    client = api_server.connect()
+    client.request("PUT", f"/v2/images/{image_id}/file", b"whole", OCTETS)
+    assert client.getresponse().status == 204
+    assert show(api_server, image_id)["size"] == 5
+
+
+def test_an_upload_cut_by_a_vanished_client_can_be_repeated(api_server: Server) -> None:
+    image_id = make_image(api_server)
+    with raw(api_server, put_head(image_id, "Content-Length: 1000000")) as sock:
+        sock.sendall(b"x" * 1000)
+        wait_for(lambda: show(api_server, image_id)["status"] == "saving")
+    wait_for(lambda: show(api_server, image_id)["status"] == "queued")
+
+
+def test_a_huge_json_body_is_refused_before_it_is_sent(api_server: Server) -> None:
+    head = (
+        "POST /v2/images HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
+        f"Content-Length: {512 * MIB}\n\n"
+    )
+    started = time.monotonic()
+    with raw(api_server, head) as sock:
+        assert answer_of(sock).startswith(b"HTTP/1.1 413 ")
+    assert time.monotonic() - started < 2
+
+
+def test_an_endless_chunked_json_body_is_cut(api_server: Server) -> None:
+    worker = workers_of(api_server.process.pid)[0]
+    before = memory(worker)
+    head = (
+        "POST /v2/images HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
+        "Transfer-Encoding: chunked\n\n"
+    )
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    sent = 0
+    with raw(api_server, head) as sock:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while sent < 18 * 0x10000:
+                sock.sendall(chunk)
+                sent += 0x10000
+        assert answer_of(sock).startswith(b"HTTP/1.1 413 ")
+    assert memory(worker) - before < 16 * MIB
+
+
+def test_the_access_log(api_server: Server) -> None:
+    image_id = make_image(api_server)
+    client = api_server.connect()
+    client.request("PUT", f"/v2/images/{image_id}/file", b"12345", OCTETS)
+    client.getresponse().read()
+    inbound = "req-11111111-2222-3333-4444-555555555555"
+    path = f"/v2/images/{image_id}/file"
+    client.request("GET", f"{path}?secret=1", headers={"X-Openstack-Request-Id": inbound})
+    answer = client.getresponse()
+    answer.read()
+    told = f"request_id={answer.headers['x-openstack-request-id']}"
+
+    def line() -> str:
+        return next((each for each in api_server.log.read_text().splitlines() if told in each), "")
+
+    wait_for(lambda: bool(line()))
+    assert f"method=GET path={path} status=200 bytes=5 ms=" in line()
+    assert f"project=admin client=127.0.0.1 global_request_id={inbound}" in line()
+
+
+def test_a_running_upload_ends_well_when_the_server_is_stopped(run_server: RunServer) -> None:
+    server = run_server()
+    image_id = make_image(server)
+    with raw(server, put_head(image_id, "Content-Length: 10")) as sock:
+        sock.sendall(b"12345")
+        wait_for(lambda: show(server, image_id)["status"] == "saving")
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        sock.sendall(b"67890")
+        assert answer_of(sock).startswith(b"HTTP/1.1 204 ")
+    assert server.stop() == 0
+
+
+def test_workers_die_with_a_killed_master(run_server: RunServer) -> None:
+    server = run_server(workers=2)
+    workers = workers_of(server.process.pid)
+    assert len(workers) == 2
+    server.process.kill()
+    server.process.wait()
+    wait_for(lambda: not any(is_running(pid) for pid in workers), 5)
+
+
+def test_a_killed_worker_is_replaced_and_its_upload_is_queued_again(run_server: RunServer) -> None:
+    server = run_server(extra="upload_lease_seconds = 1\nreap_interval = 1")
+    image_id = make_image(server)
+    (worker,) = workers_of(server.process.pid)
+    with raw(server, put_head(image_id, "Content-Length: 10")) as sock:
+        sock.sendall(b"12345")
+        wait_for(lambda: show(server, image_id)["status"] == "saving")
+        os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: workers_of(server.process.pid) not in ([], [worker]))
+    wait_for(lambda: show(server, image_id)["status"] == "queued")
+
+
+def refusal(config_file: Path) -> tuple[int, list[str]]:
+    """Run a server that can't start; return its status and what it said."""
+    done = subprocess.run(command(config_file), capture_output=True, text=True, timeout=30, check=False)
+    said = [line for line in done.stderr.splitlines() if " INFO " not in line]
+    return done.returncode, said
+
+
+def test_a_port_in_use_ends_the_start(api_server: Server, tmp_path: Path) -> None:
+    config_file = write_config(tmp_path, upgrade=False)
+    config_file.write_text(config_file.read_text().replace("bind_port = 0", f"bind_port = {api_server.port}"))
+    started = time.monotonic()
+    status, said = refusal(config_file)
+    assert status == 1
+    assert said == [f"glancelike-api: can't listen on 127.0.0.1:{api_server.port}: Address already in use"]
+    assert time.monotonic() - started < 10
+
+
+def test_what_stops_the_start_is_told_in_one_line(tmp_path: Path) -> None:
+    status, said = refusal(write_config(tmp_path, workers=2, upgrade=False))
+    assert status == 4
+    assert len(said) == 1
+    assert said[0].startswith("glancelike-api: ")
+    assert "db upgrade" in said[0]
+
+
+def test_a_broken_configuration_is_told_in_one_line(tmp_path: Path) -> None:
+    status, said = refusal(write_config(tmp_path, extra="worker = 5", upgrade=False))
+    assert status == 2
+    assert len(said) == 1
+    assert "unknown option worker in [DEFAULT]" in said[0]

@@ -1,0 +1,115 @@
+"""Fixtures for tests that start guests (a pytest plugin module)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from novalite.errors import ConfigError, Unavailable
+from novalite.quickstart import guest_image as guest_images
+from novalite.quickstart.libvirtd import Hypervisor, choose, start_private
+from novalite.virt.base import BaseImage, InstanceSpec
+from novalite.virt.libvirt import LibvirtDriver
+
+TINY_MARKER = b"NOVALITE-TINY boots"
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A directory whose path is short enough for unix sockets inside it."""
+    folder = Path(tempfile.mkdtemp(prefix="nl-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def private_libvirtd() -> Iterator[Hypervisor]:
+    """A libvirt for this test run; as root a private one, else the session's."""
+    if shutil.which("libvirtd") is None or shutil.which("qemu-img") is None:
+        pytest.skip("libvirt or QEMU isn't installed")
+    folder = Path(tempfile.mkdtemp(prefix="nl-", dir="/tmp"))
+    try:
+        with start_private(folder / "lv") if os.geteuid() == 0 else choose(folder / "lv") as hypervisor:
+            yield hypervisor
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def guest_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demonstration guest's image; NOVALITE_GUEST_CACHE keeps it between runs."""
+    kept = os.environ.get("NOVALITE_GUEST_CACHE")
+    cache = Path(kept) if kept else tmp_path_factory.mktemp("guest-image")
+    try:
+        return guest_images.build(cache)
+    except (ConfigError, Unavailable) as exc:
+        pytest.skip(f"no guest image can be built here: {exc}")
+
+
+@pytest.fixture(scope="session")
+def tiny_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A raw disk whose boot sector prints TINY_MARKER and halts: boots at once."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.raw"
+    path.write_bytes(tiny_disk())
+    return path
+
+
+def tiny_disk(size: int = 1 << 20) -> bytes:
+    """Return a disk that prints TINY_MARKER on the first serial port."""
+    code = (
+        "31c0 8ed8 be227c fc "  # ds = 0; si = the message at 0x7c22
+        "ac 84c0 7411 88c4 "  # 0x7c08: next byte to ah; a zero ends it
+        "bafd03 ec a820 74fb "  # 0x7c0f: wait until the port takes a byte
+        "88e0 b2f8 ee ebea "  # 0x7c17: send it; again from 0x7c08
+        "f4 ebfd 90"  # 0x7c1e: halt for ever
+    )
+    sector = bytes.fromhex(code)
+    sector += TINY_MARKER + b"\r\n\0"
+    return (sector.ljust(510, b"\0") + b"\x55\xaa").ljust(size, b"\0")
+
+
+def wait_for(what: str, test: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not test():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+def make_driver(hypervisor: Hypervisor, folder: Path, **settings: object) -> LibvirtDriver:
+    fixed = {
+        "connection_uri": hypervisor.uri,
+        "instances_path": str(folder / "instances"),
+        "virt_type": "qemu",
+        "shutdown_timeout": 1,
+    }
+    return LibvirtDriver({**fixed, **settings})
+
+
+def make_spec(base: BaseImage, **changes: object) -> InstanceSpec:
+    values = {"id": str(uuid.uuid4()), "name": "one", "vcpus": 1, "memory_mb": 64, "base": base}
+    return InstanceSpec(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def tiny_base(tiny_image: Path) -> BaseImage:
+    return BaseImage(path=tiny_image, format="raw", virtual_size=tiny_image.stat().st_size)
+
+
+def qemu_of(instance_id: str) -> int:
+    """Return the process id of a guest's qemu."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"qemu" in words[0] and instance_id.encode() in words:
+                return int(entry.name)
+    raise AssertionError(f"no qemu runs {instance_id}")
