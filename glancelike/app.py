@@ -18,7 +18,7 @@ from glancelike.errors import ConfigError, GlancelikeError
 from glancelike.service import ImageService
 from glancelike.web import app as web
 from glancelike.web import serve
-from glancelike.web.auth import Auth
+from glancelike.web.auth import Auth, warn_if_exposed
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ def running(settings: config.Config) -> Iterator[web.App]:
         auth = create_auth(settings.auth)
         auth.open()
         stack.callback(auth.close)
+        warn_if_exposed(auth, settings.bind_host)
         if settings.reap_interval:
             stack.enter_context(reaping(service, settings.reap_interval))
         yield create_app(service, auth)

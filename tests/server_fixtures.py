@@ -23,7 +23,9 @@ import pytest
 
 from glancelike import config
 from glancelike.app import create_app
-from glancelike.testing.service import memory_service
+from glancelike.embedded import open_service
+from glancelike.registry.memory import MemoryRegistry
+from glancelike.stores.memory import MemoryStore
 from glancelike.web.app import App
 from glancelike.web.auth import BasicAuth
 
@@ -187,7 +189,8 @@ class Api:
 
     def __init__(self, users: Path, **settings: object) -> None:
         self.users = users
-        self.service = memory_service(**settings)
+        # Made by hand, since looking up plugins takes longer than most tests.
+        self.service = open_service(MemoryRegistry({}), stores={"memory": MemoryStore({})}, **settings)
         self.auth = BasicAuth({"http_basic_auth_user_file": str(users)})
         self.auth.open()
         self.app = create_app(self.service, self.auth)

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import ipaddress
 import logging
 import os
 import re
@@ -21,7 +22,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import falcon
 from oslo_config import cfg
@@ -36,7 +37,9 @@ DEFAULT_ROLES = frozenset({"member", "reader"})
 
 
 class Auth(Plugin):
-    """Base class of auth plugins."""
+    """Base class of auth plugins. ``trusting`` ones take anybody's word."""
+
+    trusting: ClassVar[bool] = False
 
     @abstractmethod
     def authenticate(self, req: falcon.Request) -> Caller:
@@ -53,12 +56,27 @@ def load_auth(name: str, settings: Mapping[str, Any]) -> Auth:
     return plugin({key: value for key, value in settings.items() if key in known})
 
 
+def warn_if_exposed(auth: Auth, host: str) -> None:
+    """Log a warning when others than this machine may reach a trusting server."""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if auth.trusting and not loopback:
+        log.warning(
+            "auth_strategy takes everybody for an administrator, and %s isn't loopback: "
+            "whoever reaches this server may do everything",
+            host,
+        )
+
+
 class NoneAuth(Auth):
     """Take every caller for an administrator. Bind to loopback only.
 
     Identity headers aren't looked at: they are dropped before.
     """
 
+    trusting = True
     options = (
         cfg.StrOpt("auth_none_project", default="admin", help="Project of every caller under auth 'none'."),
     )

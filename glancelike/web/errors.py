@@ -46,7 +46,8 @@ def install(app: falcon.App[Any, Any], table: ErrorTable, render: Render) -> Non
         status = table.status_of(type(error))
         message = str(error)
         if status >= 500:
-            log.error("%s %s: %s: %s", req.method, req.path, type(error).__name__, error, exc_info=error)
+            trace = error if status == 500 else None
+            log.error("%s %s: %s: %s", req.method, req.path, type(error).__name__, error, exc_info=trace)
             message = failure(req, status)
         answer(req, resp, status, message)
 

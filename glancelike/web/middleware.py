@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Set
+from urllib.parse import urlsplit
 
 import falcon
 
@@ -42,13 +43,21 @@ class RequestIds:
 
 
 class Hygiene:
-    """Drop identity headers from outside and refuse NUL in the URL."""
+    """Drop identity headers from outside; refuse NUL, and other sites' pages.
+
+    A page of another site can make its reader's browser send requests here,
+    with the password the browser remembers, or to a loopback port that
+    trusts everybody. Browsers tell by ``Origin``, other clients don't.
+    """
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         for name in [name for name in req.env if IDENTITY.fullmatch(name)]:
             del req.env[name]
         if "\0" in req.path or "%00" in req.query_string:
             raise falcon.HTTPBadRequest(description="The URL holds a NUL character.")
+        origin = req.get_header("Origin")
+        if origin is not None and urlsplit(origin).netloc != req.get_header("Host"):
+            raise falcon.HTTPForbidden(description=f"Requests from pages of {origin} aren't taken.")
 
 
 class Authentication:

@@ -133,6 +133,22 @@ def test_identity_headers_from_outside_are_nothing(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://falconframework.org", 200),
+        ("https://falconframework.org", 200),
+        ("http://evil.example", 403),
+        ("http://falconframework.org.evil.example", 403),
+        ("http://falconframework.org:81", 403),
+        ("null", 403),
+        ("", 403),
+    ],
+)
+def test_pages_of_other_sites_are_refused(api: Api, origin: str, status: int) -> None:
+    assert api.as_("alice").get("/v2/images", headers={"Origin": origin}).status_code == status
+
+
+@pytest.mark.parametrize(
     ("body", "said"),
     [
         (b'{"name": }', "at line 1, column 10"),

@@ -129,6 +129,8 @@ def test_expect_100_continue(api_server: Server) -> None:
         ("Transfer-Encoding: chunked", b"5\r\nabcde\r\n"),
         ("Transfer-Encoding: chunked", b"ff\r\nabcde"),
         ("Transfer-Encoding: chunked", b"5\r\nabcde\r\nnonsense\r\n"),
+        ("Transfer-Encoding: chunked\nx-openstack-image-size: 4", b"5\r\nabcde\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked\nx-openstack-image-size: 6", b"5\r\nabcde\r\n0\r\n\r\n"),
     ],
 )
 def test_a_truncated_upload_leaves_nothing(api_server: Server, framing: str, body: bytes) -> None:
@@ -233,6 +235,24 @@ def test_a_killed_worker_is_replaced_and_its_upload_is_queued_again(run_server: 
         os.kill(worker, signal.SIGKILL)
     wait_for(lambda: workers_of(server.process.pid) not in ([], [worker]))
     wait_for(lambda: show(server, image_id)["status"] == "queued")
+
+
+def test_a_worker_that_cannot_start_is_tried_until_it_can(run_server: RunServer) -> None:
+    server = run_server()
+    (worker,) = workers_of(server.process.pid)
+    database = server.config_file.parent / "glancelike.db"
+    away = database.rename(database.with_name("away"))
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: "a worker can't start, trying again" in server.log.read_text())
+    assert server.process.poll() is None
+    away.rename(database)
+    image_id = make_image(server)
+    assert show(server, image_id)["status"] == "queued"
+
+
+def test_an_open_server_that_trusts_everybody_warns(run_server: RunServer) -> None:
+    server = run_server(extra="bind_host = 0.0.0.0")
+    assert "0.0.0.0 isn't loopback" in server.log.read_text()
 
 
 def refusal(config_file: Path) -> tuple[int, list[str]]:

@@ -33,7 +33,14 @@ def run(*command: str, cwd: Path, **env: str) -> str:
 
 def test_the_library_example(tmp_path: Path) -> None:
     example = blocks("python")[0]
-    said = run(sys.executable, "-W", "error", "-c", example.replace("/tmp/images", str(tmp_path / "images")), cwd=tmp_path)
+    said = run(
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        example.replace("/tmp/images", str(tmp_path / "images")),
+        cwd=tmp_path,
+    )
     # What the example prints stands beside each print, as a comment.
     assert said.splitlines() == re.findall(r"print\(.*\)  # (.*)", example)
 

@@ -6,6 +6,7 @@ import os
 import re
 import sqlite3
 import tempfile
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -162,7 +163,10 @@ def test_forbidden_paths(method: str, mode: int, said: str) -> None:
 def as_nobody(call: Callable[[], object]) -> str:
     """Call in a child without root's rights; return the error."""
     read, write = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        # A messaging library loaded by another test warns of every fork.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child == 0:
         try:
             if os.geteuid() == 0:

@@ -111,6 +111,7 @@ def test_a_password_is_never_cut(tmp_path: Path) -> None:
         f":{'x' * 60}",
         f"ann:{hash_of('x')}:p:r:more",
     ],
+    ids=["no-hash", "plain", "sha", "apr1", "short", "no-user", "too-long"],
 )
 def test_broken_lines_are_named(line: str) -> None:
     with pytest.raises(ConfigError, match="users, line 2"):

@@ -1,0 +1,1 @@
+"""novalite: a lean compute that boots images on KVM."""

@@ -1,0 +1,1 @@
+"""The APIs: what callers say over HTTP, turned into calls of the service."""

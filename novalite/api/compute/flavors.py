@@ -1,0 +1,114 @@
+"""``/v2.1/flavors``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+
+from glancelike.web.validation import Schema
+from novalite.api.compute import view
+from novalite.api.compute.resource import (
+    Resource,
+    body_of,
+    caller_of,
+    flag,
+    integer,
+    next_link,
+    params_of,
+)
+from novalite.errors import InvalidInput
+from novalite.model import Flavor, Page
+
+NUMBER: dict[str, Any] = {
+    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]{1,9}$"}]
+}
+ZERO: dict[str, Any] = {"enum": [0, "0", ""]}
+
+CREATE = Schema(
+    {
+        "type": "object",
+        "properties": {
+            "flavor": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string", "minLength": 1, "maxLength": 255},
+                    "id": {"type": ["string", "integer", "null"]},
+                    "ram": NUMBER,
+                    "vcpus": NUMBER,
+                    "disk": NUMBER,
+                    # There is neither a swap nor an ephemeral disk.
+                    "swap": ZERO,
+                    "OS-FLV-EXT-DATA:ephemeral": ZERO,
+                    "rxtx_factor": {"enum": [1, 1.0, "1", "1.0"]},
+                    "os-flavor-access:is_public": {"type": "boolean"},
+                },
+                "required": ["name", "ram", "vcpus", "disk"],
+                "additionalProperties": False,
+            }
+        },
+        "required": ["flavor"],
+        "additionalProperties": False,
+    }
+)
+SORT_NAMES = {"flavorid": "id"}
+
+
+class Flavors(Resource):
+    def list(self, req: falcon.Request, resp: falcon.Response) -> None:
+        page = self._page(req)
+        resp.media = {
+            "flavors": [view.brief(req, "flavors", each) for each in page.items],
+            **next_link(req, "flavors", page.next_marker),
+        }
+
+    def detail(self, req: falcon.Request, resp: falcon.Response) -> None:
+        page = self._page(req)
+        resp.media = {
+            "flavors": [view.flavor(req, each) for each in page.items],
+            **next_link(req, "flavors", page.next_marker),
+        }
+
+    def create(self, req: falcon.Request, resp: falcon.Response) -> None:
+        asked = body_of(req, CREATE)["flavor"]
+        flavor = Flavor(
+            id="" if asked.get("id") is None else str(asked["id"]),
+            name=asked["name"],
+            vcpus=int(asked["vcpus"]),
+            memory_mb=int(asked["ram"]),
+            disk_gb=int(asked["disk"]),
+            public=asked.get("os-flavor-access:is_public", True),
+        )
+        resp.media = {"flavor": view.flavor(req, self.service.flavors.create(caller_of(req), flavor))}
+
+    def show(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
+        resp.media = {"flavor": view.flavor(req, self.service.flavors.show(caller_of(req), flavor_id))}
+
+    def delete(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
+        self.service.flavors.delete(caller_of(req), flavor_id)
+        resp.status = 202
+
+    def extra_specs(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
+        flavor = self.service.flavors.show(caller_of(req), flavor_id)
+        resp.media = {"extra_specs": dict(flavor.extra_specs)}
+
+    def _page(self, req: falcon.Request) -> Page[Flavor]:
+        params = params_of(req)
+        key = params.get("sort_key", "id")
+        direction = params.get("sort_dir", "asc")
+        if direction not in ("asc", "desc"):
+            raise InvalidInput(f"sort_dir must be asc or desc, not '{direction}'")
+        return self.service.flavors.list(
+            caller_of(req),
+            limit=self.limit_of(params),
+            marker=params.get("marker"),
+            min_disk=integer(params, "minDisk"),
+            min_ram=integer(params, "minRam"),
+            public=None if params.get("is_public", "").lower() == "none" else _public(params),
+            sort=SORT_NAMES.get(key, key),
+            descending=direction == "desc",
+        )
+
+
+def _public(params: dict[str, str]) -> bool:
+    return flag(params, "is_public") if "is_public" in params else True

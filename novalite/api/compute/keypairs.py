@@ -1,0 +1,93 @@
+"""``/v2.1/os-keypairs``: the keys of one user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import falcon
+
+from glancelike.web.validation import Schema
+from novalite.api.compute import microversion, view
+from novalite.api.compute.resource import Resource, body_of, caller_of, next_link, params_of
+from novalite.errors import Forbidden, InvalidInput
+from novalite.model import Caller
+
+CREATE = Schema(
+    {
+        "type": "object",
+        "properties": {
+            "keypair": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string", "minLength": 1, "maxLength": 255},
+                    "public_key": {"type": ["string", "null"]},
+                    "type": {"enum": ["ssh"]},
+                    "user_id": {"type": "string", "minLength": 1, "maxLength": 255},
+                },
+                "required": ["name"],
+                "additionalProperties": False,
+            }
+        },
+        "required": ["keypair"],
+        "additionalProperties": False,
+    }
+)
+
+
+class KeyPairs(Resource):
+    def list(self, req: falcon.Request, resp: falcon.Response) -> None:
+        params = params_of(req)
+        page = self.service.keypairs.list(
+            _owner(req, params), limit=self.limit_of(params), marker=params.get("marker")
+        )
+        resp.media = {
+            "keypairs": [{"keypair": view.keypair(req, each)} for each in page.items],
+            **next_link(req, "keypairs", page.next_marker),
+        }
+
+    def create(self, req: falcon.Request, resp: falcon.Response) -> None:
+        asked = body_of(req, CREATE)["keypair"]
+        version = microversion.of(req)
+        for name, since in (("type", (2, 2)), ("user_id", (2, 10))):
+            if name in asked and version < since:
+                raise InvalidInput(f"Invalid input for ['keypair']: '{name}' needs microversion 2.{since[1]}")
+        owner = _owner(req, asked)
+        if asked.get("public_key") is not None:
+            pair, private = self.service.keypairs.import_key(owner, asked["name"], asked["public_key"]), None
+        else:
+            pair, private = self.service.keypairs.create(owner, asked["name"])
+        shown = {**view.keypair(req, pair), "user_id": pair.user}
+        if private is not None:
+            shown["private_key"] = private
+        resp.status = 201 if version >= (2, 2) else 200
+        resp.media = {"keypair": shown}
+
+    def show(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        pair = self.service.keypairs.show(_owner(req, params_of(req)), name)
+        resp.media = {
+            "keypair": {
+                **view.keypair(req, pair),
+                "user_id": pair.user,
+                "created_at": view.precise(pair.created_at),
+                "updated_at": None,
+                "deleted": False,
+                "deleted_at": None,
+                "id": 0,
+            }
+        }
+
+    def delete(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        self.service.keypairs.delete(_owner(req, params_of(req)), name)
+        resp.status = 204 if microversion.of(req) >= (2, 2) else 202
+
+
+def _owner(req: falcon.Request, asked: Mapping[str, str]) -> Caller:
+    """Return whose key pairs are meant: an administrator may name a user."""
+    caller = caller_of(req)
+    user = asked.get("user_id") if microversion.of(req) >= (2, 10) else None
+    if user is None or user == caller.user:
+        return caller
+    if not caller.admin:
+        raise Forbidden("only administrators use the key pairs of other users")
+    return replace(caller, user=user)

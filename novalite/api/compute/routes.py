@@ -1,0 +1,68 @@
+"""Every operation that the Compute API answers: its table of contents.
+
+A new noun is a module with a Resource, and its lines here.
+"""
+
+from __future__ import annotations
+
+from glancelike.web.routes import Route
+from novalite.api.compute.aggregates import Aggregates
+from novalite.api.compute.availability_zones import AvailabilityZones
+from novalite.api.compute.flavors import Flavors
+from novalite.api.compute.health import Health
+from novalite.api.compute.hypervisors import Hypervisors
+from novalite.api.compute.identity import IdentityVersion
+from novalite.api.compute.keypairs import KeyPairs
+from novalite.api.compute.limits import Limits
+from novalite.api.compute.server_actions import ServerActions
+from novalite.api.compute.server_metadata import ServerMetadata
+from novalite.api.compute.servers import Servers
+from novalite.api.compute.services import Services
+from novalite.api.compute.versions import Versions
+
+V = "/v2.1"
+SERVER = f"{V}/servers/{{server_id}}"
+FLAVOR = f"{V}/flavors/{{flavor_id}}"
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/", Versions, "list", public=True),
+    Route("GET", V, Versions, "show", public=True),
+    Route("GET", "/v3", IdentityVersion, "show", public=True),
+    Route("GET", "/healthcheck", Health, "show", public=True),
+    Route("GET", f"{V}/servers", Servers, "list"),
+    Route("POST", f"{V}/servers", Servers, "create"),
+    Route("GET", f"{V}/servers/detail", Servers, "detail"),
+    Route("GET", SERVER, Servers, "show"),
+    Route("PUT", SERVER, Servers, "update"),
+    Route("DELETE", SERVER, Servers, "delete"),
+    Route("POST", f"{SERVER}/action", ServerActions, "run"),
+    Route("GET", f"{SERVER}/metadata", ServerMetadata, "list"),
+    Route("POST", f"{SERVER}/metadata", ServerMetadata, "add"),
+    Route("PUT", f"{SERVER}/metadata", ServerMetadata, "replace"),
+    Route("GET", f"{SERVER}/metadata/{{key}}", ServerMetadata, "show"),
+    Route("PUT", f"{SERVER}/metadata/{{key}}", ServerMetadata, "set"),
+    Route("DELETE", f"{SERVER}/metadata/{{key}}", ServerMetadata, "delete"),
+    Route("GET", f"{V}/flavors", Flavors, "list"),
+    Route("POST", f"{V}/flavors", Flavors, "create"),
+    Route("GET", f"{V}/flavors/detail", Flavors, "detail"),
+    Route("GET", FLAVOR, Flavors, "show"),
+    Route("DELETE", FLAVOR, Flavors, "delete"),
+    Route("GET", f"{FLAVOR}/os-extra_specs", Flavors, "extra_specs"),
+    Route("GET", f"{V}/os-keypairs", KeyPairs, "list"),
+    Route("POST", f"{V}/os-keypairs", KeyPairs, "create"),
+    Route("GET", f"{V}/os-keypairs/{{name}}", KeyPairs, "show"),
+    Route("DELETE", f"{V}/os-keypairs/{{name}}", KeyPairs, "delete"),
+    Route("GET", f"{V}/os-availability-zone", AvailabilityZones, "list"),
+    Route("GET", f"{V}/os-availability-zone/detail", AvailabilityZones, "detail"),
+    Route("GET", f"{V}/os-hypervisors", Hypervisors, "list"),
+    Route("GET", f"{V}/os-hypervisors/detail", Hypervisors, "detail"),
+    Route("GET", f"{V}/os-hypervisors/statistics", Hypervisors, "statistics"),
+    Route("GET", f"{V}/os-hypervisors/{{hypervisor_id}}", Hypervisors, "show"),
+    Route("GET", f"{V}/os-hypervisors/{{hypervisor_id}}/uptime", Hypervisors, "uptime"),
+    Route("GET", f"{V}/os-services", Services, "list"),
+    Route("PUT", f"{V}/os-services/enable", Services, "enable"),
+    Route("PUT", f"{V}/os-services/disable", Services, "disable"),
+    Route("PUT", f"{V}/os-services/disable-log-reason", Services, "disable_with_reason"),
+    Route("GET", f"{V}/os-aggregates", Aggregates, "list"),
+    Route("GET", f"{V}/limits", Limits, "show"),
+)

@@ -1,0 +1,106 @@
+"""The JSON schemas of server requests.
+
+Members that Nova knows and novalite can't do are in no schema, so they are
+refused rather than passed over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glancelike.web.validation import Schema
+
+NAME: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255}
+METADATA: dict[str, Any] = {
+    "type": "object",
+    "propertyNames": {"minLength": 1, "maxLength": 255},
+    "additionalProperties": {"type": "string", "maxLength": 255},
+}
+COUNT: dict[str, Any] = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1},
+        {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
+    ]
+}
+BOOLEAN: dict[str, Any] = {
+    "enum": [True, False, None, "True", "true", "1", "False", "false", "0", ""],
+}
+HINTS: dict[str, Any] = {"type": "object"}
+
+# One disk: the image itself, copied to the host. Clients send it along.
+ROOT_DISK: dict[str, Any] = {
+    "type": "array",
+    "maxItems": 1,
+    "items": {
+        "type": "object",
+        "properties": {
+            "uuid": NAME,
+            "source_type": {"const": "image"},
+            "destination_type": {"const": "local"},
+            "boot_index": {"enum": [0, "0"]},
+            "delete_on_termination": {"enum": [True, "True", "true", "1"]},
+            "device_type": {"enum": ["disk", None]},
+        },
+        "required": ["uuid", "source_type", "destination_type", "boot_index"],
+        "additionalProperties": False,
+    },
+}
+
+CREATE = Schema(
+    {
+        "type": "object",
+        "properties": {
+            "server": {
+                "type": "object",
+                "properties": {
+                    "name": NAME,
+                    "imageRef": {"type": "string", "maxLength": 255},
+                    "flavorRef": {"type": ["string", "integer"]},
+                    "key_name": {"type": ["string", "null"], "maxLength": 255},
+                    "metadata": METADATA,
+                    "user_data": {"type": ["string", "null"]},
+                    "config_drive": BOOLEAN,
+                    "availability_zone": {"type": ["string", "null"], "maxLength": 255},
+                    "min_count": COUNT,
+                    "max_count": COUNT,
+                    "return_reservation_id": BOOLEAN,
+                    "block_device_mapping_v2": ROOT_DISK,
+                    # There is one network and one security group, the host's own.
+                    "networks": {"type": "array", "maxItems": 0},
+                    "security_groups": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {"name": {"const": "default"}},
+                            "additionalProperties": False,
+                        },
+                    },
+                    "OS-DCF:diskConfig": {"enum": ["AUTO", "MANUAL"]},
+                    "os:scheduler_hints": HINTS,
+                },
+                "required": ["name", "flavorRef"],
+                "additionalProperties": False,
+            },
+            "os:scheduler_hints": HINTS,
+            "OS-SCH-HNT:scheduler_hints": HINTS,
+        },
+        "required": ["server"],
+        "additionalProperties": False,
+    }
+)
+
+UPDATE = Schema(
+    {
+        "type": "object",
+        "properties": {
+            "server": {
+                "type": "object",
+                "properties": {"name": NAME},
+                "required": ["name"],
+                "additionalProperties": False,
+            }
+        },
+        "required": ["server"],
+        "additionalProperties": False,
+    }
+)

@@ -1,0 +1,157 @@
+"""Values of the model as the Compute API writes them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import falcon
+
+from novalite.api.compute import microversion
+from novalite.api.compute.resource import self_links
+from novalite.model import ComputeHost, Flavor, KeyPair, Server, Status
+
+POWER_STATES = {None: 0, "running": 1, "paused": 3, "shutdown": 4, "crashed": 6}
+NO_DETAILS = {"security_groups": [{"name": "default"}], "OS-DCF:diskConfig": "MANUAL"}
+
+
+def instant(value: datetime | None) -> str | None:
+    """Write a time to the second, as in ``2026-11-23T02:30:00Z``."""
+    return value.strftime("%Y-%m-%dT%H:%M:%SZ") if value is not None else None
+
+
+def precise(value: datetime | None) -> str | None:
+    """Write a time to the microsecond without a zone, as some fields have it."""
+    return value.strftime("%Y-%m-%dT%H:%M:%S.%f") if value is not None else None
+
+
+def brief(req: falcon.Request, kind: str, thing: Server | Flavor) -> dict[str, Any]:
+    """Return what lists without details show."""
+    return {"id": thing.id, "name": thing.name, "links": self_links(req, f"/{kind}/{thing.id}")}
+
+
+def server(
+    req: falcon.Request, value: Server, *, admin: bool, hosts: Mapping[str, ComputeHost]
+) -> dict[str, Any]:
+    """Return the body that shows a server; ``hosts`` is for administrators."""
+    body: dict[str, Any] = {
+        **brief(req, "servers", value),
+        "status": value.status,
+        "tenant_id": value.project,
+        "user_id": value.user,
+        "hostId": _host_id(value),
+        "image": {
+            "id": value.image.id,
+            "links": self_links(req, f"/images/{value.image.id}")[1:],
+        },
+        "flavor": {
+            "id": value.flavor.id,
+            "links": self_links(req, f"/flavors/{value.flavor.id}")[1:],
+        },
+        "created": instant(value.created_at),
+        "updated": instant(value.updated_at),
+        "metadata": dict(value.metadata),
+        "addresses": _addresses(value),
+        "accessIPv4": "",
+        "accessIPv6": "",
+        "key_name": value.key_name,
+        "config_drive": "True" if value.config_drive else "",
+        "OS-EXT-AZ:availability_zone": value.zone or "",
+        "OS-EXT-STS:task_state": value.task_state,
+        "OS-EXT-STS:vm_state": value.vm_state,
+        "OS-EXT-STS:power_state": POWER_STATES.get(value.power_state, 0),
+        "OS-SRV-USG:launched_at": precise(value.launched_at),
+        "OS-SRV-USG:terminated_at": precise(value.terminated_at),
+        "os-extended-volumes:volumes_attached": [],
+        **NO_DETAILS,
+    }
+    if value.status in (Status.BUILD, Status.ACTIVE, Status.REBOOT, Status.HARD_REBOOT):
+        body["progress"] = 100 if value.status is Status.ACTIVE else 0
+    if value.fault is not None and value.status in (Status.ERROR, Status.DELETED):
+        body["fault"] = {
+            "code": value.fault.code,
+            "message": value.fault.message,
+            "created": instant(value.fault.created_at),
+        }
+    if microversion.of(req) >= (2, 9):
+        body["locked"] = False
+    if admin:
+        body |= _for_admins(req, value, hosts)
+    return body
+
+
+def _for_admins(req: falcon.Request, value: Server, hosts: Mapping[str, ComputeHost]) -> dict[str, Any]:
+    version = microversion.of(req)
+    body: dict[str, Any] = {
+        "OS-EXT-SRV-ATTR:host": value.host,
+        "OS-EXT-SRV-ATTR:hypervisor_hostname": value.host,
+        "OS-EXT-SRV-ATTR:instance_name": f"instance-{value.id}",
+    }
+    if version >= (2, 3):
+        body |= {
+            "OS-EXT-SRV-ATTR:reservation_id": value.reservation_id,
+            "OS-EXT-SRV-ATTR:launch_index": value.launch_index,
+            "OS-EXT-SRV-ATTR:hostname": value.hostname,
+            "OS-EXT-SRV-ATTR:kernel_id": "",
+            "OS-EXT-SRV-ATTR:ramdisk_id": "",
+            "OS-EXT-SRV-ATTR:root_device_name": "/dev/vda",
+            "OS-EXT-SRV-ATTR:user_data": value.user_data,
+        }
+    if version >= (2, 16):
+        body["host_status"] = _host_status(value, hosts)
+    return body
+
+
+def _host_status(value: Server, hosts: Mapping[str, ComputeHost]) -> str:
+    if value.host is None:
+        return ""
+    host = hosts.get(value.host)
+    if host is None:
+        return "UNKNOWN"
+    if not host.enabled:
+        return "MAINTENANCE"
+    return "UP" if host.up else "DOWN"
+
+
+def _host_id(value: Server) -> str:
+    """Name the host without telling which: same project and host, same id."""
+    if value.host is None:
+        return ""
+    return hashlib.sha224(f"{value.project}{value.host}".encode()).hexdigest()
+
+
+def _addresses(value: Server) -> dict[str, list[dict[str, Any]]]:
+    networks: dict[str, list[dict[str, Any]]] = {}
+    for each in value.addresses:
+        networks.setdefault(each.network, []).append(
+            {
+                "addr": each.address,
+                "version": each.version,
+                "OS-EXT-IPS:type": each.kind,
+                "OS-EXT-IPS-MAC:mac_addr": each.mac,
+            }
+        )
+    return networks
+
+
+def flavor(req: falcon.Request, value: Flavor) -> dict[str, Any]:
+    """Return the body that shows a flavor."""
+    return {
+        **brief(req, "flavors", value),
+        "ram": value.memory_mb,
+        "disk": value.disk_gb,
+        "vcpus": value.vcpus,
+        "swap": "",
+        "rxtx_factor": 1.0,
+        "OS-FLV-EXT-DATA:ephemeral": 0,
+        "OS-FLV-DISABLED:disabled": False,
+        "os-flavor-access:is_public": value.public,
+    }
+
+
+def keypair(req: falcon.Request, value: KeyPair) -> dict[str, Any]:
+    """Return what lists show of a key pair."""
+    body = {"name": value.name, "public_key": value.public_key, "fingerprint": value.fingerprint}
+    return {**body, "type": value.type} if microversion.of(req) >= (2, 2) else body

@@ -1,0 +1,1 @@
+"""The compute worker: makes what the database says true on this host."""

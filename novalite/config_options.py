@@ -1,0 +1,165 @@
+"""Every option that isn't a plugin's own: name, type, default, help.
+
+Names and sections are Nova's where the thing is the same.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from oslo_config import cfg
+
+DEFAULT = (
+    cfg.StrOpt(
+        "host", default=socket.gethostname(), sample_default="<your hostname>", help="This host's name."
+    ),
+    cfg.HostAddressOpt("my_ip", default="127.0.0.1", help="Address under which other hosts reach this one."),
+    cfg.StrOpt("state_path", default="/var/lib/novalite", help="Directory for what this host keeps."),
+    cfg.StrOpt(
+        "instances_path",
+        default="$state_path/instances",
+        help="Directory for the servers' disks, of this host alone.",
+    ),
+    cfg.StrOpt("compute_driver", default="libvirt", help="Virt driver: an entry point of novalite.virt."),
+    cfg.StrOpt(
+        "transport_url",
+        default="kombu+inprocess://",
+        secret=True,
+        help="Message queue, as oslo.messaging writes it (rabbit://user:password@host:5672/). The default "
+        "stays within one process.",
+    ),
+    cfg.FloatOpt(
+        "rpc_response_timeout", default=30, min=1, help="Seconds to wait for another host's answer."
+    ),
+    cfg.StrOpt("default_availability_zone", default="nova", help="Zone of this host."),
+    cfg.FloatOpt("report_interval", default=10, min=0.05, help="Seconds between this host's heartbeats."),
+    cfg.FloatOpt(
+        "service_down_time", default=60, min=0.1, help="Seconds without heartbeat until a host is down."
+    ),
+    cfg.FloatOpt(
+        "redrive_interval",
+        default=10,
+        min=0.05,
+        help="Seconds between looks for unfinished work whose message was lost or whose worker died.",
+    ),
+    cfg.FloatOpt(
+        "lease_seconds",
+        default=60,
+        min=0.5,
+        help="Seconds after which work of a worker that no longer answers is taken over.",
+    ),
+    cfg.FloatOpt(
+        "sync_power_state_interval",
+        default=30,
+        min=0.05,
+        help="Seconds between comparisons of the guests' real states with the records.",
+    ),
+    cfg.IntOpt(
+        "max_concurrent_builds", default=10, min=1, help="Servers this host works on at the same time."
+    ),
+    cfg.IntOpt("reserved_host_cpus", default=0, min=0, help="CPUs kept back for the host itself."),
+    cfg.IntOpt(
+        "reserved_host_memory_mb", default=512, min=0, help="MiB of memory kept back for the host itself."
+    ),
+    cfg.IntOpt("reserved_host_disk_mb", default=0, min=0, help="MiB of disk kept back for the host itself."),
+    cfg.BoolOpt(
+        "force_config_drive",
+        default=True,
+        help="Give every server a config drive. Without one a guest learns neither its name nor its keys "
+        "where no metadata service runs.",
+    ),
+    cfg.HostAddressOpt(
+        "osapi_compute_listen", default="127.0.0.1", help="Address the Compute API listens on."
+    ),
+    cfg.PortOpt("osapi_compute_listen_port", default=8774, help="Port the Compute API listens on."),
+    cfg.IntOpt("osapi_compute_workers", default=1, min=1, help="Processes that serve the Compute API."),
+    cfg.IntOpt("threads", default=16, min=1, help="Threads of each process that serves the Compute API."),
+    cfg.BoolOpt("debug", default=False, help="Log debug messages."),
+)
+API = (
+    cfg.StrOpt("auth_strategy", default="none", help="How callers are recognised: none or basic."),
+    cfg.StrOpt(
+        "http_basic_auth_user_file",
+        default="/etc/novalite/htpasswd",
+        help="Accounts for basic: lines of user:bcrypt-hash[:project[:role,role]].",
+    ),
+    cfg.StrOpt("auth_none_project", default="admin", help="Project of every caller under none."),
+    cfg.IntOpt("max_limit", default=1000, min=1, help="Most items of one page of a list."),
+)
+DATABASE = (
+    cfg.StrOpt(
+        "connection",
+        default="sqlite:///$state_path/novalite.sqlite",
+        secret=True,
+        help="Database URL, as SQLAlchemy writes it.",
+    ),
+    cfg.BoolOpt("auto_upgrade", default=False, help="Bring the schema up to date at start."),
+)
+SCHEDULER = (
+    cfg.StrOpt("driver", default="simple", help="Who picks: an entry point of novalite.scheduler.drivers."),
+    cfg.ListOpt(
+        "hooks",
+        default=["capacity", "image_properties"],
+        help="Who advises: entry points of novalite.scheduler.hooks.",
+    ),
+    cfg.IntOpt(
+        "max_attempts", default=3, min=1, help="How often a server's build is tried, on all hosts together."
+    ),
+)
+GLANCE = (
+    cfg.URIOpt(
+        "endpoint_override", default="http://127.0.0.1:9292", schemes=["http", "https"], help="Image service."
+    ),
+    cfg.StrOpt("username", help="User for HTTP Basic authentication; none is sent without."),
+    cfg.StrOpt("password", secret=True, help="Password for HTTP Basic authentication."),
+    cfg.StrOpt("cafile", help="Certificates to trust instead of the system's."),
+    cfg.BoolOpt("insecure", default=False, help="Accept any certificate."),
+    cfg.FloatOpt("timeout", default=30, min=0.1, help="Seconds to wait for each piece of an answer."),
+    cfg.IntOpt("num_retries", default=3, min=0, help="How often a broken connection is tried again."),
+)
+IMAGE_CACHE = (
+    cfg.StrOpt("directory", default="$instances_path/_base", help="Directory for base images."),
+    cfg.BoolOpt("remove_unused_base_images", default=True, help="Remove base images that no server uses."),
+    cfg.FloatOpt(
+        "remove_unused_original_minimum_age_seconds",
+        default=86400,
+        min=0,
+        help="Seconds that an unused base image is kept.",
+    ),
+    cfg.FloatOpt(
+        "manager_interval", default=2400, min=0.05, help="Seconds between looks for unused base images."
+    ),
+)
+NETWORK = (
+    cfg.StrOpt(
+        "kind",
+        default="user",
+        choices=[
+            ("user", "behind the hypervisor's own address translation, unreachable from outside"),
+            ("network", "a libvirt network"),
+            ("bridge", "a bridge of the host"),
+            ("none", "no network card"),
+        ],
+        help="What servers' network cards are connected to.",
+    ),
+    cfg.StrOpt("source", default="", help="Name of the libvirt network or the bridge."),
+)
+QUOTA = (
+    cfg.IntOpt("instances", default=10, min=-1, help="Servers of a project; -1 is unlimited."),
+    cfg.IntOpt("cores", default=20, min=-1, help="Virtual CPUs of a project's servers; -1 is unlimited."),
+    cfg.IntOpt(
+        "ram", default=50 * 1024, min=-1, help="MiB of memory of a project's servers; -1 is unlimited."
+    ),
+    cfg.IntOpt("key_pairs", default=100, min=-1, help="Key pairs of a user; -1 is unlimited."),
+    cfg.IntOpt("metadata_items", default=128, min=-1, help="Metadata items of a server; -1 is unlimited."),
+)
+GROUPS: dict[str, tuple[cfg.Opt, ...]] = {
+    "DEFAULT": DEFAULT,
+    "api": API,
+    "database": DATABASE,
+    "scheduler": SCHEDULER,
+    "glance": GLANCE,
+    "image_cache": IMAGE_CACHE,
+    "network": NETWORK,
+    "quota": QUOTA,
+}

@@ -1,0 +1,154 @@
+"""Flavors and key pairs."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import sqlalchemy as sa
+
+from novalite.db import records
+from novalite.db.engine import Engine
+from novalite.db.servers import lock_owner
+from novalite.db.tables import flavors, keypairs
+from novalite.errors import (
+    FlavorExists,
+    FlavorNotFound,
+    InvalidInput,
+    KeyPairExists,
+    KeyPairNotFound,
+    QuotaExceeded,
+)
+from novalite.model import Flavor, KeyPair, Page
+
+FLAVOR_SORT_FIELDS = frozenset({"id", "name", "vcpus", "memory_mb", "disk_gb", "created_at"})
+
+
+class FlavorRecords:
+    """Queries on flavors; one method is one transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def insert(self, flavor: Flavor) -> None:
+        """Add a flavor; raise FlavorExists when its id or name is taken."""
+        values = {field.name: getattr(flavor, field.name) for field in fields(Flavor)}
+        values["extra_specs"] = dict(flavor.extra_specs)
+        with self._engine.write() as connection:
+            taken = sa.or_(flavors.c.id == flavor.id, flavors.c.name == flavor.name)
+            if connection.scalar(sa.select(flavors.c.id).where(taken)) is not None:
+                raise FlavorExists(f"a flavor with id {flavor.id} or name {flavor.name} exists")
+            try:
+                connection.execute(sa.insert(flavors).values(**values))
+            except sa.exc.IntegrityError as error:
+                raise FlavorExists(f"a flavor with id {flavor.id} or name {flavor.name} exists") from error
+
+    def get(self, flavor_id: str) -> Flavor:
+        """Return one flavor; raise FlavorNotFound."""
+        with self._engine.read() as connection:
+            row = connection.execute(sa.select(flavors).where(flavors.c.id == flavor_id)).mappings().first()
+        if row is None:
+            raise FlavorNotFound(f"flavor {flavor_id} not found")
+        return records.flavor(row)
+
+    def list(
+        self,
+        *,
+        public: bool | None,
+        min_disk: int,
+        min_ram: int,
+        sort: str,
+        descending: bool,
+        limit: int,
+        marker: str | None,
+    ) -> Page[Flavor]:
+        """Return one page; raise InvalidInput for a bad marker or sort key."""
+        if sort not in FLAVOR_SORT_FIELDS:
+            raise InvalidInput(f"flavors can't be sorted by {sort}")
+        conditions: list[sa.ColumnElement[bool]] = [
+            flavors.c.disk_gb >= min_disk,
+            flavors.c.memory_mb >= min_ram,
+        ]
+        if public is not None:
+            conditions.append(flavors.c.public.is_(public))
+        keys = [flavors.c[sort], flavors.c.id]
+        with self._engine.read() as connection:
+            if marker is not None:
+                at = connection.execute(sa.select(*keys).where(flavors.c.id == marker)).first()
+                if at is None:
+                    raise InvalidInput(f"marker {marker} not found")
+                first, second = keys
+                past = first < at[0] if descending else first > at[0]
+                tied = second < at[1] if descending else second > at[1]
+                conditions.append(sa.or_(past, sa.and_(first == at[0], tied)))
+            order = [key.desc() if descending else key.asc() for key in keys]
+            rows = connection.execute(
+                sa.select(flavors).where(*conditions).order_by(*order).limit(limit + 1)
+            ).mappings()
+            found = [records.flavor(row) for row in rows]
+        items = tuple(found[:limit])
+        return Page(items, items[-1].id if len(found) > limit and items else None)
+
+    def delete(self, flavor_id: str) -> None:
+        """Remove a flavor; servers keep their snapshot. Raises FlavorNotFound."""
+        with self._engine.write() as connection:
+            gone = connection.execute(sa.delete(flavors).where(flavors.c.id == flavor_id))
+            if gone.rowcount != 1:
+                raise FlavorNotFound(f"flavor {flavor_id} not found")
+
+
+class KeyPairRecords:
+    """Queries on key pairs; one method is one transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def insert(self, pair: KeyPair, *, quota: int) -> None:
+        """Add a key pair; raise KeyPairExists or QuotaExceeded."""
+        values = {field.name: getattr(pair, field.name) for field in fields(KeyPair)}
+        with self._engine.write() as connection:
+            lock_owner(connection, f"user:{pair.user}")
+            names = set(connection.scalars(sa.select(keypairs.c.name).where(keypairs.c.user == pair.user)))
+            if pair.name in names:
+                raise KeyPairExists(f"key pair {pair.name} exists")
+            if 0 <= quota <= len(names):
+                raise QuotaExceeded(f"quota exceeded for key_pairs: in use {len(names)} of {quota}")
+            connection.execute(sa.insert(keypairs).values(**values))
+
+    def get(self, user: str, name: str) -> KeyPair:
+        """Return one key pair; raise KeyPairNotFound."""
+        with self._engine.read() as connection:
+            row = (
+                connection.execute(
+                    sa.select(keypairs).where(keypairs.c.user == user, keypairs.c.name == name)
+                )
+                .mappings()
+                .first()
+            )
+        if row is None:
+            raise KeyPairNotFound(f"key pair {name} not found")
+        return records.keypair(row)
+
+    def list(self, user: str, *, limit: int, marker: str | None) -> Page[KeyPair]:
+        """Return one page by name; raise InvalidInput for a bad marker."""
+        conditions = [keypairs.c.user == user]
+        with self._engine.read() as connection:
+            if marker is not None:
+                known = sa.select(keypairs.c.name).where(keypairs.c.user == user, keypairs.c.name == marker)
+                if connection.scalar(known) is None:
+                    raise InvalidInput(f"marker {marker} not found")
+                conditions.append(keypairs.c.name > marker)
+            rows = connection.execute(
+                sa.select(keypairs).where(*conditions).order_by(keypairs.c.name).limit(limit + 1)
+            ).mappings()
+            found = [records.keypair(row) for row in rows]
+        items = tuple(found[:limit])
+        return Page(items, items[-1].name if len(found) > limit and items else None)
+
+    def delete(self, user: str, name: str) -> None:
+        """Remove a key pair; servers keep theirs. Raises KeyPairNotFound."""
+        with self._engine.write() as connection:
+            gone = connection.execute(
+                sa.delete(keypairs).where(keypairs.c.user == user, keypairs.c.name == name)
+            )
+            if gone.rowcount != 1:
+                raise KeyPairNotFound(f"key pair {name} not found")

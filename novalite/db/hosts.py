@@ -1,0 +1,167 @@
+"""Compute hosts and what is claimed of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from novalite.db import records
+from novalite.db.engine import Engine
+from novalite.db.tables import allocations, hosts, servers
+from novalite.errors import NotFound, StaleRecord
+from novalite.model import ComputeHost, Server, TaskState, VmState, utcnow
+
+_OFFER = (
+    "zone",
+    "hypervisor_type",
+    "hypervisor_version",
+    "virt_type",
+    "arch",
+    "vcpus",
+    "memory_mb",
+    "disk_gb",
+)
+
+
+class HostRecords:
+    """Queries on hosts and claims; one method is one transaction.
+
+    A host is up while its heartbeat is younger than ``down_after`` seconds.
+    """
+
+    def __init__(self, engine: Engine, *, down_after: float) -> None:
+        self._engine = engine
+        self._down_after = timedelta(seconds=down_after)
+
+    def register(self, host: ComputeHost) -> None:
+        """Add a host, or renew what it offers; it is its heartbeat, too.
+
+        Whether the host is enabled stays as it was.
+        """
+        offer = {name: getattr(host, name) for name in _OFFER}
+        with self._engine.write() as connection:
+            known = connection.execute(sa.select(hosts).where(hosts.c.name == host.name)).mappings().first()
+            if known is None:
+                connection.execute(
+                    sa.insert(hosts).values(
+                        name=host.name,
+                        **offer,
+                        enabled=host.enabled,
+                        disabled_reason=host.disabled_reason,
+                        heartbeat_at=utcnow(),
+                        generation=1,
+                    )
+                )
+                return
+            changed = any(known[name] != value for name, value in offer.items())
+            connection.execute(
+                sa.update(hosts)
+                .where(hosts.c.name == host.name)
+                .values(**offer, heartbeat_at=utcnow(), generation=hosts.c.generation + int(changed))
+            )
+
+    def set_enabled(self, name: str, *, enabled: bool, reason: str | None) -> ComputeHost:
+        """Say whether a host may get new servers; raise NotFound."""
+        with self._engine.write() as connection:
+            connection.execute(
+                sa.update(hosts)
+                .where(hosts.c.name == name)
+                .values(enabled=enabled, disabled_reason=reason, generation=hosts.c.generation + 1)
+            )
+            return self._read(connection, name)[0]
+
+    def get(self, name: str) -> ComputeHost:
+        """Return one host; raise NotFound."""
+        with self._engine.read() as connection:
+            return self._read(connection, name)[0]
+
+    def list(self) -> tuple[ComputeHost, ...]:
+        """Return all hosts by name, with what is claimed of each."""
+        with self._engine.read() as connection:
+            return self._read(connection, None)
+
+    def claim(self, server: Server, host: ComputeHost) -> Server | None:
+        """Place a server on a host, exactly as the host was when it was read.
+
+        The scheduler holds the lease on ``server``; the claim ends it, and
+        the server is the host's to spawn. None when the host has changed
+        since, by another claim for example: read it again and decide again.
+        Raises StaleRecord when the server isn't the holder's to place.
+        """
+        now = utcnow()
+        with self._engine.write() as connection:
+            held = connection.execute(
+                sa.update(hosts)
+                .where(hosts.c.name == host.name, hosts.c.generation == host.generation)
+                .values(generation=host.generation + 1)
+            )
+            if held.rowcount != 1:
+                return None
+            placed = connection.execute(
+                sa.update(servers)
+                .where(
+                    servers.c.id == server.id,
+                    servers.c.task_state == TaskState.SCHEDULING,
+                    servers.c.lease_holder == server.lease_holder,
+                )
+                .values(
+                    host=host.name,
+                    zone=host.zone,
+                    task_state=TaskState.SPAWNING,
+                    attempts=0,
+                    lease_holder=None,
+                    lease_until=None,
+                    version=servers.c.version + 1,
+                    updated_at=now,
+                )
+            )
+            if placed.rowcount != 1:
+                raise StaleRecord(f"server {server.id} isn't {server.lease_holder}'s to place any more")
+            connection.execute(
+                sa.insert(allocations).values(
+                    server_id=server.id,
+                    host=host.name,
+                    vcpus=server.flavor.vcpus,
+                    memory_mb=server.flavor.memory_mb,
+                    disk_gb=server.flavor.disk_gb,
+                )
+            )
+            row = connection.execute(sa.select(servers).where(servers.c.id == server.id)).mappings().one()
+            return records.server(row)
+
+    def drop_stray_allocations(self, name: str) -> int:
+        """Remove allocations on a host of servers that aren't there."""
+        placed = sa.select(servers.c.id).where(servers.c.host == name, servers.c.vm_state != VmState.DELETED)
+        with self._engine.write() as connection:
+            dropped = connection.execute(
+                sa.delete(allocations).where(
+                    allocations.c.host == name, allocations.c.server_id.not_in(placed)
+                )
+            )
+            if dropped.rowcount:
+                connection.execute(
+                    sa.update(hosts).where(hosts.c.name == name).values(generation=hosts.c.generation + 1)
+                )
+            return int(dropped.rowcount)
+
+    def _read(self, connection: Connection, name: str | None) -> tuple[ComputeHost, ...]:
+        of_host = sa.true() if name is None else hosts.c.name == name
+        rows = connection.execute(sa.select(hosts).where(of_host).order_by(hosts.c.name)).mappings().all()
+        if name is not None and not rows:
+            raise NotFound(f"host {name} not found")
+        claims: dict[str, list[Any]] = defaultdict(list)
+        on_host = sa.true() if name is None else allocations.c.host == name
+        for claim in connection.execute(sa.select(allocations).where(on_host)):
+            claims[claim.host].append(claim)
+        oldest = utcnow() - self._down_after
+        found = []
+        for row in rows:
+            held = claims[row["name"]]
+            used = {what: sum(getattr(c, what) for c in held) for what in ("vcpus", "memory_mb", "disk_gb")}
+            ids = frozenset(claim.server_id for claim in held)
+            found.append(records.host(row, used, ids, up=row["heartbeat_at"] >= oldest))
+        return tuple(found)

@@ -1,0 +1,278 @@
+"""Server records as their users see them: create, show, list, change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from novalite.db import records
+from novalite.db.engine import Engine
+from novalite.db.tables import allocations, hosts, quota_locks, servers
+from novalite.errors import InvalidInput, QuotaExceeded, ServerNotFound, StaleRecord
+from novalite.model import (
+    SERVER_SORT_FIELDS,
+    Fault,
+    Page,
+    Server,
+    ServerQuery,
+    Status,
+    TaskState,
+    Usage,
+    VmState,
+    utcnow,
+)
+
+_ALIVE = servers.c.vm_state != VmState.DELETED
+_REBOOTS = {Status.REBOOT: TaskState.REBOOTING, Status.HARD_REBOOT: TaskState.REBOOTING_HARD}
+_STATES = {
+    Status.BUILD: VmState.BUILDING,
+    Status.ACTIVE: VmState.ACTIVE,
+    Status.SHUTOFF: VmState.STOPPED,
+    Status.ERROR: VmState.ERROR,
+    Status.DELETED: VmState.DELETED,
+}
+
+
+def release_allocation(connection: Connection, server_id: str) -> None:
+    """Give back what a server has claimed, within the caller's transaction."""
+    held = sa.select(allocations.c.host).where(allocations.c.server_id == server_id).scalar_subquery()
+    connection.execute(sa.update(hosts).where(hosts.c.name == held).values(generation=hosts.c.generation + 1))
+    connection.execute(sa.delete(allocations).where(allocations.c.server_id == server_id))
+
+
+def lock_owner(connection: Connection, owner: str) -> None:
+    """Let one writer at a time past, per owner of a quota.
+
+    SQLite lets only one writer in anyway.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    if connection.scalar(sa.select(quota_locks.c.owner).where(quota_locks.c.owner == owner)) is None:
+        try:
+            with connection.begin_nested():
+                connection.execute(sa.insert(quota_locks).values(owner=owner))
+        except sa.exc.IntegrityError:
+            pass  # another writer made the row in between; it is there to be locked
+    connection.execute(sa.select(quota_locks).where(quota_locks.c.owner == owner).with_for_update())
+
+
+class ServerRecords:
+    """Queries on servers; one method is one transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def insert(self, wanted: Sequence[Server], *, quota: Usage, minimum: int) -> tuple[Server, ...]:
+        """Add as many of the servers of one project as its quota allows.
+
+        Raises QuotaExceeded, and adds none, when fewer than ``minimum`` fit.
+        """
+        with self._engine.write() as connection:
+            project = wanted[0].project
+            lock_owner(connection, project)
+            used = _usage(connection, project)
+            fitting = wanted[: _room(used, quota, wanted[0])]
+            if len(fitting) < minimum:
+                raise QuotaExceeded(_over(used, quota, wanted[0], minimum))
+            connection.execute(sa.insert(servers), [records.server_values(server) for server in fitting])
+            return tuple(fitting)
+
+    def usage(self, project: str) -> Usage:
+        """Sum up what a project's servers use."""
+        with self._engine.read() as connection:
+            return _usage(connection, project)
+
+    def get(self, server_id: str) -> Server:
+        """Return a server, deleted or not; raise ServerNotFound."""
+        with self._engine.read() as connection:
+            return _get(connection, server_id)
+
+    def find(self, server_ids: Iterable[str]) -> dict[str, Server]:
+        """Map each id that has a record, deleted or not, to its server."""
+        found: dict[str, Server] = {}
+        ids = list(server_ids)
+        with self._engine.read() as connection:
+            for start in range(0, len(ids), 500):
+                rows = connection.execute(
+                    sa.select(servers).where(servers.c.id.in_(ids[start : start + 500]))
+                ).mappings()
+                found.update((row["id"], records.server(row)) for row in rows)
+        return found
+
+    def on_host(self, host: str) -> tuple[Server, ...]:
+        """Return all servers placed on a host that aren't deleted."""
+        with self._engine.read() as connection:
+            rows = connection.execute(sa.select(servers).where(servers.c.host == host, _ALIVE)).mappings()
+            return tuple(records.server(row) for row in rows)
+
+    def list(self, query: ServerQuery) -> Page[Server]:
+        """Return one page; raise InvalidInput for a marker or sort key that isn't there."""
+        conditions = _conditions(query)
+        columns = _order(query)
+        with self._engine.read() as connection:
+            if query.marker is not None:
+                conditions.append(_after(connection, query.marker, columns))
+            order = [column.desc() if descending else column.asc() for column, descending in columns]
+            statement = sa.select(servers).where(*conditions).order_by(*order).limit(query.limit + 1)
+            found = [records.server(row) for row in connection.execute(statement).mappings()]
+        items = tuple(found[: query.limit])
+        more = len(found) > query.limit and items
+        return Page(items, items[-1].id if more else None)
+
+    def change(self, server: Server, **values: Any) -> Server:
+        """Set columns of a server if its version is still ``server.version``.
+
+        Raises StaleRecord when somebody else changed it.
+        """
+        with self._engine.write() as connection:
+            return _change(connection, server, values)
+
+    def lost(self, server: Server, fault: Fault) -> Server:
+        """Record that a placed server's instance is gone; raise StaleRecord."""
+        return self.change(server, vm_state=VmState.ERROR, power_state=None, fault=records.fault_json(fault))
+
+    def delete_unplaced(self, server: Server) -> Server:
+        """Delete a server that no worker has to clean up after.
+
+        Raises StaleRecord when somebody else changed it.
+        """
+        now = utcnow()
+        with self._engine.write() as connection:
+            release_allocation(connection, server.id)
+            return _change(
+                connection,
+                server,
+                {
+                    "vm_state": VmState.DELETED,
+                    "task_state": None,
+                    "power_state": None,
+                    "terminated_at": now,
+                    "lease_holder": None,
+                    "lease_until": None,
+                },
+            )
+
+
+def _get(connection: Connection, server_id: str) -> Server:
+    row = connection.execute(sa.select(servers).where(servers.c.id == server_id)).mappings().first()
+    if row is None:
+        raise ServerNotFound(f"server {server_id} not found")
+    return records.server(row)
+
+
+def _change(connection: Connection, server: Server, values: dict[str, Any]) -> Server:
+    changed = connection.execute(
+        sa.update(servers)
+        .where(servers.c.id == server.id, servers.c.version == server.version)
+        .values(**values, updated_at=utcnow(), version=server.version + 1)
+    )
+    if changed.rowcount != 1:
+        raise StaleRecord(f"server {server.id} was changed by somebody else")
+    return _get(connection, server.id)
+
+
+def _usage(connection: Connection, project: str) -> Usage:
+    row = connection.execute(
+        sa.select(
+            sa.func.count(),
+            sa.func.coalesce(sa.func.sum(servers.c.vcpus), 0),
+            sa.func.coalesce(sa.func.sum(servers.c.memory_mb), 0),
+        )
+        .select_from(servers)
+        .where(servers.c.project == project, _ALIVE)
+    ).one()
+    return Usage(int(row[0]), int(row[1]), int(row[2]))
+
+
+def _demands(used: Usage, quota: Usage, one: Server) -> list[tuple[str, int, int, int]]:
+    return [
+        ("instances", used.instances, quota.instances, 1),
+        ("cores", used.cores, quota.cores, one.flavor.vcpus),
+        ("ram", used.ram, quota.ram, one.flavor.memory_mb),
+    ]
+
+
+def _room(used: Usage, quota: Usage, one: Server) -> int | None:
+    rooms = [
+        max(0, limit - now) // each
+        for _, now, limit, each in _demands(used, quota, one)
+        if limit >= 0 and each
+    ]
+    return min(rooms, default=None)
+
+
+def _over(used: Usage, quota: Usage, one: Server, count: int) -> str:
+    told = ", ".join(
+        f"{name}: requested {each * count}, in use {now} of {limit}"
+        for name, now, limit, each in _demands(used, quota, one)
+        if 0 <= limit < now + each * count
+    )
+    return f"quota exceeded for {told}"
+
+
+def _conditions(query: ServerQuery) -> list[sa.ColumnElement[bool]]:
+    column = servers.c
+    exact = {
+        column.user: query.user,
+        column.host: query.host,
+        column.zone: query.zone,
+        column.image_id: query.image_id,
+        column.flavor_id: query.flavor_id,
+        column.key_name: query.key_name,
+        column.reservation_id: query.reservation_id,
+    }
+    found: list[sa.ColumnElement[bool]] = [
+        where == value for where, value in exact.items() if value is not None
+    ]
+    if not query.all_projects or query.project is not None:
+        found.append(column.project == (query.project or ""))
+    if query.name is not None:
+        found.append(sa.func.lower(column.name).contains(query.name.lower(), autoescape=True))
+    if query.changes_since is not None:
+        found.append(column.updated_at >= query.changes_since)
+    if query.changes_before is not None:
+        found.append(column.updated_at <= query.changes_before)
+    if query.deleted:
+        found.append(column.vm_state == VmState.DELETED)
+    elif query.changes_since is None and Status.DELETED not in (query.statuses or ()):
+        found.append(_ALIVE)
+    if query.statuses is not None:
+        found.append(sa.or_(sa.false(), *(_has_status(status) for status in sorted(query.statuses))))
+    return found
+
+
+def _has_status(status: Status) -> sa.ColumnElement[bool]:
+    column = servers.c
+    if status in _REBOOTS:
+        return sa.and_(column.task_state == _REBOOTS[status], _ALIVE)
+    idle = sa.or_(column.task_state.is_(None), column.task_state.not_in(list(_REBOOTS.values())))
+    return sa.and_(column.vm_state == _STATES[status], sa.true() if status == Status.DELETED else idle)
+
+
+def _order(query: ServerQuery) -> list[tuple[sa.ColumnElement[Any], bool]]:
+    unknown = sorted({key.field for key in query.sort} - SERVER_SORT_FIELDS)
+    if unknown:
+        raise InvalidInput(f"servers can't be sorted by {', '.join(unknown)}")
+    columns: list[tuple[sa.ColumnElement[Any], bool]] = []
+    for key in query.sort:
+        column = servers.c[key.field]
+        # Databases disagree on where NULL sorts, and NULL compares with nothing.
+        columns.append((sa.func.coalesce(column, "") if column.nullable else column, key.descending))
+    last = query.sort[-1].descending if query.sort else True
+    return [*columns, (servers.c.id, last)]
+
+
+def _after(
+    connection: Connection, marker: str, columns: list[tuple[sa.ColumnElement[Any], bool]]
+) -> sa.ColumnElement[bool]:
+    at = connection.execute(sa.select(*(c for c, _ in columns)).where(servers.c.id == marker)).first()
+    if at is None:
+        raise InvalidInput(f"marker {marker} not found")
+    steps: list[sa.ColumnElement[bool]] = []
+    for index, (column, descending) in enumerate(columns):
+        equal = [previous == at[i] for i, (previous, _) in enumerate(columns[:index])]
+        steps.append(sa.and_(*equal, column < at[index] if descending else column > at[index]))
+    return sa.or_(*steps)

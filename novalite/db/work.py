@@ -1,0 +1,189 @@
+"""Unfinished work on servers: who drives it, under which lease, how it ends.
+
+A worker ``begin``s, which gives it the lease, and ends with one of the
+outcomes. An outcome counts only while the worker still holds the lease and
+the task is still the one it began: a delete that came meanwhile changes the
+task, so the outcome raises StaleRecord and the worker looks again. Changes
+that don't concern the task (a new name) don't disturb it.
+
+Lease times are compared between machines: their clocks must agree to within
+a fraction of the lease, as NTP keeps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from novalite.db import records
+from novalite.db.engine import Engine
+from novalite.db.servers import release_allocation
+from novalite.db.tables import servers
+from novalite.errors import StaleRecord
+from novalite.model import Fault, Server, TaskState, VmState, utcnow
+
+_FREE: dict[str, Any] = {"lease_holder": None, "lease_until": None}
+_DONE: dict[str, Any] = {**_FREE, "task_state": None, "attempts": 0}
+
+
+class WorkRecords:
+    """Leases and outcomes; one method is one transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def unfinished(self, *, host: str | None, holder: str) -> tuple[str, ...]:
+        """List the servers with a task for ``begin``, oldest first."""
+        with self._engine.read() as connection:
+            return tuple(
+                connection.scalars(
+                    sa.select(servers.c.id)
+                    .where(_belongs(host), _takeable(holder))
+                    .order_by(servers.c.created_at)
+                )
+            )
+
+    def begin(self, server_id: str, *, host: str | None, holder: str, seconds: float) -> Server | None:
+        """Take the lease on a server's task and count the attempt.
+
+        ``host`` is the worker's own, None for the scheduler. None when there
+        is no such work here or somebody else holds the lease.
+        """
+        with self._engine.write() as connection:
+            taken = connection.execute(
+                sa.update(servers)
+                .where(
+                    servers.c.id == server_id,
+                    _belongs(host),
+                    _takeable(holder),
+                )
+                .values(
+                    lease_holder=holder,
+                    lease_until=utcnow() + timedelta(seconds=seconds),
+                    attempts=servers.c.attempts + 1,
+                )
+            )
+            if taken.rowcount != 1:
+                return None
+            row = connection.execute(sa.select(servers).where(servers.c.id == server_id)).mappings().one()
+            return records.server(row)
+
+    def renew(self, server_ids: Iterable[str], *, holder: str, seconds: float) -> dict[str, TaskState | None]:
+        """Extend the holder's leases; map those it still has to their task."""
+        ids = list(server_ids)
+        if not ids:
+            return {}
+        held = sa.and_(servers.c.id.in_(ids), servers.c.lease_holder == holder)
+        with self._engine.write() as connection:
+            connection.execute(
+                sa.update(servers).where(held).values(lease_until=utcnow() + timedelta(seconds=seconds))
+            )
+            rows = connection.execute(sa.select(servers.c.id, servers.c.task_state).where(held))
+            return {row.id: TaskState(row.task_state) if row.task_state else None for row in rows}
+
+    def release(self, server: Server, *, attempted: bool = True) -> None:
+        """Give the lease back with the task unfinished; a later drive retries it.
+
+        ``attempted`` False takes the attempt back as well.
+        """
+        with self._engine.write() as connection:
+            connection.execute(
+                sa.update(servers)
+                .where(servers.c.id == server.id, servers.c.lease_holder == server.lease_holder)
+                .values(**_FREE, attempts=servers.c.attempts - (0 if attempted else 1))
+            )
+
+    def release_dead(self, host: str) -> int:
+        """Free all leases on a host's servers: its only worker is just starting."""
+        with self._engine.write() as connection:
+            freed = connection.execute(
+                sa.update(servers)
+                .where(servers.c.host == host, servers.c.lease_holder.is_not(None))
+                .values(**_FREE)
+            )
+            return int(freed.rowcount)
+
+    # Outcomes. Each takes the server as ``begin`` returned it.
+
+    def built(self, server: Server, *, power_state: str) -> Server:
+        """Record that the guest runs."""
+        return self._end(
+            server,
+            vm_state=VmState.ACTIVE,
+            power_state=power_state,
+            launched_at=utcnow(),
+            fault=None,
+            tried_hosts=[],
+        )
+
+    def powered(
+        self, server: Server, *, vm_state: VmState, power_state: str | None, fault: Fault | None
+    ) -> Server:
+        """Record how a power action ended."""
+        return self._end(server, vm_state=vm_state, power_state=power_state, fault=records.fault_json(fault))
+
+    def failed(self, server: Server, fault: Fault) -> Server:
+        """Record that a server can't be placed or built; it holds nothing any more."""
+        return self._end(
+            server,
+            release=True,
+            vm_state=VmState.ERROR,
+            power_state=None,
+            host=None,
+            fault=records.fault_json(fault),
+        )
+
+    def reschedule(self, server: Server, fault: Fault) -> Server:
+        """Hand a server back to the scheduler, which won't choose this host again."""
+        return self._end(
+            server,
+            release=True,
+            task_state=TaskState.SCHEDULING,
+            host=None,
+            fault=records.fault_json(fault),
+            tried_hosts=[*server.tried_hosts, server.host],
+        )
+
+    def deleted(self, server: Server) -> Server:
+        """Record that nothing of a server is left."""
+        return self._end(
+            server,
+            release=True,
+            vm_state=VmState.DELETED,
+            power_state=None,
+            terminated_at=utcnow(),
+        )
+
+    def _end(self, server: Server, *, release: bool = False, **values: Any) -> Server:
+        with self._engine.write() as connection:
+            ended = connection.execute(
+                sa.update(servers)
+                .where(
+                    servers.c.id == server.id,
+                    servers.c.lease_holder == server.lease_holder,
+                    servers.c.task_state == server.task_state,
+                )
+                .values(**{**_DONE, **values}, version=servers.c.version + 1, updated_at=utcnow())
+            )
+            if ended.rowcount != 1:
+                raise StaleRecord(
+                    f"server {server.id} isn't {server.task_state} by {server.lease_holder} any more"
+                )
+            if release:
+                release_allocation(connection, server.id)
+            row = connection.execute(sa.select(servers).where(servers.c.id == server.id)).mappings().one()
+            return records.server(row)
+
+
+def _belongs(host: str | None) -> sa.ColumnElement[bool]:
+    if host is None:
+        return sa.and_(servers.c.task_state == TaskState.SCHEDULING, servers.c.host.is_(None))
+    return sa.and_(servers.c.task_state.is_not(None), servers.c.host == host)
+
+
+def _takeable(holder: str) -> sa.ColumnElement[bool]:
+    holds = servers.c.lease_holder
+    return sa.or_(holds.is_(None), holds == holder, servers.c.lease_until < utcnow())

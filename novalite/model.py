@@ -1,0 +1,359 @@
+"""Frozen values that pass between the layers of novalite.
+
+Times are aware datetimes in UTC with microseconds. Memory is MiB and disk
+is GiB (as in the Compute API reference,
+https://docs.openstack.org/api-ref/compute/); image sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+MIB = 1024**2
+GIB = 1024**3
+
+
+def utcnow() -> datetime:
+    """Return the current time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class VmState(enum.StrEnum):
+    """What a server is, apart from what is being done to it."""
+
+    BUILDING = "building"
+    ACTIVE = "active"
+    STOPPED = "stopped"
+    ERROR = "error"
+    DELETED = "deleted"
+
+
+class TaskState(enum.StrEnum):
+    """What is being done to a server; a worker owes the end of it.
+
+    A server without a task needs nobody. One with a task is unfinished
+    work, found and driven on by the scheduler (``SCHEDULING``) or by the
+    compute manager of its host (all others).
+    """
+
+    SCHEDULING = "scheduling"
+    SPAWNING = "spawning"
+    POWERING_ON = "powering-on"
+    POWERING_OFF = "powering-off"
+    REBOOTING = "rebooting"
+    REBOOTING_HARD = "rebooting_hard"
+    DELETING = "deleting"
+
+
+class Status(enum.StrEnum):
+    """What the Compute API shows as ``status``."""
+
+    BUILD = "BUILD"
+    ACTIVE = "ACTIVE"
+    SHUTOFF = "SHUTOFF"
+    REBOOT = "REBOOT"
+    HARD_REBOOT = "HARD_REBOOT"
+    ERROR = "ERROR"
+    DELETED = "DELETED"
+
+
+_STATUS_OF_STATE = {
+    VmState.BUILDING: Status.BUILD,
+    VmState.ACTIVE: Status.ACTIVE,
+    VmState.STOPPED: Status.SHUTOFF,
+    VmState.ERROR: Status.ERROR,
+    VmState.DELETED: Status.DELETED,
+}
+_STATUS_OF_TASK = {
+    TaskState.REBOOTING: Status.REBOOT,
+    TaskState.REBOOTING_HARD: Status.HARD_REBOOT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. ``admin`` sees and may everything.
+
+    ``token`` is what the caller authenticated with, for image services
+    that decide by it; it is never shown or stored.
+    """
+
+    user: str | None = None
+    project: str | None = None
+    roles: frozenset[str] = frozenset()
+    admin: bool = False
+    request_id: str | None = None
+    token: str | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, other: Any, *, token: str | None = None) -> Caller:
+        """Take over a caller of another package with the same attributes."""
+        return cls(
+            other.user, other.project, frozenset(other.roles), bool(other.admin), other.request_id, token
+        )
+
+    @classmethod
+    def administrator(cls, project: str | None = None) -> Caller:
+        """Make the caller an embedded program acts as."""
+        return cls("admin", project, frozenset({"admin", "member", "reader"}), admin=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Flavor:
+    """A size of server. ``disk_gb`` 0 means as large as the image."""
+
+    id: str
+    name: str
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    public: bool = True
+    description: str | None = None
+    extra_specs: Mapping[str, str] = field(default_factory=dict)
+    created_at: datetime = field(default_factory=utcnow)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A public SSH key of a user. ``fingerprint`` is MD5 with colons."""
+
+    user: str
+    name: str
+    public_key: str
+    fingerprint: str
+    type: str = "ssh"
+    created_at: datetime = field(default_factory=utcnow)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What compute needs to know of an image; sizes in bytes.
+
+    ``min_disk`` is GiB and ``min_ram`` MiB, as in the Image API.
+    """
+
+    id: str
+    name: str | None = None
+    status: str = "active"
+    owner: str | None = None
+    visibility: str = "private"
+    disk_format: str | None = None
+    container_format: str | None = None
+    size: int | None = None
+    virtual_size: int | None = None
+    min_disk: int = 0
+    min_ram: int = 0
+    hash_algo: str | None = None
+    hash_value: str | None = None
+    checksum: str | None = None  # MD5, used only where there is no better digest
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a server is in error, as the API shows it."""
+
+    code: int
+    message: str
+    created_at: datetime = field(default_factory=utcnow)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address of a server on one network."""
+
+    network: str
+    address: str
+    mac: str
+    version: int = 4
+    kind: str = "fixed"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server's record.
+
+    ``flavor`` and ``image`` are snapshots taken when it was created.
+    ``version`` is the compare-and-set counter, 1 when new. ``attempts``
+    counts how often a worker took up the present task. ``lease_*`` tell
+    who works on it. ``user_data`` is base64, as the caller sent it.
+    """
+
+    id: str
+    name: str
+    project: str
+    user: str
+    flavor: Flavor
+    image: ImageInfo
+    vm_state: VmState = VmState.BUILDING
+    task_state: TaskState | None = TaskState.SCHEDULING
+    power_state: str | None = None  # a virt.base.PowerState
+    host: str | None = None
+    zone: str | None = None  # as asked for; the host's, once it has one
+    forced_host: str | None = None
+    key_name: str | None = None
+    public_key: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    user_data: str | None = None
+    config_drive: bool = False
+    hints: Mapping[str, Any] = field(default_factory=dict)
+    addresses: tuple[Address, ...] = ()
+    fault: Fault | None = None
+    reservation_id: str = ""
+    launch_index: int = 0
+    created_at: datetime = field(default_factory=utcnow)
+    updated_at: datetime = field(default_factory=utcnow)
+    launched_at: datetime | None = None
+    terminated_at: datetime | None = None
+    attempts: int = 0
+    tried_hosts: tuple[str, ...] = ()
+    version: int = 1
+    lease_holder: str | None = None
+    lease_until: datetime | None = None
+
+    @property
+    def status(self) -> Status:
+        """Tell the status the Compute API shows."""
+        if self.task_state in _STATUS_OF_TASK and self.vm_state != VmState.DELETED:
+            return _STATUS_OF_TASK[self.task_state]
+        return _STATUS_OF_STATE[self.vm_state]
+
+    @property
+    def hostname(self) -> str:
+        """Tell the guest's host name: the name as a DNS label."""
+        label = re.sub(r"[ _.]+", "-", self.name.lower())
+        label = re.sub(r"[^a-z0-9-]", "", label).strip("-")[:63].rstrip("-")
+        return label or f"server-{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewServer:
+    """What ``ComputeService.servers.create`` is asked for.
+
+    ``host`` forces the placement (admin only). From ``min_count`` up to
+    ``max_count`` servers are made, as many as the quota allows.
+    """
+
+    name: str
+    image_id: str
+    flavor_id: str
+    key_name: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    user_data: str | None = None
+    config_drive: bool = False
+    zone: str | None = None
+    host: str | None = None
+    hints: Mapping[str, Any] = field(default_factory=dict)
+    min_count: int = 1
+    max_count: int = 1
+
+
+SERVER_SORT_FIELDS = frozenset(
+    {"created_at", "updated_at", "name", "id", "vm_state", "task_state", "host", "project", "user", "zone"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    field: str
+    descending: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ServerQuery:
+    """What servers to list.
+
+    ``name`` is a substring, compared without case. ``all_projects`` and
+    ``host`` are for admins. Deleted servers are shown with ``deleted`` or
+    with ``changes_since`` only. None means: don't filter by this.
+    """
+
+    name: str | None = None
+    statuses: frozenset[Status] | None = None
+    project: str | None = None
+    user: str | None = None
+    host: str | None = None
+    zone: str | None = None
+    image_id: str | None = None
+    flavor_id: str | None = None
+    key_name: str | None = None
+    reservation_id: str | None = None
+    changes_since: datetime | None = None
+    changes_before: datetime | None = None
+    deleted: bool = False
+    all_projects: bool = False
+    sort: tuple[SortKey, ...] = (SortKey("created_at"),)
+    limit: int = 1000
+    marker: str | None = None
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a listing; ``next_marker`` is None on the last page."""
+
+    items: tuple[T, ...]
+    next_marker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeHost:
+    """One host that runs servers: what it offers, and what is claimed.
+
+    ``generation`` counts changes of what schedulers decide by; a claim is
+    a compare-and-set on it. ``up`` says whether its heartbeat is fresh.
+    """
+
+    name: str
+    zone: str
+    hypervisor_type: str
+    hypervisor_version: str
+    virt_type: str
+    arch: str
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    vcpus_used: int = 0
+    memory_mb_used: int = 0
+    disk_gb_used: int = 0
+    server_ids: frozenset[str] = frozenset()
+    enabled: bool = True
+    disabled_reason: str | None = None
+    up: bool = True
+    heartbeat_at: datetime = field(default_factory=utcnow)
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """An availability zone; it is available when one of its hosts is up."""
+
+    name: str
+    available: bool
+    hosts: tuple[ComputeHost, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a project's servers use, or may use at most (-1: unlimited)."""
+
+    instances: int = 0
+    cores: int = 0
+    ram: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A project's quotas and what it uses of them."""
+
+    quota: Usage
+    used: Usage
+    key_pairs: int = -1
+    metadata_items: int = -1

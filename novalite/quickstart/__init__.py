@@ -1,0 +1,1 @@
+"""Make a cloud that runs at once: a hypervisor and an image to boot."""

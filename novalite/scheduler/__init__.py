@@ -1,0 +1,1 @@
+"""The scheduler: decides which host a server runs on."""

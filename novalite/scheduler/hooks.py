@@ -1,0 +1,88 @@
+"""The hooks that are built in: capacity, and what the image demands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from oslo_config import cfg
+
+from novalite.scheduler.base import Hook, HostState, Request
+
+
+class CapacityHook(Hook):
+    """Refuse hosts that lack CPUs, memory or disk, overcommitted by the ratios.
+
+    A host larger than the flavor may be overcommitted; a flavor larger than
+    the host never fits, whatever the ratio.
+    """
+
+    name = "capacity"
+    group = "DEFAULT"
+    options = (
+        cfg.FloatOpt("cpu_allocation_ratio", default=4.0, min=0.0, help="Virtual CPUs per CPU of a host."),
+        cfg.FloatOpt("ram_allocation_ratio", default=1.0, min=0.0, help="MiB of servers per MiB of a host."),
+        cfg.FloatOpt("disk_allocation_ratio", default=1.0, min=0.0, help="GiB of servers per GiB of a host."),
+    )
+
+    def reject(self, request: Request, host: HostState) -> str | None:
+        """Name the first resource that doesn't suffice."""
+        for what, unit, wanted, used, total, ratio in (
+            ("vCPUs", "", request.vcpus, host.vcpus_used, host.vcpus, "cpu_allocation_ratio"),
+            (
+                "memory",
+                " MiB",
+                request.memory_mb,
+                host.memory_mb_used,
+                host.memory_mb,
+                "ram_allocation_ratio",
+            ),
+            ("disk", " GiB", request.disk_gb, host.disk_gb_used, host.disk_gb, "disk_allocation_ratio"),
+        ):
+            limit = total * self.settings[ratio]
+            if wanted > total or used + wanted > limit:
+                free = max(0, min(int(limit - used), total))
+                return f"too little {what}: needs {wanted}{unit}, has {free}{unit} free of {int(limit)}{unit}"
+        return None
+
+
+# Old and other names of the same thing, as images carry them.
+_ARCHITECTURES: Mapping[str, str] = {
+    "amd64": "x86_64",
+    "x86-64": "x86_64",
+    "arm64": "aarch64",
+    "i386": "i686",
+    "i486": "i686",
+    "i586": "i686",
+}
+_RUNS_ALSO = {"x86_64": frozenset({"i686"})}
+
+
+class ImagePropertiesHook(Hook):
+    """Refuse hosts that can't run the image by its own properties.
+
+    ``hw_architecture`` (or ``architecture``) names the CPU, and
+    ``img_hv_type`` (or ``hypervisor_type``) the hypervisor, as the Image API
+    documents them. Emulation (``virt_type`` qemu) and KVM both answer to
+    ``kvm`` and ``qemu``.
+    """
+
+    name = "image_properties"
+
+    def reject(self, request: Request, host: HostState) -> str | None:
+        """Say which property the host doesn't match."""
+        properties = request.image_properties
+        wanted = properties.get("hw_architecture") or properties.get("architecture")
+        if wanted:
+            wanted = _ARCHITECTURES.get(wanted.lower(), wanted.lower())
+            if wanted != host.arch and wanted not in _RUNS_ALSO.get(host.arch, ()):
+                return f"has architecture {host.arch}, the image needs {wanted}"
+        hypervisor = properties.get("img_hv_type") or properties.get("hypervisor_type")
+        if hypervisor:
+            kinds = {host.virt_type.lower(), host.hypervisor_type.lower()}
+            if kinds & {"kvm", "qemu"}:
+                kinds |= {"kvm", "qemu"}
+            if hypervisor.lower() not in kinds:
+                return (
+                    f"has hypervisor {host.hypervisor_type or host.virt_type}, the image needs {hypervisor}"
+                )
+        return None

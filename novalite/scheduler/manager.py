@@ -1,0 +1,109 @@
+"""The scheduler at work: places every server that has no host yet.
+
+Any number of them may run. A message or the regular look at the database
+says which servers wait; a lease keeps two schedulers off the same one, and
+the claim is a compare-and-set on the host as it was when it was chosen.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+
+from novalite.config import Settings
+from novalite.db import Database
+from novalite.errors import NovaliteError, QueueDown, StaleRecord
+from novalite.model import Fault, Server
+from novalite.rpc import Bus
+from novalite.scheduler.selection import choose, request_of, state_of, unfit
+from novalite.workers import Periodic, Workers
+
+LOG = logging.getLogger(__name__)
+_THREADS = 2
+# Each time a claim comes too late another one has succeeded, so this many
+# fail in a row only when as many servers were placed meanwhile.
+_CLAIMS = 50
+
+
+class SchedulerManager:
+    """Places servers; ``open`` starts its threads."""
+
+    def __init__(self, settings: Settings, database: Database, bus: Bus) -> None:
+        self._settings = settings
+        self._database = database
+        self._bus = bus
+        self._driver = settings.scheduler.driver()
+        self._hooks = [hook(values) for hook, values in settings.scheduler.hooks]
+        self._holder = f"scheduler/{settings.host}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+        self._workers = Workers("scheduler", _THREADS, self._place)
+        self._redrive = Periodic("scheduler-redrive", settings.redrive_interval, self.redrive)
+
+    def open(self) -> None:
+        """Start placing servers."""
+        self._workers.start()
+        self._bus.serve_scheduler(self._settings.host, self._workers.submit)
+        self._redrive.start()
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Stop; what isn't placed yet waits in the database."""
+        self._redrive.stop(seconds)
+        self._workers.stop(seconds)
+
+    def redrive(self) -> None:
+        """Look for servers that wait for a host."""
+        for server_id in self._database.work.unfinished(host=None, holder=self._holder):
+            self._workers.submit(server_id)
+
+    def _place(self, server_id: str) -> None:
+        server = self._database.work.begin(
+            server_id, host=None, holder=self._holder, seconds=self._settings.lease_seconds
+        )
+        if server is None:
+            return
+        try:
+            placed = self._claim(server)
+        except StaleRecord as stale:
+            LOG.info("%s", stale)
+        except NovaliteError as error:
+            if error.retryable:
+                raise
+            self._give_up(server, error)
+        except Exception as error:
+            LOG.exception("server %s can't be placed", server_id)
+            self._give_up(server, error)
+        else:
+            if placed is None:
+                return
+            LOG.info("server %s goes to host %s", placed.id, placed.host)
+            try:
+                self._bus.drive(str(placed.host), placed.id)
+            except QueueDown as error:
+                LOG.warning("server %s: its host will find it by itself: %s", placed.id, error)
+
+    def _claim(self, server: Server) -> Server | None:
+        request = request_of(server)
+        for _ in range(_CLAIMS):
+            hosts = {host.name: host for host in self._database.hosts.list()}
+            refused = {
+                name: reason for name, host in hosts.items() if (reason := unfit(server, host)) is not None
+            }
+            states = [state_of(host) for name, host in hosts.items() if name not in refused]
+            picked = choose(request, states, self._hooks, self._driver, refused)
+            placed = self._database.hosts.claim(server, hosts[picked.name])
+            if placed is not None:
+                return placed
+            LOG.debug("host %s changed while server %s was placed", picked.name, server.id)
+        LOG.warning("server %s: hosts kept changing while it was placed; trying again later", server.id)
+        self._database.work.release(server)
+        return None
+
+    def _give_up(self, server: Server, error: Exception) -> None:
+        told = str(error) if isinstance(error, NovaliteError) else f"{type(error).__name__}: {error}"
+        if server.fault is not None:
+            told = f"{told}; before that: {server.fault.message}"
+        LOG.warning("server %s: %s", server.id, told)
+        try:
+            self._database.work.failed(server, Fault(500, told))
+        except StaleRecord as stale:
+            LOG.info("%s", stale)

@@ -1,0 +1,111 @@
+"""Choosing a host: hooks refuse and weigh, the driver picks. Pure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from novalite.errors import NoValidHost
+from novalite.model import ComputeHost, Server
+from novalite.scheduler.base import Driver, Hook, HostState, Request
+
+LOG = logging.getLogger(__name__)
+
+
+def request_of(server: Server) -> Request:
+    """Make the scheduler's view of a server."""
+    return Request(
+        instance_id=server.id,
+        project=server.project or None,
+        vcpus=server.flavor.vcpus,
+        memory_mb=server.flavor.memory_mb,
+        disk_gb=server.flavor.disk_gb,
+        zone=server.zone,
+        image_properties=server.image.properties,
+        extra_specs=server.flavor.extra_specs,
+        hints=server.hints,
+    )
+
+
+def state_of(host: ComputeHost) -> HostState:
+    """Make the scheduler's view of a host."""
+    return HostState(
+        name=host.name,
+        zone=host.zone,
+        vcpus=host.vcpus,
+        vcpus_used=host.vcpus_used,
+        memory_mb=host.memory_mb,
+        memory_mb_used=host.memory_mb_used,
+        disk_gb=host.disk_gb,
+        disk_gb_used=host.disk_gb_used,
+        instances=len(host.server_ids),
+        virt_type=host.virt_type,
+        arch=host.arch,
+        hypervisor_type=host.hypervisor_type,
+        hypervisor_version=host.hypervisor_version,
+        instance_ids=host.server_ids,
+    )
+
+
+def unfit(server: Server, host: ComputeHost) -> str | None:
+    """Say why a host is out of the question whatever the hooks think."""
+    if not host.up:
+        return f"is down (no heartbeat since {host.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC)"
+    if server.forced_host is not None and host.name != server.forced_host:
+        return "isn't the host asked for"
+    if not host.enabled:
+        return f"is disabled ({host.disabled_reason or 'no reason given'})"
+    if server.zone is not None and host.zone != server.zone:
+        return f"is in zone {host.zone}, not {server.zone}"
+    if host.name in server.tried_hosts:
+        return "was tried already"
+    return None
+
+
+def choose(
+    request: Request,
+    hosts: Iterable[HostState],
+    hooks: Sequence[Hook],
+    driver: Driver,
+    refused: Mapping[str, str],
+) -> HostState:
+    """Return the host to use; raise NoValidHost with each host's reason.
+
+    ``refused`` holds the reasons of hosts that are out already.
+    """
+    reasons = dict(refused)
+    left = list(hosts)
+    for hook in hooks:
+        left = [host for host in left if not _refuses(hook, request, host, reasons)]
+        LOG.info("hook %s left %d hosts for %s", hook.name, len(left), request.instance_id)
+    if not left:
+        raise NoValidHost(reasons)
+    weighed = tuple(
+        replace(host, weight=sum(_weight(hook, request, host) for hook in hooks)) for host in left
+    )
+    picked = driver.pick(request, weighed)
+    if picked not in weighed:
+        raise NoValidHost({host.name: f"driver {driver.name} picked none of its hosts" for host in weighed})
+    return picked
+
+
+def _refuses(hook: Hook, request: Request, host: HostState, reasons: dict[str, str]) -> bool:
+    try:
+        reason = hook.reject(request, host)
+    except Exception as error:
+        LOG.exception("hook %s failed on host %s", hook.name, host.name)
+        reason = f"hook {hook.name} failed: {type(error).__name__}: {error}"
+    if reason is None:
+        return False
+    reasons[host.name] = reason
+    return True
+
+
+def _weight(hook: Hook, request: Request, host: HostState) -> float:
+    try:
+        return float(hook.weigh(request, host))
+    except Exception:
+        # A weight is advice: without it the host is as good as any.
+        LOG.exception("hook %s failed to weigh host %s", hook.name, host.name)
+        return 0.0

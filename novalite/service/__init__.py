@@ -1,0 +1,24 @@
+"""The use cases: what the API may ask for, without HTTP and without SQL."""
+
+from __future__ import annotations
+
+from novalite.config import Settings
+from novalite.db import Database
+from novalite.images import Images
+from novalite.rpc import Bus
+from novalite.service.flavors import Flavors
+from novalite.service.hosts import Hosts
+from novalite.service.keypairs import KeyPairs
+from novalite.service.servers import Servers
+
+__all__ = ["ComputeService"]
+
+
+class ComputeService:
+    """All use cases, by the noun they are about; thread-safe."""
+
+    def __init__(self, settings: Settings, database: Database, bus: Bus, images: Images) -> None:
+        self.servers = Servers(settings, database, bus, images)
+        self.flavors = Flavors(database)
+        self.keypairs = KeyPairs(database, quota=settings.quota.key_pairs)
+        self.hosts = Hosts(database)

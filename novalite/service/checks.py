@@ -1,0 +1,39 @@
+"""Checks of what callers send, shared by the use cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from novalite.errors import Forbidden, InvalidInput
+from novalite.model import Caller
+
+MAX_CHARS = 255
+
+
+def check_name(what: str, text: str) -> None:
+    """Raise InvalidInput unless the text can be a name."""
+    if not text or not text.strip():
+        raise InvalidInput(f"{what} must not be empty")
+    if len(text) > MAX_CHARS:
+        raise InvalidInput(f"{what} has {len(text)} characters, more than {MAX_CHARS}")
+    if any(ord(char) < 32 or ord(char) == 127 for char in text):
+        raise InvalidInput(f"{what} must not have control characters")
+
+
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Raise InvalidInput unless keys and values are short texts."""
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise InvalidInput(f"metadata item {key!r} isn't text")
+        if not 1 <= len(key) <= MAX_CHARS:
+            raise InvalidInput(f"metadata key {key[:40]!r} must have 1 to {MAX_CHARS} characters")
+        if len(value) > MAX_CHARS:
+            raise InvalidInput(f"metadata item {key} has {len(value)} characters, more than {MAX_CHARS}")
+        if "\0" in key + value:
+            raise InvalidInput(f"metadata item {key!r} has a NUL character")
+
+
+def demand_admin(caller: Caller, what: str) -> None:
+    """Raise Forbidden unless the caller is an administrator."""
+    if not caller.admin:
+        raise Forbidden(f"only administrators may {what}")

@@ -1,0 +1,87 @@
+"""What may be done with SSH key pairs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from novalite.db import Database
+from novalite.errors import InvalidInput
+from novalite.model import Caller, KeyPair, Page
+from novalite.service.checks import check_name
+
+_NAME = re.compile(r"[0-9A-Za-z@._ -]+")
+_MOST_CHARS = 16384
+
+
+class KeyPairs:
+    """The use cases of key pairs, each user having their own; thread-safe."""
+
+    def __init__(self, database: Database, *, quota: int) -> None:
+        self._keypairs = database.keypairs
+        self._quota = quota
+
+    def list(self, caller: Caller, *, limit: int = 1000, marker: str | None = None) -> Page[KeyPair]:
+        """Return one page by name; raise InvalidInput."""
+        if limit < 0:
+            raise InvalidInput(f"limit must not be negative: {limit}")
+        return self._keypairs.list(caller.user or "", limit=limit, marker=marker)
+
+    def show(self, caller: Caller, name: str) -> KeyPair:
+        """Return one key pair; raise KeyPairNotFound."""
+        return self._keypairs.get(caller.user or "", name)
+
+    def import_key(self, caller: Caller, name: str, public_key: str) -> KeyPair:
+        """Keep a public key that the caller has.
+
+        Raises InvalidInput, KeyPairExists or QuotaExceeded.
+        """
+        return self._add(caller, name, public_key.strip())
+
+    def create(self, caller: Caller, name: str) -> tuple[KeyPair, str]:
+        """Make a key pair; return it and the private key, which isn't kept.
+
+        Raises InvalidInput, KeyPairExists or QuotaExceeded.
+        """
+        private = Ed25519PrivateKey.generate()
+        public = private.public_key().public_bytes(
+            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+        )
+        text = private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        )
+        return self._add(caller, name, f"{public.decode()} Generated-by-novalite"), text.decode()
+
+    def delete(self, caller: Caller, name: str) -> None:
+        """Forget a key pair; servers keep theirs. Raises KeyPairNotFound."""
+        self._keypairs.delete(caller.user or "", name)
+
+    def _add(self, caller: Caller, name: str, public_key: str) -> KeyPair:
+        check_name("name", name)
+        if not _NAME.fullmatch(name) or name != name.strip():
+            raise InvalidInput(
+                "a key pair's name has letters, digits, spaces, and the characters @ . - _ only"
+            )
+        pair = KeyPair(caller.user or "", name, public_key, fingerprint_of(public_key))
+        self._keypairs.insert(pair, quota=self._quota)
+        return pair
+
+
+def fingerprint_of(public_key: str) -> str:
+    """Return the MD5 fingerprint of an SSH public key; raise InvalidInput."""
+    if len(public_key) > _MOST_CHARS or "\n" in public_key or "\r" in public_key:
+        raise InvalidInput("the public key isn't one line of a bearable length")
+    try:
+        serialization.load_ssh_public_key(public_key.encode())
+        blob = base64.b64decode(public_key.split()[1], validate=True)
+    except (ValueError, IndexError, UnsupportedAlgorithm) as error:
+        raise InvalidInput(f"the public key isn't an OpenSSH key: {error}") from error
+    digest = hashlib.md5(blob, usedforsecurity=False).hexdigest()
+    return ":".join(digest[i : i + 2] for i in range(0, 32, 2))

@@ -1,0 +1,1 @@
+"""Virt drivers: the hypervisors novalite can boot on."""

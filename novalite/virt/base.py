@@ -1,0 +1,151 @@
+"""The virt driver contract: what the compute worker asks of a hypervisor.
+
+A driver knows no queue, no database and no image service: it gets frozen
+values and paths, and acts. Five rules hold for every driver, and
+``novalite.testing.VirtConformance`` checks them:
+
+1. Every method is idempotent: spawning what runs leaves it running,
+   destroying what is gone succeeds, a power state that holds already is kept.
+2. ``spawn`` leaves all or nothing: when it raises, no domain and no file of
+   the instance remain. After kill -9, ``destroy`` cleans whatever was made.
+3. The instance id is the domain's UUID; ``list_states`` lists only instances
+   that this driver made under its own ``instances_path``.
+4. A capability is a promise: what isn't declared raises ``Unsupported``.
+5. Methods are thread-safe after ``open()``.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from novalite.errors import Unsupported
+
+
+class VirtCap(enum.Flag):
+    """What a driver can do beyond the required methods."""
+
+    NONE = 0
+    CONSOLE_LOG = enum.auto()
+
+
+class PowerState(enum.StrEnum):
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTDOWN = "shutdown"
+    CRASHED = "crashed"
+
+
+class PowerAction(enum.StrEnum):
+    START = "start"
+    STOP = "stop"  # ask the guest, then force after the grace period
+    FORCE_STOP = "force-stop"
+    SOFT_REBOOT = "soft-reboot"
+    HARD_REBOOT = "hard-reboot"
+
+
+@dataclass(frozen=True, slots=True)
+class HostInfo:
+    """What the host offers. Memory in MiB, disk in GiB."""
+
+    hostname: str
+    hypervisor_type: str
+    hypervisor_version: str
+    virt_type: str  # "kvm", "qemu" or "fake"
+    arch: str
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+
+
+@dataclass(frozen=True, slots=True)
+class BaseImage:
+    """A verified, immutable image file that overlays may be put on."""
+
+    path: Path
+    format: str  # always named to qemu, never probed by it
+    virtual_size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """One network card. ``kind`` is ``user``, ``network`` or ``bridge``."""
+
+    mac: str
+    kind: str = "user"
+    source: str = ""  # name of the libvirt network or the bridge
+    model: str = "virtio"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """All a driver needs to make one guest. Memory in MiB, disk in bytes."""
+
+    id: str
+    name: str  # for people; the domain's title
+    vcpus: int
+    memory_mb: int
+    base: BaseImage
+    root_bytes: int = 0  # 0: as large as the image; never smaller than it
+    config_drive: Mapping[str, bytes] | None = None  # path inside the drive -> content
+    nics: tuple[Nic, ...] = ()
+    image_properties: Mapping[str, str] = field(default_factory=dict)  # hw_* hints
+
+
+class VirtDriver(ABC):
+    """Base class of virt drivers, entry points ``novalite.virt``.
+
+    ``options`` are the driver's oslo.config options; ``settings`` maps their
+    names to values, so that a driver can be made without oslo.config.
+    The constructor does no I/O.
+    """
+
+    name: ClassVar[str]
+    capabilities: ClassVar[VirtCap] = VirtCap.NONE
+    options: ClassVar[tuple[Any, ...]] = ()
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+
+    def open(self) -> None:  # noqa: B027 - optional to override
+        """Connect and check the host; raise HypervisorDown or ConfigError."""
+
+    def close(self) -> None:  # noqa: B027 - optional to override
+        """Release everything; guests keep running."""
+
+    @abstractmethod
+    def host_info(self) -> HostInfo:
+        """Tell what this host offers."""
+
+    @abstractmethod
+    def list_states(self) -> dict[str, PowerState]:
+        """Map the id of each instance of this driver to its power state."""
+
+    @abstractmethod
+    def spawn(self, spec: InstanceSpec) -> None:
+        """Make the instance's disks and start it.
+
+        Raises ImageUnusable when the base image can't be an overlay's base,
+        FlavorTooSmall when ``root_bytes`` is smaller than the image, and
+        HypervisorDown when the hypervisor refuses or is away.
+        """
+
+    @abstractmethod
+    def destroy(self, instance_id: str) -> None:
+        """End the guest and remove all it had; no error when it's gone."""
+
+    @abstractmethod
+    def set_power(self, instance_id: str, action: PowerAction) -> None:
+        """Change the power state; raise InstanceNotFound for an unknown id."""
+
+    def console_log(self, instance_id: str, *, tail_bytes: int = 102400) -> bytes:
+        """Return the end of the serial log, at most ``tail_bytes``.
+
+        The log survives power cycles and ends with the instance.
+        Raises InstanceNotFound for an unknown id; needs CONSOLE_LOG.
+        """
+        raise Unsupported(f"virt driver {self.name} has no console log")

@@ -1,0 +1,154 @@
+"""A hypervisor in memory: for tests, and for trying the rest without guests.
+
+It keeps what a real one keeps and refuses what a real one refuses. Its guests
+"print" what the demonstration guest does. Nothing outlives the driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg
+
+from novalite.errors import FlavorTooSmall, HypervisorDown, ImageUnusable, InstanceNotFound
+from novalite.virt import domain
+from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, VirtCap, VirtDriver
+
+#: Serial output kept of each guest, in bytes.
+_LOG_BYTES = 1 << 20
+_META_DATA = "openstack/latest/meta_data.json"
+
+
+@dataclass
+class _Guest:
+    spec: InstanceSpec
+    state: PowerState = PowerState.SHUTDOWN
+    log: bytes = b""
+
+
+class FakeDriver(VirtDriver):
+    """Keeps guests in a dictionary."""
+
+    name = "fake"
+    capabilities = VirtCap.CONSOLE_LOG
+    options = (
+        cfg.FloatOpt("fake_spawn_seconds", default=0.0, min=0, help="How long each spawn takes."),
+        cfg.ListOpt(
+            "fake_failures",
+            default=[],
+            help="Methods that fail with HypervisorDown before they do anything; "
+            "'spawn:2' fails twice and works from then on.",
+        ),
+        cfg.IntOpt("fake_vcpus", default=64, min=1, help="The host's processors."),
+        cfg.IntOpt("fake_memory_mb", default=65536, min=1, help="The host's memory."),
+        cfg.IntOpt("fake_disk_gb", default=1024, min=1, help="The host's disk."),
+        cfg.StrOpt("fake_hostname", default="fake-host", help="The host's name."),
+    )
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__({**{opt.name: opt.default for opt in self.options}, **settings})
+        self._guests: dict[str, _Guest] = {}
+        self._lock = threading.RLock()
+        self._failures: dict[str, float] = {}
+        for entry in self.settings["fake_failures"]:
+            method, _, times = entry.partition(":")
+            self._failures[method] = int(times) if times else float("inf")
+
+    def host_info(self) -> HostInfo:
+        """Tell what the options say."""
+        with self._working("host_info"):
+            return HostInfo(
+                hostname=self.settings["fake_hostname"],
+                hypervisor_type="fake",
+                hypervisor_version="1.0.0",
+                virt_type="fake",
+                arch=domain.ARCH,
+                vcpus=self.settings["fake_vcpus"],
+                memory_mb=self.settings["fake_memory_mb"],
+                disk_gb=self.settings["fake_disk_gb"],
+            )
+
+    def list_states(self) -> dict[str, PowerState]:
+        """Map the id of each instance to its power state."""
+        with self._working("list_states"):
+            return {instance_id: guest.state for instance_id, guest in self._guests.items()}
+
+    def spawn(self, spec: InstanceSpec) -> None:
+        """Check the request as a real driver does, and keep it."""
+        domain.check_id(spec.id)
+        time.sleep(self.settings["fake_spawn_seconds"])
+        with self._working("spawn"):
+            guest = self._guests.get(spec.id)
+            if guest is None:
+                _check(spec)
+                guest = self._guests[spec.id] = _Guest(spec)
+            _start(guest)
+
+    def destroy(self, instance_id: str) -> None:
+        """Forget the instance."""
+        domain.check_id(instance_id)
+        with self._working("destroy"):
+            self._guests.pop(instance_id, None)
+
+    def set_power(self, instance_id: str, action: PowerAction) -> None:
+        """Change the power state at once: these guests never hang."""
+        domain.check_id(instance_id)
+        with self._working("set_power"):
+            guest = self._guest(instance_id)
+            if action is not PowerAction.START and guest.state is PowerState.RUNNING:
+                guest.state = PowerState.SHUTDOWN
+            if action not in (PowerAction.STOP, PowerAction.FORCE_STOP):
+                _start(guest)
+
+    def console_log(self, instance_id: str, *, tail_bytes: int = 102400) -> bytes:
+        """Return the end of what the guest printed."""
+        domain.check_id(instance_id)
+        with self._working("console_log"):
+            log = self._guest(instance_id).log
+            return log[-tail_bytes:] if tail_bytes > 0 else b""
+
+    def _guest(self, instance_id: str) -> _Guest:
+        try:
+            return self._guests[instance_id]
+        except KeyError:
+            raise InstanceNotFound(f"instance {instance_id} isn't here") from None
+
+    @contextlib.contextmanager
+    def _working(self, method: str) -> Iterator[None]:
+        """Hold the lock; fail first when an option says so."""
+        with self._lock:
+            left = self._failures.get(method, 0)
+            if left > 0:
+                self._failures[method] = left - 1
+                raise HypervisorDown(f"{method} fails because fake_failures says so")
+            yield
+
+
+def _check(spec: InstanceSpec) -> None:
+    """Raise what the libvirt driver would for the same spec."""
+    if 0 < spec.root_bytes < spec.base.virtual_size:
+        raise FlavorTooSmall(
+            f"the image's disk has {spec.base.virtual_size} bytes, the flavor's {spec.root_bytes}"
+        )
+    domain.build(spec, domain.Layout(Path("/")), virt_type="qemu", cpu="", owner="/")
+    if not spec.base.path.is_file():
+        raise ImageUnusable(f"base image {spec.base.path} is gone")
+
+
+def _start(guest: _Guest) -> None:
+    if guest.state is PowerState.RUNNING:
+        return
+    guest.state = PowerState.RUNNING
+    lines = ["NOVALITE-GUEST init"]
+    facts = json.loads((guest.spec.config_drive or {}).get(_META_DATA, b"{}"))
+    told = {"uuid": guest.spec.id, "name": guest.spec.name, **facts}
+    lines.append(f"NOVALITE-GUEST instance-id={told['uuid']} name={told['name']} source=fake")
+    lines.append("NOVALITE-GUEST ready uptime=0.00")
+    guest.log = (guest.log + "".join(f"{line}\r\n" for line in lines).encode())[-_LOG_BYTES:]

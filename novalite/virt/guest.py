@@ -1,0 +1,100 @@
+"""What is done to one libvirt domain: small steps, each tolerant of a repeat.
+
+Every function may raise libvirt's own error, which ``Connection.call`` turns
+into one of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import libvirt
+
+from novalite.virt import domain
+from novalite.virt.base import PowerState
+
+_STATES = {
+    libvirt.VIR_DOMAIN_PAUSED: PowerState.PAUSED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: PowerState.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTOFF: PowerState.SHUTDOWN,
+    libvirt.VIR_DOMAIN_CRASHED: PowerState.CRASHED,
+}
+
+
+def state(dom: Any) -> PowerState:
+    """Return the power state."""
+    number, reason = dom.state()
+    if number == libvirt.VIR_DOMAIN_SHUTOFF and reason == libvirt.VIR_DOMAIN_SHUTOFF_CRASHED:
+        return PowerState.CRASHED
+    return _STATES.get(number, PowerState.RUNNING)
+
+
+def owner(dom: Any) -> str:
+    """Return the instances_path whose guest it is; empty for others' domains."""
+    try:
+        return domain.read_owner(dom.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, domain.NAMESPACE))
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            return ""
+        raise
+
+
+def start(dom: Any) -> None:
+    """Start or resume, unless it runs.
+
+    A start that a killed process of ours asked for may still be going on: it
+    is waited for, and then refused because the guest runs.
+    """
+    if state(dom) is PowerState.RUNNING:
+        return
+    for last in (False, True):
+        try:
+            if dom.isActive():
+                dom.resume()
+            else:
+                dom.create()
+            return
+        except libvirt.libvirtError as exc:
+            if state(dom) is PowerState.RUNNING:
+                return
+            # a libvirtd that was killed and is back may still be putting away the
+            # guest's former process, and take a new one along
+            if last or exc.get_error_code() != libvirt.VIR_ERR_INTERNAL_ERROR:
+                raise
+
+
+def end(dom: Any) -> None:
+    """Cut the power."""
+    if dom.isActive():
+        with tolerating(libvirt.VIR_ERR_OPERATION_INVALID):  # it ended meanwhile
+            dom.destroy()
+
+
+def undefine(dom: Any) -> None:
+    """Forget a domain; one that runs goes on, with nothing left when it ends."""
+    if dom.isPersistent():
+        dom.undefineFlags(
+            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+        )
+
+
+def press_power_button(dom: Any) -> None:
+    """Ask the guest to shut down."""
+    with tolerating(libvirt.VIR_ERR_OPERATION_INVALID):
+        if state(dom) is PowerState.PAUSED:
+            dom.resume()  # a paused guest can't hear
+        dom.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+
+
+@contextlib.contextmanager
+def tolerating(code: int) -> Iterator[None]:
+    """Pass over one libvirt error code."""
+    try:
+        yield
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() != code:
+            raise

@@ -1,0 +1,348 @@
+"""The libvirt driver: KVM guests, or emulated ones where KVM is of no use.
+
+An instance is a directory under ``instances_path`` and a persistent domain.
+The directory is made first and the domain is defined when it is complete, so
+a directory without its domain is what a killed spawn left, and is removed. A
+domain carries the ``instances_path`` it belongs to in its metadata: others'
+domains on the same libvirt are neither listed nor touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from xml.etree import ElementTree as ET
+
+import libvirt
+from oslo_config import cfg
+
+from novalite.errors import (
+    ConfigError,
+    FlavorTooSmall,
+    HypervisorDown,
+    ImageUnusable,
+    InstanceNotFound,
+    InvalidState,
+    NovaliteError,
+)
+from novalite.virt import configdrive, console, domain, guest, probe, qemuimg
+from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, VirtCap, VirtDriver
+from novalite.virt.connection import Connection
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.25
+#: A guest that is still booting misses the power button, so it's pressed again.
+_PRESS_AGAIN_SECONDS = 5.0
+_REMOVE_SECONDS = 30.0
+#: qemu's name of a CPU model -> libvirt's mode; another is its default.
+_CPU_MODES = {"host": "host-passthrough"}
+
+
+class LibvirtDriver(VirtDriver):
+    """Drives one libvirt daemon on this host."""
+
+    name = "libvirt"
+    capabilities = VirtCap.CONSOLE_LOG
+    options = (
+        cfg.StrOpt("connection_uri", default="", help="libvirt URI; empty means qemu:///system."),
+        cfg.StrOpt(
+            "virt_type",
+            default="auto",
+            choices=[
+                ("auto", "KVM where a probe guest runs well under it, else emulation"),
+                ("kvm", "KVM, unprobed"),
+                ("qemu", "emulation"),
+            ],
+            help="How guests are run.",
+        ),
+        cfg.StrOpt(
+            "instances_path",
+            default="/var/lib/novalite/instances",
+            help="Where instances' disks are; it also tells this deployment's guests from others'.",
+        ),
+        cfg.StrOpt(
+            "state_path",
+            default="",
+            help="Where the driver keeps the verdict on KVM; empty means beside instances_path.",
+        ),
+        cfg.IntOpt(
+            "shutdown_timeout",
+            default=60,
+            min=0,
+            help="Seconds a guest has to shut down by itself before it's forced.",
+        ),
+        cfg.IntOpt(
+            "console_log_bytes",
+            default=1 << 20,
+            min=1 << 16,
+            help="How much of each serial log is kept on disk, roughly; older output goes.",
+        ),
+    )
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__({**{opt.name: opt.default for opt in self.options}, **settings})
+        self.instances_path = Path(os.path.realpath(self.settings["instances_path"]))
+        self._connection = Connection(self.settings["connection_uri"] or "qemu:///system")
+        self._locks: weakref.WeakValueDictionary[str, threading.Lock] = weakref.WeakValueDictionary()
+        self._locks_lock = threading.Lock()
+        self._platform: tuple[str, str] | None = None
+
+    def open(self) -> None:
+        """Connect, and find out how guests run here."""
+        try:
+            self.instances_path.mkdir(parents=True, exist_ok=True, mode=0o711)
+        except OSError as exc:
+            raise ConfigError(f"instances_path {self.instances_path}: {exc}") from exc
+        for program in ("qemu-img", "prlimit"):
+            if shutil.which(program) is None:
+                raise ConfigError(f"the libvirt driver needs {program}, which isn't installed")
+        self._find_platform()
+
+    def close(self) -> None:
+        """Disconnect; guests keep running."""
+        self._connection.close()
+
+    def host_info(self) -> HostInfo:
+        """Tell what this host offers."""
+        virt_type, _ = self._find_platform()
+
+        def ask(live: Any) -> HostInfo:
+            arch, _, cpus, *_ = live.getInfo()  # its memory leaves out what isn't in a NUMA node
+            number = live.getVersion()
+            return HostInfo(
+                hostname=live.getHostname(),
+                hypervisor_type="QEMU",
+                hypervisor_version=f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}",
+                virt_type=virt_type,
+                arch=arch,
+                vcpus=cpus,
+                memory_mb=live.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)["total"] >> 10,
+                disk_gb=shutil.disk_usage(self.instances_path).total >> 30,
+            )
+
+        return self._connection.call("host info", ask)
+
+    def list_states(self) -> dict[str, PowerState]:
+        """Map the id of each of our instances to its power state."""
+
+        def ask(live: Any) -> dict[str, PowerState]:
+            found = {}
+            for dom in live.listAllDomains(0):
+                with guest.tolerating(libvirt.VIR_ERR_NO_DOMAIN):  # it went meanwhile
+                    if guest.owner(dom) == str(self.instances_path):
+                        found[dom.UUIDString()] = guest.state(dom)
+            return found
+
+        states = self._connection.call("list of domains", ask)
+        # the worker asks at intervals: often enough to keep guests' chatter off the disk
+        for instance_id in states:
+            with contextlib.suppress(OSError):
+                console.bound(self._layout(instance_id).console, self.settings["console_log_bytes"])
+        return states
+
+    def spawn(self, spec: InstanceSpec) -> None:
+        """Make the instance's disks and start it."""
+        layout = self._layout(spec.id)
+        with self._locked(spec.id):
+            try:
+                defined = self._with_domain(spec.id, lambda dom: True)
+            except InstanceNotFound:
+                defined = False
+            try:
+                if not defined:
+                    self._make(spec, layout)
+                self._with_domain(spec.id, guest.start)
+                layout.started.touch()
+            except BaseException as exc:
+                if not layout.started.exists():
+                    self._undo(spec.id, layout)
+                if isinstance(exc, OSError):
+                    raise HypervisorDown(f"instance {spec.id}: {exc}") from exc
+                raise
+
+    def destroy(self, instance_id: str) -> None:
+        """End the guest and remove all it had; no error when it's gone."""
+        layout = self._layout(instance_id)
+        with self._locked(instance_id):
+            try:
+                self._remove(instance_id, layout)
+            except OSError as exc:
+                raise HypervisorDown(f"instance {instance_id}: {exc}") from exc
+
+    def set_power(self, instance_id: str, action: PowerAction) -> None:
+        """Change the power state; raise InstanceNotFound for an unknown id."""
+        stops: dict[PowerAction, Callable[[str], None]] = {
+            PowerAction.STOP: self._stop,
+            PowerAction.SOFT_REBOOT: self._stop,
+            PowerAction.FORCE_STOP: self._force_stop,
+            PowerAction.HARD_REBOOT: self._force_stop,
+        }
+        domain.check_id(instance_id)
+        if action in stops:
+            stops[action](instance_id)
+        if action not in (PowerAction.STOP, PowerAction.FORCE_STOP):
+            with self._locked(instance_id):
+                self._with_domain(instance_id, guest.start)
+
+    def console_log(self, instance_id: str, *, tail_bytes: int = 102400) -> bytes:
+        """Return the end of the serial log; it's there without libvirt, too."""
+        try:
+            return console.read_tail(self._layout(instance_id).console, tail_bytes)
+        except FileNotFoundError as exc:
+            raise InstanceNotFound(f"instance {instance_id} has no console log here") from exc
+        except OSError as exc:
+            raise HypervisorDown(f"instance {instance_id}: {exc}") from exc
+
+    # -- making and removing ------------------------------------------------
+
+    def _make(self, spec: InstanceSpec, layout: domain.Layout) -> None:
+        """Make the directory, then define the domain: in this order, see above."""
+        size = spec.root_bytes or spec.base.virtual_size
+        if size < spec.base.virtual_size:
+            raise FlavorTooSmall(
+                f"the image's disk has {spec.base.virtual_size} bytes, the flavor's {spec.root_bytes}"
+            )
+        virt_type, cpu = self._find_platform()
+        xml = domain.build(spec, layout, virt_type=virt_type, cpu=cpu, owner=str(self.instances_path))
+        _rmtree(layout.folder)
+        layout.folder.mkdir(parents=True, mode=0o711)
+        base = _link(spec.base.path, layout.base)
+        qemuimg.overlay(layout.disk, base, spec.base.format, size)
+        if spec.config_drive is not None:
+            configdrive.build(spec.config_drive, layout.config_drive)
+        layout.console.touch(mode=0o600)
+        self._connection.call(f"instance {spec.id}", lambda live: live.defineXML(xml))
+
+    def _remove(self, instance_id: str, layout: domain.Layout) -> None:
+        """End and undefine the domain, then remove its directory.
+
+        A guest that can't be ended keeps its files: it may be writing to them.
+        """
+
+        deadline = time.monotonic() + _REMOVE_SECONDS
+        try:
+            # until it is gone: a start that a killed process of ours asked for may
+            # still be going on in libvirtd, and would outlive an undefine
+            while time.monotonic() < deadline:
+                self._with_domain(instance_id, guest.end)
+                self._with_domain(instance_id, guest.undefine)
+            raise HypervisorDown(f"instance {instance_id} can't be ended within {_REMOVE_SECONDS} s")
+        except InstanceNotFound:
+            _rmtree(layout.folder)
+
+    def _undo(self, instance_id: str, layout: domain.Layout) -> None:
+        """Remove what a failing spawn made, without hiding why it failed."""
+        try:
+            self._remove(instance_id, layout)
+        except (NovaliteError, OSError) as exc:
+            LOG.warning("instance %s: can't be cleaned up now: %s", instance_id, exc)
+
+    # -- power ----------------------------------------------------------------
+
+    def _force_stop(self, instance_id: str) -> None:
+        with self._locked(instance_id):
+            self._with_domain(instance_id, guest.end)
+
+    def _stop(self, instance_id: str) -> None:
+        """Press the power button, wait, and force what stays on.
+
+        The lock isn't held while waiting: a destroy needn't wait for it.
+        """
+        now = time.monotonic()
+        deadline, press = now + self.settings["shutdown_timeout"], now
+        while (now := time.monotonic()) < deadline:
+            if not self._with_domain(instance_id, lambda dom: bool(dom.isActive())):
+                return
+            if now >= press:
+                self._with_domain(instance_id, guest.press_power_button)
+                press = now + _PRESS_AGAIN_SECONDS
+            time.sleep(_POLL_SECONDS)
+        LOG.info("instance %s doesn't shut down by itself; forcing it", instance_id)
+        self._force_stop(instance_id)
+
+    # -- helpers --------------------------------------------------------------
+
+    def _with_domain(self, instance_id: str, action: Callable[[Any], T]) -> T:
+        """Run an action on our own domain of that id.
+
+        Raises InstanceNotFound, and InvalidState when it is another's.
+        """
+
+        def run(live: Any) -> T:
+            dom = live.lookupByUUIDString(instance_id)
+            if (owner := guest.owner(dom)) != str(self.instances_path):
+                raise InvalidState(f"domain {instance_id} belongs to {owner or 'somebody else'}")
+            return action(dom)
+
+        return self._connection.call(f"instance {instance_id}", run)
+
+    def _layout(self, instance_id: str) -> domain.Layout:
+        return domain.Layout(self.instances_path / domain.check_id(instance_id))
+
+    @contextlib.contextmanager
+    def _locked(self, instance_id: str) -> Any:
+        with self._locks_lock:
+            lock = self._locks.setdefault(instance_id, threading.Lock())
+        with lock:
+            yield
+
+    def _find_platform(self) -> tuple[str, str]:
+        """Return libvirt's domain type and CPU mode for guests; found out once."""
+        if self._platform is None:
+            self._platform = self._choose_platform()
+            LOG.info("guests run on virt_type %s, CPU mode %s", *self._platform)
+        return self._platform
+
+    def _choose_platform(self) -> tuple[str, str]:
+        wanted = self.settings["virt_type"]
+        if wanted not in ("auto", "kvm", "qemu"):
+            raise ConfigError(f"virt_type {wanted!r} isn't one of auto, kvm, qemu")
+        emulator = self._connection.call("domain capabilities", _emulator)
+        if wanted == "kvm":
+            return "kvm", "host-passthrough"
+        if wanted == "auto":
+            state = Path(self.settings["state_path"] or self.instances_path.parent)
+            verdict = probe.probe_kvm(emulator, state)
+            if verdict.works:
+                return "kvm", _CPU_MODES.get(verdict.cpu, "")
+        return "qemu", "maximum"
+
+
+def _emulator(live: Any) -> str:
+    """Return the path of the qemu that libvirt runs."""
+    try:
+        told = live.getDomainCapabilities(None, domain.ARCH, None, "qemu")
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() in (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_CONFIG_UNSUPPORTED):
+            raise ConfigError(f"libvirt has no qemu for {domain.ARCH}: {exc}") from exc
+        raise
+    return ET.fromstring(told).findtext("path", "")  # noqa: S314 - libvirt's own output
+
+
+def _link(base: Path, target: Path) -> Path:
+    """Link the base into the instance's directory, so that pruning can't take it.
+
+    Across file systems that can't be, and the base's own path is used.
+    """
+    try:
+        target.hardlink_to(base)
+    except FileNotFoundError as exc:
+        raise ImageUnusable(f"base image {base} is gone") from exc
+    except OSError:
+        return base
+    return target
+
+
+def _rmtree(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)

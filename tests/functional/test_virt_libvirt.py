@@ -1,0 +1,284 @@
+"""The libvirt driver with a real libvirtd and real guests."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from novalite.errors import HypervisorDown, ImageUnusable, InvalidState
+from novalite.quickstart.libvirtd import Hypervisor
+from novalite.testing import VirtConformance
+from novalite.virt import configdrive, domain
+from novalite.virt.base import BaseImage, Nic, PowerAction, PowerState, VirtDriver
+from novalite.virt.disks import ImageCache
+from novalite.virt.libvirt import LibvirtDriver
+from tests.libvirt_fixtures import TINY_MARKER, make_driver, make_spec, qemu_of, tiny_disk, wait_for
+
+pytestmark = pytest.mark.libvirt
+
+KVM = os.access("/dev/kvm", os.R_OK | os.W_OK)
+
+
+@pytest.fixture
+def driver(private_libvirtd: Hypervisor, tmp_path: Path) -> Iterator[LibvirtDriver]:
+    driver = make_driver(private_libvirtd, tmp_path)
+    driver.open()
+    yield driver
+    for instance_id in driver.list_states():
+        driver.destroy(instance_id)
+    driver.close()
+
+
+class TestLibvirtDriver(VirtConformance):
+    """All rules, with guests that boot in half a second."""
+
+    @pytest.fixture(autouse=True)
+    def _hypervisor(self, private_libvirtd: Hypervisor) -> None:
+        self.hypervisor = private_libvirtd
+
+    def make_driver(self, tmp_path: Path) -> VirtDriver:
+        return make_driver(self.hypervisor, tmp_path)
+
+    def make_base(self, tmp_path: Path) -> BaseImage:
+        path = tmp_path / "base.raw"
+        path.write_bytes(tiny_disk())
+        return BaseImage(path=path, format="raw", virtual_size=path.stat().st_size)
+
+    def leftovers(self, tmp_path: Path, instance_id: str) -> list[str]:
+        return leftovers(self.hypervisor, tmp_path, instance_id)
+
+
+def leftovers(hypervisor: Hypervisor, folder: Path, instance_id: str) -> list[str]:
+    left = [str(path) for path in folder.rglob(f"*{instance_id}*")]
+    connection = libvirt.open(hypervisor.uri)
+    left += [dom.name() for dom in connection.listAllDomains(0) if dom.UUIDString() == instance_id]
+    connection.close()
+    return left
+
+
+# -- a real guest ---------------------------------------------------------------
+
+
+def test_a_guest_learns_who_it_is_and_obeys_the_power_button(
+    private_libvirtd: Hypervisor, tmp_path: Path, guest_image: Path
+) -> None:
+    driver = make_driver(private_libvirtd, tmp_path, shutdown_timeout=60)
+    cache = ImageCache(tmp_path / "instances" / "_base")
+    base = cache.ensure("demo", "qcow2", lambda path: _copy(guest_image, path))
+    instance_id = str(uuid.uuid4())
+    facts = configdrive.GuestFacts(uuid=instance_id, name="first-guest", hostname="first")
+    spec = make_spec(
+        base,
+        id=instance_id,
+        memory_mb=128,
+        root_bytes=64 << 20,
+        config_drive=configdrive.openstack_files(facts),
+        nics=(Nic(mac="52:54:00:12:34:57"),),
+    )
+
+    def printed(marker: str, times: int = 1) -> Callable[[], bool]:
+        return lambda: driver.console_log(instance_id).count(marker.encode()) >= times
+
+    driver.open()
+    try:
+        driver.spawn(spec)
+        wait_for("instance id", printed(f"NOVALITE-GUEST instance-id={instance_id} name=first-guest"), 120)
+        wait_for("readiness", printed("NOVALITE-GUEST ready"))
+        wait_for("an address", printed("NOVALITE-GUEST address=10.0.2.15"))
+        driver.set_power(instance_id, PowerAction.SOFT_REBOOT)
+        assert printed("NOVALITE-GUEST power-button")(), "the guest was asked, not killed"
+        wait_for("readiness after reboot", printed("NOVALITE-GUEST ready", 2), 120)
+        driver.set_power(instance_id, PowerAction.STOP)
+        assert driver.list_states() == {instance_id: PowerState.SHUTDOWN}
+        assert printed("NOVALITE-GUEST power-button", 2)()
+        assert cache.prune(set()) == [], "a guest's base is in use"
+    finally:
+        driver.destroy(instance_id)
+        driver.close()
+    assert leftovers(private_libvirtd, tmp_path, instance_id) == []
+    assert cache.prune(set()) == [base.path]
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def test_many_kinds_of_devices_are_accepted(driver: LibvirtDriver, tiny_base: BaseImage) -> None:
+    for hints in (
+        {"hw_machine_type": "q35", "hw_disk_bus": "sata", "hw_vif_model": "e1000e"},
+        {"hw_disk_bus": "ide", "hw_vif_model": "rtl8139"},
+        {"hw_disk_bus": "scsi"},
+        {"hw_machine_type": "q35"},
+    ):
+        spec = make_spec(
+            tiny_base,
+            image_properties=hints,
+            config_drive={"a/b": b"c"},
+            nics=(Nic(mac="52:54:00:00:00:09"),),
+        )
+        driver.spawn(spec)
+        wait_for(f"boot with {hints}", lambda spec=spec: TINY_MARKER in driver.console_log(spec.id))  # type: ignore[misc]
+        driver.destroy(spec.id)
+
+
+def test_disks_are_of_the_size_asked_for(driver: LibvirtDriver, tiny_base: BaseImage) -> None:
+    for asked, size in ((0, tiny_base.virtual_size), (64 << 20, 64 << 20)):
+        spec = make_spec(tiny_base, root_bytes=asked)
+        driver.spawn(spec)
+        disk = domain.Layout(driver.instances_path / spec.id).disk
+        told = subprocess.check_output(["qemu-img", "info", "-U", "--output=json", "-f", "qcow2", str(disk)])
+        assert json.loads(told)["virtual-size"] == size
+        assert json.loads(told)["backing-filename-format"] == "raw"
+
+
+def test_a_base_that_isnt_what_it_claims_leaves_nothing(
+    driver: LibvirtDriver, tiny_image: Path, private_libvirtd: Hypervisor, tmp_path: Path
+) -> None:
+    spec = make_spec(BaseImage(path=tiny_image, format="qcow2", virtual_size=1 << 20))
+    with pytest.raises(ImageUnusable):
+        driver.spawn(spec)
+    assert leftovers(private_libvirtd, tmp_path, spec.id) == []
+
+
+def test_a_start_that_libvirt_refuses_leaves_nothing(
+    driver: LibvirtDriver, tiny_base: BaseImage, private_libvirtd: Hypervisor, tmp_path: Path
+) -> None:
+    spec = make_spec(tiny_base, nics=(Nic(mac="52:54:00:00:00:01", kind="network", source="absent-net"),))
+    with pytest.raises(HypervisorDown, match="absent-net"):
+        driver.spawn(spec)
+    assert leftovers(private_libvirtd, tmp_path, spec.id) == []
+
+
+def test_a_guest_that_ran_keeps_its_disk_when_it_cant_start(
+    driver: LibvirtDriver, tiny_base: BaseImage
+) -> None:
+    spec = make_spec(tiny_base, config_drive={"a": b"b"})
+    driver.spawn(spec)
+    driver.set_power(spec.id, PowerAction.FORCE_STOP)
+    layout = domain.Layout(driver.instances_path / spec.id)
+    layout.config_drive.rename(layout.folder / "away")
+    with pytest.raises(HypervisorDown):
+        driver.spawn(spec)
+    assert layout.disk.exists()
+    assert driver.list_states() == {spec.id: PowerState.SHUTDOWN}
+
+
+def test_others_domains_are_not_touched(
+    driver: LibvirtDriver, tiny_base: BaseImage, private_libvirtd: Hypervisor
+) -> None:
+    theirs = str(uuid.uuid4())
+    xml = f"<domain type='qemu'><name>theirs-{theirs}</name><uuid>{theirs}</uuid><memory>32768</memory>"
+    connection = libvirt.open(private_libvirtd.uri)
+    foreign = connection.defineXML(xml + "<os><type>hvm</type></os></domain>")
+    foreign.create()
+    try:
+        assert theirs not in driver.list_states()
+        calls: list[Callable[[], None]] = [
+            lambda: driver.destroy(theirs),
+            lambda: driver.set_power(theirs, PowerAction.FORCE_STOP),
+            lambda: driver.spawn(make_spec(tiny_base, id=theirs)),
+        ]
+        for call in calls:
+            with pytest.raises(InvalidState, match="belongs to"):
+                call()
+        assert foreign.isActive()
+    finally:
+        foreign.destroy()
+        foreign.undefine()
+        connection.close()
+
+
+def test_a_guest_whose_qemu_dies_has_crashed_and_starts_again(
+    driver: LibvirtDriver, tiny_base: BaseImage, private_libvirtd: Hypervisor
+) -> None:
+    spec = make_spec(tiny_base)
+    driver.spawn(spec)
+    os.kill(qemu_of(spec.id), signal.SIGKILL)
+    wait_for("crash", lambda: driver.list_states() == {spec.id: PowerState.CRASHED})
+    driver.set_power(spec.id, PowerAction.START)
+    assert driver.list_states() == {spec.id: PowerState.RUNNING}
+
+
+def test_a_chatty_guest_doesnt_fill_the_disk(driver: LibvirtDriver, tiny_base: BaseImage) -> None:
+    spec = make_spec(tiny_base)
+    driver.spawn(spec)
+    wait_for("boot", lambda: TINY_MARKER in driver.console_log(spec.id))
+    log = domain.Layout(driver.instances_path / spec.id).console
+    with log.open("ab") as chatter:
+        for _ in range(64):
+            chatter.write(b"x" * (256 << 10))
+        chatter.write(b"the end")
+    driver.list_states()
+    assert log.stat().st_blocks * 512 < 4 << 20
+    tail = driver.console_log(spec.id, tail_bytes=8 << 20)
+    assert tail.endswith(b"xthe end")
+    assert b"\0" not in tail
+    driver.set_power(spec.id, PowerAction.HARD_REBOOT)
+    wait_for("more output", lambda: TINY_MARKER in driver.console_log(spec.id, tail_bytes=1000))
+
+
+def test_auto_takes_kvm_only_where_a_guest_runs_on_it(
+    private_libvirtd: Hypervisor, tmp_path: Path, tiny_base: BaseImage
+) -> None:
+    driver = make_driver(private_libvirtd, tmp_path, virt_type="auto")
+    driver.open()
+    verdict = json.loads((tmp_path / "kvm-probe.json").read_text())["verdict"] if KVM else {"works": False}
+    assert driver.host_info().virt_type == ("kvm" if verdict["works"] else "qemu")
+    spec = make_spec(tiny_base)
+    driver.spawn(spec)
+    try:
+        wait_for("boot", lambda: TINY_MARKER in driver.console_log(spec.id), 20)
+    finally:
+        driver.destroy(spec.id)
+        driver.close()
+
+
+# -- spawn killed at any moment ---------------------------------------------------
+
+KILLED_SPAWN = """
+import sys
+from pathlib import Path
+from novalite.virt.base import BaseImage, InstanceSpec
+from novalite.virt.libvirt import LibvirtDriver
+uri, instances, base, instance_id = sys.argv[1:]
+driver = LibvirtDriver({"connection_uri": uri, "instances_path": instances, "virt_type": "qemu"})
+driver.open()
+spec = InstanceSpec(id=instance_id, name="x", vcpus=1, memory_mb=32, config_drive={"a": b"b"},
+                    base=BaseImage(Path(base), "raw", 1 << 20))
+print("go", flush=True)
+driver.spawn(spec)
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4])
+def test_spawn_killed_at_any_moment_is_repeated_or_cleaned(
+    driver: LibvirtDriver, tiny_base: BaseImage, private_libvirtd: Hypervisor, tmp_path: Path, seconds: float
+) -> None:
+    for repeat in (True, False):
+        instance_id = str(uuid.uuid4())
+        argv = [sys.executable, "-c", KILLED_SPAWN, private_libvirtd.uri, str(driver.instances_path)]
+        with subprocess.Popen(
+            [*argv, str(tiny_base.path), instance_id], stdout=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "go\n"
+            time.sleep(seconds)
+            child.kill()
+        if repeat:
+            driver.spawn(make_spec(tiny_base, id=instance_id, config_drive={"a": b"b"}))
+            assert driver.list_states() == {instance_id: PowerState.RUNNING}
+            wait_for("boot", lambda: TINY_MARKER in driver.console_log(instance_id))  # noqa: B023
+        driver.destroy(instance_id)
+        assert leftovers(private_libvirtd, tmp_path, instance_id) == []

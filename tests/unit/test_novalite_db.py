@@ -1,0 +1,459 @@
+"""novalite's database: exact under race, honest about its schema."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from novalite.db import Database
+from novalite.db.tables import metadata
+from novalite.errors import (
+    ConfigError,
+    DatabaseDown,
+    DatabaseSchema,
+    FlavorExists,
+    InvalidInput,
+    KeyPairExists,
+    NotFound,
+    QuotaExceeded,
+    ServerNotFound,
+    StaleRecord,
+)
+from novalite.model import (
+    Address,
+    ComputeHost,
+    Fault,
+    Flavor,
+    ImageInfo,
+    KeyPair,
+    Server,
+    ServerQuery,
+    SortKey,
+    Status,
+    TaskState,
+    Usage,
+    VmState,
+)
+
+FLAVOR = Flavor("f", "flavor", vcpus=1, memory_mb=100, disk_gb=1)
+UNLIMITED = Usage(-1, -1, -1)
+OFFER = ComputeHost("h", "nova", "fake", "1", "fake", "x86_64", vcpus=4, memory_mb=1000, disk_gb=10)
+
+
+def make(name: str = "vm", **values: Any) -> Server:
+    told = {"id": str(uuid.uuid4()), "name": name, "project": "p", "user": "u"}
+    return Server(**{**told, "flavor": FLAVOR, "image": ImageInfo(str(uuid.uuid4())), **values})
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path / 'sub' / 'n.db'}", down_after=5)
+    database.open(upgrade=True)
+    yield database
+    database.close()
+
+
+def insert(database: Database, *servers: Server) -> None:
+    database.servers.insert(servers, quota=UNLIMITED, minimum=1)
+
+
+def begin(database: Database, server_id: str, host: str | None, holder: str, seconds: float = 30) -> Server:
+    server = database.work.begin(server_id, host=host, holder=holder, seconds=seconds)
+    assert server is not None
+    return server
+
+
+def place(database: Database, server: Server, host: str = "h") -> Server:
+    insert(database, server)
+    held = begin(database, server.id, None, "scheduler")
+    placed = database.hosts.claim(held, database.hosts.get(host))
+    assert placed is not None
+    return placed
+
+
+def race(count: int, act: Callable[[int], Any]) -> list[Any]:
+    """Let all act at the same moment; return results and exceptions."""
+    start = threading.Barrier(count)
+
+    def one(number: int) -> Any:
+        start.wait()
+        try:
+            return act(number)
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+# The schema
+
+
+def test_db_migrations_make_what_the_tables_say(database: Database, tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'sub' / 'n.db'}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_db_upgrade_may_run_twice_and_at_the_same_time(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'n.db'}"
+    databases = [Database(url) for _ in range(4)]
+    assert race(4, lambda n: databases[n].upgrade()) == [None] * 4
+    databases[0].upgrade()
+    flavors = databases[0].flavors.list(
+        public=None, min_disk=0, min_ram=0, sort="memory_mb", descending=False, limit=100, marker=None
+    )
+    assert [flavor.name for flavor in flavors.items][:3] == ["m1.nano", "m1.micro", "m1.tiny"]
+    assert len(flavors.items) == 7
+    for database in databases:
+        database.close()
+
+
+def test_db_without_schema_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseSchema, match=f"revision none, this code needs {Database.head()}: run"):
+        Database(f"sqlite:///{tmp_path / 'n.db'}").open()
+
+
+def test_db_of_newer_code_is_refused_and_left_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'n.db'}"
+    database = Database(url)
+    database.upgrade()
+    database.close()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("update alembic_version set version_num = 'fromthefuture'"))
+    engine.dispose()
+    for act in (database.upgrade, database.open):
+        with pytest.raises(DatabaseSchema, match=f"fromthefuture.*{Database.head()}.*newer"):
+            act()
+        database.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "what", "oracular://x/y"])
+def test_db_bad_url_is_a_config_error(url: str) -> None:
+    with pytest.raises(ConfigError, match="connection"):
+        Database(url).open()
+
+
+def test_db_broken_file_and_closed_database_are_down(tmp_path: Path) -> None:
+    path = tmp_path / "n.db"
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(DatabaseDown, match="not a database"):
+        Database(f"sqlite:///{path}").open(upgrade=True)
+    with pytest.raises(DatabaseDown, match="isn't open"):
+        Database(f"sqlite:///{path}").servers.get("x")
+
+
+# Servers
+
+
+def test_db_keeps_every_field_of_a_server(database: Database) -> None:
+    server = make(
+        "Žluťoučký 🐎 %_",
+        flavor=replace(FLAVOR, extra_specs={"hw:x": "1"}, description="d"),
+        image=ImageInfo("i", "name", size=1 << 40, hash_algo="sha256", properties={"a": "b"}),
+        key_name="k",
+        public_key="ssh-ed25519 AAAA",
+        metadata={"ключ": "значение"},
+        user_data="x" * 65535,
+        config_drive=True,
+        hints={"same_host": ["a"]},
+        addresses=(Address("net", "10.0.0.1", "fa:16:3e:00:00:01"),),
+        fault=Fault(500, "why"),
+        tried_hosts=("a", "b"),
+        zone="z",
+        forced_host="h",
+        reservation_id="r-1",
+        launch_index=3,
+        power_state="running",
+    )
+    insert(database, server)
+    assert database.servers.get(server.id) == server
+
+
+def test_db_change_is_compare_and_set_under_race(database: Database) -> None:
+    server = make()
+    insert(database, server)
+    results = race(8, lambda n: database.servers.change(server, name=f"n{n}"))
+    won = [result for result in results if isinstance(result, Server)]
+    assert len(won) == 1
+    assert sum(isinstance(result, StaleRecord) for result in results) == 7
+    assert database.servers.get(server.id).name == won[0].name
+    assert won[0].version == 2
+
+
+def test_db_quota_is_exact_under_race(database: Database) -> None:
+    def order(_: int) -> tuple[Server, ...]:
+        return database.servers.insert([make(), make()], quota=Usage(5, -1, -1), minimum=1)
+
+    results = race(6, order)
+    made = sum(len(result) for result in results if isinstance(result, tuple))
+    assert made == 5
+    assert database.servers.usage("p") == Usage(5, 5, 500)
+    refused = [result for result in results if isinstance(result, QuotaExceeded)]
+    assert len(refused) == 3
+    assert "instances: requested 1, in use 5 of 5" in str(refused[0])
+
+
+@pytest.mark.parametrize(
+    ("quota", "told"),
+    [
+        (Usage(1, -1, -1), "instances: requested 2, in use 0 of 1"),
+        (Usage(-1, 1, -1), "cores: requested 2, in use 0 of 1"),
+        (Usage(-1, -1, 199), "ram: requested 200, in use 0 of 199"),
+        (Usage(0, 0, 0), "instances.*cores.*ram"),
+    ],
+)
+def test_db_quota_names_what_is_short_and_adds_none(database: Database, quota: Usage, told: str) -> None:
+    with pytest.raises(QuotaExceeded, match=told):
+        database.servers.insert([make(), make()], quota=quota, minimum=2)
+    assert database.servers.usage("p") == Usage()
+
+
+def test_db_pages_have_every_server_once(database: Database) -> None:
+    servers = [make(f"n{number % 3}", zone=["z", None][number % 2]) for number in range(11)]
+    insert(database, *servers)
+    for sort in (
+        (SortKey("created_at"),),
+        (SortKey("name", False), SortKey("zone")),
+        (SortKey("zone", False),),
+    ):
+        seen: list[str] = []
+        query = ServerQuery(project="p", sort=sort, limit=3)
+        while True:
+            page = database.servers.list(query)
+            seen += [server.id for server in page.items]
+            if page.next_marker is None:
+                break
+            query = replace(query, marker=page.next_marker)
+        assert sorted(seen) == sorted(server.id for server in servers), sort
+    everything = database.servers.list(ServerQuery(project="p", sort=(SortKey("name", False),))).items
+    assert [server.name for server in everything] == sorted(server.name for server in servers)
+
+
+def test_db_bad_marker_and_sort_key_are_named(database: Database) -> None:
+    with pytest.raises(InvalidInput, match="marker nope"):
+        database.servers.list(ServerQuery(marker="nope"))
+    with pytest.raises(InvalidInput, match="sorted by user_data"):
+        database.servers.list(ServerQuery(sort=(SortKey("user_data"),)))
+
+
+def test_db_filters(database: Database) -> None:
+    one = make("Alpha%1", zone="east")
+    two = make("beta_2", vm_state=VmState.ACTIVE, task_state=None, project="q")
+    three = make("gamma", vm_state=VmState.ACTIVE, task_state=TaskState.REBOOTING)
+    insert(database, one)
+    insert(database, two)
+    insert(database, three)
+    gone = make("gone")
+    insert(database, gone)
+    database.servers.delete_unplaced(gone)
+
+    def names(**filters: Any) -> set[str]:
+        query = ServerQuery(**{"all_projects": True, **filters})
+        return {server.name for server in database.servers.list(query).items}
+
+    assert names() == {"Alpha%1", "beta_2", "gamma"}
+    assert names(all_projects=False, project="p") == {"Alpha%1", "gamma"}
+    assert names(name="ALPHA") == {"Alpha%1"}
+    assert names(name="%") == {"Alpha%1"}
+    assert names(name="a_2") == {"beta_2"}
+    assert names(zone="east") == {"Alpha%1"}
+    assert names(statuses=frozenset({Status.ACTIVE})) == {"beta_2"}
+    assert names(statuses=frozenset({Status.REBOOT, Status.BUILD})) == {"Alpha%1", "gamma"}
+    assert names(statuses=frozenset()) == set()
+    assert names(statuses=frozenset({Status.DELETED})) == {"gone"}
+    assert names(deleted=True) == {"gone"}
+    assert names(changes_since=gone.updated_at) == {"gone"}
+    assert names(changes_before=one.updated_at) == {"Alpha%1"}
+
+
+# Work and leases
+
+
+def test_db_a_lease_has_one_holder_under_race(database: Database) -> None:
+    server = make()
+    insert(database, server)
+    got = race(8, lambda n: database.work.begin(server.id, host=None, holder=f"w{n}", seconds=30))
+    assert sum(result is not None for result in got) == 1
+
+
+def test_db_a_lease_runs_out_and_can_be_renewed(database: Database) -> None:
+    server = make()
+    insert(database, server)
+    begin(database, server.id, None, "a", seconds=0.2)
+    assert database.work.begin(server.id, host=None, holder="b", seconds=1) is None
+    assert database.work.unfinished(host=None, holder="b") == ()
+    assert database.work.renew([server.id], holder="a", seconds=0.2) == {server.id: TaskState.SCHEDULING}
+    time.sleep(0.25)
+    assert database.work.unfinished(host=None, holder="b") == (server.id,)
+    taken = begin(database, server.id, None, "b")
+    assert taken.attempts == 2
+    assert database.work.renew([server.id], holder="a", seconds=1) == {}
+
+
+def test_db_an_outcome_needs_lease_and_task(database: Database) -> None:
+    database.hosts.register(OFFER)
+    placed = place(database, make())
+    early = begin(database, placed.id, "h", "a", seconds=0.05)
+    time.sleep(0.1)
+    late = begin(database, placed.id, "h", "b")
+    with pytest.raises(StaleRecord):
+        database.work.built(early, power_state="running")
+    database.servers.change(database.servers.get(placed.id), name="renamed")
+    database.servers.change(database.servers.get(placed.id), task_state=TaskState.DELETING)
+    with pytest.raises(StaleRecord):
+        database.work.built(late, power_state="running")
+    deleting = begin(database, placed.id, "h", "b")
+    assert database.work.deleted(deleting).name == "renamed"
+    assert database.hosts.get("h").server_ids == frozenset()
+
+
+def test_db_work_is_offered_to_whom_it_belongs(database: Database) -> None:
+    database.hosts.register(OFFER)
+    waiting, placed = make(), make()
+    insert(database, waiting)
+    place(database, placed)
+    assert database.work.unfinished(host=None, holder="x") == (waiting.id,)
+    assert database.work.unfinished(host="h", holder="x") == (placed.id,)
+    assert database.work.unfinished(host="other", holder="x") == ()
+    assert database.work.begin(placed.id, host="other", holder="x", seconds=1) is None
+    assert database.work.begin(placed.id, host=None, holder="x", seconds=1) is None
+    begin(database, placed.id, "h", "dead process")
+    assert database.work.begin(placed.id, host="h", holder="x", seconds=1) is None
+    assert database.work.release_dead("h") == 1
+    begin(database, placed.id, "h", "x")
+
+
+def test_db_release_can_take_the_attempt_back(database: Database) -> None:
+    server = make()
+    insert(database, server)
+    database.work.release(begin(database, server.id, None, "a"))
+    assert database.servers.get(server.id).attempts == 1
+    database.work.release(begin(database, server.id, None, "a"), attempted=False)
+    assert database.servers.get(server.id).attempts == 1
+
+
+# Hosts and claims
+
+
+def test_db_claims_are_exact_under_race(database: Database) -> None:
+    database.hosts.register(OFFER)
+    servers = [make() for _ in range(8)]
+    insert(database, *servers)
+
+    def claim(number: int) -> bool:
+        server = begin(database, servers[number].id, None, f"s{number}")
+        while True:
+            host = database.hosts.get("h")
+            if host.vcpus_used >= host.vcpus:
+                return False
+            if database.hosts.claim(server, host) is not None:
+                return True
+
+    assert sorted(race(8, claim)) == [False] * 4 + [True] * 4
+    host = database.hosts.get("h")
+    assert (host.vcpus_used, host.memory_mb_used, host.disk_gb_used) == (4, 400, 4)
+    assert host.server_ids == {server.id for server in database.servers.on_host("h")}
+
+
+def test_db_a_claim_is_refused_when_the_host_changed(database: Database) -> None:
+    database.hosts.register(OFFER)
+    server = make()
+    insert(database, server)
+    held = begin(database, server.id, None, "s")
+    seen = database.hosts.get("h")
+    database.hosts.register(OFFER)  # a heartbeat is no change
+    assert database.hosts.get("h").generation == seen.generation
+    database.hosts.set_enabled("h", enabled=False, reason="repair")
+    assert database.hosts.claim(held, seen) is None
+    database.hosts.register(replace(OFFER, vcpus=2))
+    assert database.hosts.get("h").generation == seen.generation + 2
+    assert not database.hosts.get("h").enabled
+
+
+def test_db_a_claim_is_refused_when_the_server_is_gone(database: Database) -> None:
+    database.hosts.register(OFFER)
+    server = make()
+    insert(database, server)
+    held = begin(database, server.id, None, "s")
+    database.servers.delete_unplaced(database.servers.get(server.id))
+    with pytest.raises(StaleRecord):
+        database.hosts.claim(held, database.hosts.get("h"))
+    host = database.hosts.get("h")
+    assert host.server_ids == frozenset()
+
+
+def test_db_a_rescheduled_server_leaves_nothing_on_its_host(database: Database) -> None:
+    database.hosts.register(OFFER)
+    placed = place(database, make())
+    before = database.hosts.get("h")
+    assert before.server_ids == {placed.id}
+    again = database.work.reschedule(begin(database, placed.id, "h", "c"), Fault(500, "why"))
+    assert (again.host, again.tried_hosts, again.task_state) == (None, ("h",), TaskState.SCHEDULING)
+    after = database.hosts.get("h")
+    assert (after.server_ids, after.generation) == (frozenset(), before.generation + 1)
+
+
+def test_db_stray_allocations_are_dropped(database: Database, tmp_path: Path) -> None:
+    database.hosts.register(OFFER)
+    placed = place(database, make())
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'sub' / 'n.db'}")
+    with engine.begin() as connection:
+        connection.execute(sa.text("insert into allocations values ('stray', 'h', 1, 1, 1)"))
+    engine.dispose()
+    assert database.hosts.drop_stray_allocations("h") == 1
+    assert database.hosts.get("h").server_ids == {placed.id}
+
+
+def test_db_a_silent_host_is_down(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'n.db'}", down_after=0.1)
+    database.open(upgrade=True)
+    database.hosts.register(OFFER)
+    assert database.hosts.get("h").up
+    time.sleep(0.15)
+    assert not database.hosts.get("h").up
+    with pytest.raises(NotFound):
+        database.hosts.get("elsewhere")
+    database.close()
+
+
+# Flavors and key pairs
+
+
+def test_db_flavors_are_unique_by_id_and_name_under_race(database: Database) -> None:
+    results = race(4, lambda n: database.flavors.insert(replace(FLAVOR, id=f"f{n}")))
+    assert results.count(None) == 1
+    assert sum(isinstance(result, FlavorExists) for result in results) == 3
+
+
+def test_db_key_pairs_are_unique_and_counted_under_race(database: Database) -> None:
+    pair = KeyPair("u", "k", "ssh-ed25519 AAAA", "aa:bb")
+    results = race(4, lambda n: database.keypairs.insert(pair, quota=-1))
+    assert results.count(None) == 1
+    assert sum(isinstance(result, KeyPairExists) for result in results) == 3
+    results = race(4, lambda n: database.keypairs.insert(replace(pair, name=f"n{n}"), quota=3))
+    assert results.count(None) == 2
+    assert sum(isinstance(result, QuotaExceeded) for result in results) == 2
+    page = database.keypairs.list("u", limit=2, marker=None)
+    assert page.next_marker == page.items[-1].name
+    rest = database.keypairs.list("u", limit=2, marker=page.next_marker)
+    assert len(page.items + rest.items) == 3
+    assert rest.next_marker is None
+
+
+def test_db_an_unknown_server_is_not_found(database: Database) -> None:
+    with pytest.raises(ServerNotFound, match="server nope not found"):
+        database.servers.get("nope")

@@ -1,0 +1,101 @@
+"""Messages: delivered within a process, refused clearly, never in the way."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from novalite.errors import ConfigError, InstanceNotFound, QueueDown
+from novalite.rpc import Bus
+
+
+@pytest.fixture
+def bus() -> Iterator[Bus]:
+    bus = Bus(f"kombu+inprocess:///{uuid.uuid4().hex}", response_timeout=2)
+    bus.open()
+    yield bus
+    bus.close()
+
+
+def test_rpc_casts_and_calls_reach_their_host(bus: Bus) -> None:
+    seen: list[tuple[str, str]] = []
+    told = threading.Event()
+
+    def note(what: str, server_id: str) -> None:
+        seen.append((what, server_id))
+        if len(seen) == 3:
+            told.set()
+
+    bus.serve_scheduler("one", lambda server_id: note("schedule", server_id))
+    bus.serve_compute("one", lambda server_id: note("one", server_id), lambda *asked: f"one {asked}")
+    bus.serve_compute("two", lambda server_id: note("two", server_id), lambda *asked: f"two {asked}")
+    bus.schedule("a")
+    bus.drive("one", "b")
+    bus.drive("two", "c")
+    assert told.wait(5)
+    assert sorted(seen) == [("one", "b"), ("schedule", "a"), ("two", "c")]
+    assert bus.console_output("two", "x", 10) == "two ('x', 10)"
+
+
+def test_rpc_an_error_arrives_as_what_it_was(bus: Bus) -> None:
+    def refuse(server_id: str, _: int) -> str:
+        raise InstanceNotFound(f"no {server_id} here")
+
+    bus.serve_compute("one", lambda _: None, refuse)
+    with pytest.raises(InstanceNotFound, match="no x here"):
+        bus.console_output("one", "x", 10)
+
+
+def test_rpc_a_foreign_error_is_the_queues(bus: Bus) -> None:
+    def crash(server_id: str, _: int) -> str:
+        raise ZeroDivisionError("oops")
+
+    bus.serve_compute("one", lambda _: None, crash)
+    with pytest.raises(QueueDown, match="oops"):
+        bus.console_output("one", "x", 10)
+
+
+def test_rpc_nobody_there() -> None:
+    bus = Bus(f"kombu+inprocess:///{uuid.uuid4().hex}", response_timeout=0.3)
+    with pytest.raises(QueueDown, match="isn't open"):
+        bus.schedule("a")
+    bus.open()
+    bus.drive("nowhere", "a")  # a message may be lost
+    with pytest.raises(QueueDown, match=r"nowhere didn't answer within 0\.3 s"):
+        bus.console_output("nowhere", "x", 10)
+    bus.close()
+
+
+def test_rpc_clouds_in_one_process_are_apart() -> None:
+    buses = [Bus(f"kombu+inprocess:///{uuid.uuid4().hex}") for _ in range(2)]
+    seen: list[str] = []
+    for number, bus in enumerate(buses):
+        bus.open()
+        bus.serve_compute("one", seen.append, lambda *_, number=number: f"bus {number}")  # type: ignore[misc]
+    assert [bus.console_output("one", "x", 1) for bus in buses] == ["bus 0", "bus 1"]
+    began = time.monotonic()
+    for bus in buses:
+        bus.close()
+    assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("url", ["carrier-pigeon://", "rabbit://host:notaport/", "kombu"])
+def test_rpc_a_bad_url_stops_the_start(url: str) -> None:
+    with pytest.raises(ConfigError, match="transport_url"):
+        Bus(url).open()
+
+
+def test_rpc_a_broker_that_is_away_is_no_reason_to_hang() -> None:
+    bus = Bus("rabbit://guest:guest@127.0.0.1:1//", response_timeout=1)
+    bus.open()
+    began = time.monotonic()
+    with pytest.raises(QueueDown):
+        bus.schedule("a")
+    assert time.monotonic() - began < 10
+    began = time.monotonic()
+    bus.close()
+    assert time.monotonic() - began < 5

@@ -1,0 +1,125 @@
+"""The threads that work: each id alone, and nothing told is missed."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from novalite.workers import Periodic, Workers
+
+
+def until(condition: object, seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.002)
+
+
+def test_workers_handle_each_id_in_one_thread_at_a_time() -> None:
+    lock, now, most, done = threading.Lock(), set(), [], []
+
+    def handle(key: str) -> None:
+        with lock:
+            assert key not in now
+            now.add(key)
+            most.append(len(now))
+        time.sleep(0.002)
+        with lock:
+            now.discard(key)
+            done.append(key)
+
+    workers = Workers("test", 4, handle)
+    workers.start()
+    for number in range(100):
+        workers.submit(f"k{number % 5}")
+        time.sleep(0.0005)
+    until(lambda: len(set(done)) == 5)
+    assert workers.stop(2)
+    assert 2 <= max(most) <= 4
+
+
+def test_workers_handle_once_more_what_is_told_meanwhile() -> None:
+    entered, leave, runs = threading.Event(), threading.Event(), []
+
+    def handle(key: str) -> None:
+        runs.append(key)
+        entered.set()
+        leave.wait(5)
+
+    workers = Workers("test", 2, handle)
+    workers.start()
+    workers.submit("a")
+    entered.wait(5)
+    for _ in range(3):
+        workers.submit("a")
+    time.sleep(0.02)
+    assert runs == ["a"]
+    leave.set()
+    until(lambda: len(runs) == 2)
+    time.sleep(0.02)
+    assert runs == ["a", "a"]
+    assert workers.stop(2)
+
+
+def test_workers_hold_keeps_an_id_from_being_handled() -> None:
+    runs: list[str] = []
+    workers = Workers("test", 2, runs.append)
+    workers.start()
+    with workers.hold("a") as free, workers.hold("a") as again:
+        assert (free, again) == (True, False)
+        workers.submit("a")
+        workers.submit("b")
+        until(lambda: runs == ["b"])
+    until(lambda: runs == ["b", "a"])
+    assert workers.stop(2)
+
+
+def test_workers_survive_what_work_raises(caplog: pytest.LogCaptureFixture) -> None:
+    runs: list[str] = []
+
+    def handle(key: str) -> None:
+        runs.append(key)
+        raise ZeroDivisionError(key)
+
+    workers = Workers("test", 1, handle)
+    workers.start()
+    for key in "abc":
+        workers.submit(key)
+    until(lambda: runs == ["a", "b", "c"])
+    assert workers.stop(2)
+    assert "work on b broke off" in caplog.text
+
+
+def test_workers_stop_says_when_work_goes_on() -> None:
+    leave = threading.Event()
+    workers = Workers("test", 1, lambda _: leave.wait(5))  # type: ignore[arg-type, return-value]
+    workers.start()
+    workers.submit("a")
+    time.sleep(0.02)
+    began = time.monotonic()
+    assert not workers.stop(0.05)
+    assert time.monotonic() - began < 1
+    leave.set()
+
+
+def test_periodic_goes_on_after_errors_and_stops_at_once() -> None:
+    runs: list[int] = []
+
+    def action() -> None:
+        runs.append(1)
+        raise ZeroDivisionError
+
+    periodic = Periodic("test", 0.01, action)
+    periodic.start()
+    until(lambda: len(runs) >= 3)
+    periodic.stop(1)
+    seen = len(runs)
+    time.sleep(0.05)
+    assert len(runs) == seen
+    patient = Periodic("test", 1000, lambda: None)
+    patient.start()
+    began = time.monotonic()
+    patient.stop(1)
+    assert time.monotonic() - began < 0.5
