@@ -26,7 +26,7 @@ from glancelike.stores.base import Store
 from glancelike.transfer import check_algorithm
 from glancelike.vfs import MountTable
 from glancelike.web.auth import Auth
-from glancelike.web.options import OptionSet
+from glancelike.web.options import DEFAULT, OptionError, OptionSet
 
 STATE = "/var/lib/glancelike"
 
@@ -120,13 +120,13 @@ POLICY = (cfg.StrOpt("policy_file", help="YAML file with policy rules that overr
 EACH_STORE = (cfg.StrOpt("store_description", help="What callers are told of this store."),)
 
 
-FIXED: Mapping[str | None, Sequence[cfg.Opt]] = {
-    None: (*SERVER, *LIMITS),
+FIXED: Mapping[str, Sequence[cfg.Opt]] = {
+    DEFAULT: (*SERVER, *LIMITS),
     "image_format": FORMATS,
     "glance_store": STORES,
     "oslo_policy": POLICY,
 }
-RESERVED = frozenset({"DEFAULT", "database"})
+DATABASE = "database"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +163,11 @@ def load(argv: Sequence[str] = (), *, prog: str = "glancelike-api") -> Config:
     ``argv`` may hold ``--config-file`` and ``--config-dir``. Raises
     ConfigError, which names the file, the option or the plugin.
     """
-    options = OptionSet()
-    for group, opts in FIXED.items():
-        options.register(opts, group)
     try:
+        options = OptionSet(FIXED)
         options.parse(argv, project="glancelike", prog=prog)
         return _read(options)
-    except cfg.ConfigFileParseError as error:
-        raise ConfigError(f"{error.config_file}: {error.msg}") from error
-    except (cfg.Error, ValueError) as error:
+    except OptionError as error:
         raise ConfigError(str(error)) from error
 
 
@@ -194,40 +190,40 @@ def build_registry(config: Config) -> Registry:
 
 
 def _read(options: OptionSet) -> Config:
-    conf = options.section(None)
-    state = Path(conf.state_path).absolute()
-    auth = _plugin(options, "glancelike.auth", conf.auth_strategy, Auth, None, {})
+    conf = options.section(DEFAULT)
+    state = Path(conf["state_path"]).absolute()
+    auth = _plugin(options, "glancelike.auth", conf["auth_strategy"], Auth, DEFAULT, {})
     database = {"connection": f"sqlite:///{state / 'glancelike.db'}"}
-    registry = _plugin(options, "glancelike.registries", conf.registry, Registry, "database", database)
+    registry = _plugin(options, "glancelike.registries", conf["registry"], Registry, DATABASE, database)
     datadir = {"filesystem_store_datadir": str(state / "images")}
     stores = {}
-    for name, driver in conf.enabled_backends.items():
-        if name in FIXED or name in RESERVED:
+    for name, driver in conf["enabled_backends"].items():
+        if name in FIXED or name == DATABASE:
             raise ConfigError(f"enabled_backends: {name!r} can't be a store's id, its section is taken")
         stores[name] = _plugin(options, "glancelike.stores", driver, Store, name, datadir)
-        options.register(EACH_STORE, name)
+        options.register(name, EACH_STORE)
     options.refuse_unknown()
-    told = {name: options.section(name).store_description for name in stores}
+    told = {name: options.get(name, "store_description") for name in stores}
     formats = options.section("image_format")
     limits = Settings(
         **{opt.dest: conf[opt.dest] for opt in LIMITS},
-        require_image_format_match=formats.require_image_format_match,
-        disk_formats=tuple(formats.disk_formats),
-        container_formats=tuple(formats.container_formats),
+        require_image_format_match=formats["require_image_format_match"],
+        disk_formats=tuple(formats["disk_formats"]),
+        container_formats=tuple(formats["container_formats"]),
     )
     check_algorithm(limits.hashing_algorithm)
-    policy_file = options.section("oslo_policy").policy_file
+    policy_file = options.get("oslo_policy", "policy_file")
     return Config(
-        bind_host=conf.bind_host,
-        bind_port=conf.bind_port,
-        workers=conf.workers,
-        threads=conf.threads,
-        debug=conf.debug,
-        reap_interval=conf.reap_interval,
+        bind_host=conf["bind_host"],
+        bind_port=conf["bind_port"],
+        workers=conf["workers"],
+        threads=conf["threads"],
+        debug=conf["debug"],
+        reap_interval=conf["reap_interval"],
         auth=auth,
         registry=registry,
         stores=stores,
-        default_store=options.section("glance_store").default_backend,
+        default_store=options.get("glance_store", "default_backend"),
         descriptions={name: text for name, text in told.items() if text},
         policy_file=Path(policy_file) if policy_file else None,
         limits=limits,
@@ -239,7 +235,7 @@ def _plugin(
     namespace: str,
     name: str,
     contract: type[Any],
-    group: str | None,
+    group: str,
     defaults: Mapping[str, Any],
 ) -> PluginConfig:
     """Load a plugin, register its options in ``group`` and read them.
@@ -248,32 +244,29 @@ def _plugin(
     has such an option.
     """
     plugin = plugins.load(namespace, name, contract)
-    options.register(plugin.options, group)
-    section = options.section(group)
+    options.register(group, plugin.options)
     settings = {}
     for opt in plugin.options:
-        value = section[opt.dest]
+        value = options.get(group, opt.dest)
         settings[opt.dest] = defaults.get(opt.dest) if value is None else value
     return PluginConfig(name, plugin, settings)
 
 
-def list_opts() -> list[tuple[str | None, list[cfg.Opt]]]:
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """List every option by section, for oslo.config's generator.
 
     The sections of stores are named after the driver here; in a config file
     they carry the store's id.
     """
-    listed: list[tuple[str | None, list[cfg.Opt]]] = [
-        (group or "DEFAULT", list(opts)) for group, opts in FIXED.items()
-    ]
+    listed = [(group, list(opts)) for group, opts in FIXED.items()]
     auth = [
         opt
         for name in plugins.available("glancelike.auth")
         for opt in plugins.load("glancelike.auth", name, Auth).options
     ]
-    listed.append(("DEFAULT", auth))
+    listed.append((DEFAULT, auth))
     registry = plugins.load("glancelike.registries", "sql", Registry)
-    listed.append(("database", list(registry.options)))
+    listed.append((DATABASE, list(registry.options)))
     for name in plugins.available("glancelike.stores"):
         driver = plugins.load("glancelike.stores", name, Store)
         listed.append((name, [*EACH_STORE, *driver.options]))

@@ -7,7 +7,7 @@ with different settings fit into one process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -15,12 +15,15 @@ from typing import Any
 
 from oslo_config import cfg
 
+from glancelike.web.options import DEFAULT, OptionError, OptionSet
 from novalite import config_options, plugins
 from novalite.errors import ConfigError
 from novalite.scheduler.base import Driver, Hook
 from novalite.virt.base import VirtDriver
 
-__all__ = ["Settings", "load", "options"]
+Overrides = Mapping[tuple[str, str], Any]
+
+__all__ = ["Settings", "list_opts", "load"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ def load(
     argv: Sequence[str] = (),
     *,
     config_files: Sequence[str] | None = None,
-    overrides: Mapping[tuple[str, str], Any] | None = None,
+    overrides: Overrides | None = None,
 ) -> Settings:
     """Read the configuration.
 
@@ -131,54 +134,42 @@ def load(
     usual places. ``overrides`` maps (section, option) to values that win
     over all files. Raises ConfigError naming what is wrong and where.
     """
-    conf = cfg.ConfigOpts()
-    registered = {group: list(opts) for group, opts in config_options.GROUPS.items()}
-    for group, opts in registered.items():
-        conf.register_opts(opts, group=_named(group))
-    overrides = dict(overrides or {})
     try:
-        conf(
-            args=list(argv),
-            project="novalite",
-            default_config_files=None if config_files is None else list(config_files),
-        )
-        _override(conf, overrides, registered)
-        virt = plugins.load(plugins.VIRT, conf.compute_driver, VirtDriver)
-        driver = plugins.load(
-            plugins.SCHEDULER_DRIVERS,
-            conf.scheduler.driver,
-            Driver,
-        )
-        hooks = [plugins.load(plugins.SCHEDULER_HOOKS, name, Hook) for name in conf.scheduler.hooks]
+        values = OptionSet(config_options.GROUPS)
+        values.parse(argv, project="novalite", files=config_files)
+        # Plugins bring options, and an override may say which plugins.
+        left = _override(values, dict(overrides or {}))
+        virt = plugins.load(plugins.VIRT, values.get(DEFAULT, "compute_driver"), VirtDriver)
+        driver = plugins.load(plugins.SCHEDULER_DRIVERS, values.get("scheduler", "driver"), Driver)
+        names = values.get("scheduler", "hooks")
+        hooks = [plugins.load(plugins.SCHEDULER_HOOKS, name, Hook) for name in names]
         loaded: list[type[VirtDriver] | type[Hook]] = [virt, *hooks]
         for plugin in loaded:
             for group, opts in _plugin_options(plugin).items():
-                conf.register_opts(opts, group=_named(group))
-                registered.setdefault(group, []).extend(opts)
-        _override(conf, overrides, registered)
-        if overrides:
-            raise ConfigError(f"unknown option: {', '.join(f'[{g}] {o}' for g, o in sorted(overrides))}")
-        _refuse_unknown(conf, registered)
-        return _settings(_Values(conf, registered), virt, driver, hooks)
-    except cfg.ConfigFileParseError as error:
-        raise ConfigError(f"{error.config_file}: {error.msg}") from error
-    except (cfg.Error, ValueError) as error:
+                values.register(group, opts)
+        for group, name in sorted(_override(values, left)):
+            raise ConfigError(f"unknown option {name} in [{group}]")
+        # Whatever the messaging library reads is its own business, in its own sections.
+        values.refuse_unknown(but="oslo_messaging")
+        return _settings(values, virt, driver, hooks)
+    except OptionError as error:
         raise ConfigError(str(error)) from error
 
 
-def options(
-    virt: Iterable[str] = ("libvirt", "fake"), hooks: Iterable[str] = ("capacity", "image_properties")
-) -> dict[str, list[cfg.Opt]]:
-    """Map each section to its options, with those of the plugins named."""
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """List every option by section, those of our own plugins included.
+
+    For oslo.config's generator, which makes the sample file.
+    """
     found = {group: list(opts) for group, opts in config_options.GROUPS.items()}
-    named: list[type[VirtDriver] | type[Hook]] = [
-        *(plugins.load(plugins.VIRT, name, VirtDriver) for name in virt),
-        *(plugins.load(plugins.SCHEDULER_HOOKS, name, Hook) for name in hooks),
+    installed: list[type[VirtDriver] | type[Hook]] = [
+        *(plugins.load(plugins.VIRT, name, VirtDriver) for name in ("fake", "libvirt")),
+        *(plugins.load(plugins.SCHEDULER_HOOKS, name, Hook) for name in ("capacity", "image_properties")),
     ]
-    for plugin in named:
+    for plugin in installed:
         for group, opts in _plugin_options(plugin).items():
             found.setdefault(group, []).extend(opts)
-    return found
+    return list(found.items())
 
 
 def _plugin_options(plugin: type[VirtDriver] | type[Hook]) -> dict[str, list[cfg.Opt]]:
@@ -192,69 +183,29 @@ def _plugin_options(plugin: type[VirtDriver] | type[Hook]) -> dict[str, list[cfg
     return {getattr(plugin, "group", None) or plugin.name: own} if own else {}
 
 
-def _named(group: str) -> str | None:
-    """Name a section as oslo.config wants it, for which [DEFAULT] is None."""
-    return None if group == "DEFAULT" else group
+def _override(values: OptionSet, wanted: Overrides) -> Overrides:
+    """Override what is registered by now; return the rest."""
+    known = {key: value for key, value in wanted.items() if values.has(*key)}
+    for (group, name), value in known.items():
+        values.override(group, name, value)
+    return {key: value for key, value in wanted.items() if key not in known}
 
 
-def _override(
-    conf: cfg.ConfigOpts, overrides: dict[tuple[str, str], Any], registered: Mapping[str, list[cfg.Opt]]
-) -> None:
-    for group, name in list(overrides):
-        if any(opt.dest == name for opt in registered.get(group, ())):
-            value = overrides.pop((group, name))
-            conf.set_override(name, value, group=_named(group))
-
-
-def _refuse_unknown(conf: cfg.ConfigOpts, registered: Mapping[str, list[cfg.Opt]]) -> None:
-    known = {group: {opt.dest for opt in opts} for group, opts in registered.items()}
-    # Whatever the messaging library reads is its own business, in its own sections.
-    for path in [*conf.config_file, *_in_directories(conf.config_dir)]:
-        sections: dict[str, dict[str, Any]] = {}
-        cfg.ConfigParser(path, sections).parse()
-        for section, entries in sections.items():
-            if section.startswith("oslo_messaging"):
-                continue
-            for name in entries:
-                if name.replace("-", "_") not in known.get(section, ()):
-                    raise ConfigError(f"{path}: unknown option [{section}] {name}")
-
-
-def _in_directories(directories: Iterable[str] | None) -> list[str]:
-    return [str(path) for directory in directories or () for path in sorted(Path(directory).glob("*.conf"))]
-
-
-class _Values:
-    """Reads values; a bad one raises ConfigError naming section and option."""
-
-    def __init__(self, conf: cfg.ConfigOpts, registered: Mapping[str, list[cfg.Opt]]) -> None:
-        self._conf = conf
-        self._registered = registered
-
-    def get(self, group: str, name: str) -> Any:
-        try:
-            return self._conf[name] if group == "DEFAULT" else self._conf[group][name]
-        except (cfg.Error, ValueError) as error:
-            raise ConfigError(f"[{group}] {name}: {error}") from error
-
-    def group(self, group: str) -> dict[str, Any]:
-        return {opt.dest: self.get(group, opt.dest) for opt in self._registered[group]}
-
-    def of_plugin(self, plugin: type[VirtDriver] | type[Hook]) -> Mapping[str, Any]:
-        own = _plugin_options(plugin)
-        values = {opt.dest: self.get(group, opt.dest) for group, opts in own.items() for opt in opts}
-        common = {opt.dest: self.get("DEFAULT", opt.dest) for opt in plugin.options if opt.dest not in values}
-        return MappingProxyType({**common, **values})
+def _of_plugin(values: OptionSet, plugin: type[VirtDriver] | type[Hook]) -> Mapping[str, Any]:
+    own = _plugin_options(plugin)
+    found = {opt.dest: values.get(group, opt.dest) for group, opts in own.items() for opt in opts}
+    common = {opt.dest: values.get(DEFAULT, opt.dest) for opt in plugin.options if opt.dest not in found}
+    return MappingProxyType({**common, **found})
 
 
 def _settings(
-    values: _Values, virt: type[VirtDriver], driver: type[Driver], hooks: Sequence[type[Hook]]
+    values: OptionSet, virt: type[VirtDriver], driver: type[Driver], hooks: Sequence[type[Hook]]
 ) -> Settings:
-    default = values.group("DEFAULT")
-    api = values.group("api")
-    database = values.group("database")
-    glance = values.group("glance")
-    cache = values.group("image_cache")
+    default = values.section(DEFAULT)
+    api = values.section("api")
+    database = values.section("database")
+    glance = values.section("glance")
+    cache = values.section("image_cache")
     return Settings(
         host=default["host"],
         my_ip=default["my_ip"],
@@ -262,7 +213,7 @@ def _settings(
         state_path=Path(default["state_path"]),
         instances_path=Path(default["instances_path"]),
         virt_driver=virt,
-        virt_settings=values.of_plugin(virt),
+        virt_settings=_of_plugin(values, virt),
         transport_url=default["transport_url"],
         rpc_response_timeout=default["rpc_response_timeout"],
         report_interval=default["report_interval"],
@@ -288,7 +239,7 @@ def _settings(
         database=DatabaseSettings(**database),
         scheduler=SchedulerSettings(
             driver,
-            tuple((hook, values.of_plugin(hook)) for hook in hooks),
+            tuple((hook, _of_plugin(values, hook)) for hook in hooks),
             values.get("scheduler", "max_attempts"),
         ),
         glance=GlanceSettings(endpoint=glance.pop("endpoint_override").rstrip("/"), **glance),
@@ -298,6 +249,6 @@ def _settings(
             minimum_age=cache["remove_unused_original_minimum_age_seconds"],
             interval=cache["manager_interval"],
         ),
-        network=NetworkSettings(**values.group("network")),
-        quota=QuotaSettings(**values.group("quota")),
+        network=NetworkSettings(**values.section("network")),
+        quota=QuotaSettings(**values.section("quota")),
     )

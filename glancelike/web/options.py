@@ -7,54 +7,111 @@ the rest, by file, section and name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from oslo_config import cfg
 
-from glancelike.errors import ConfigError
+DEFAULT = "DEFAULT"
+
+
+class OptionError(ValueError):
+    """The configuration is wrong; the message names file, section and option."""
 
 
 class OptionSet:
     """A ConfigOpts of its own, never the global one, that knows its options."""
 
-    def __init__(self) -> None:
-        self.conf = cfg.ConfigOpts()
-        self._known: dict[str, set[str]] = {"DEFAULT": set()}
+    def __init__(self, options: Mapping[str, Sequence[cfg.Opt]]) -> None:
+        self._conf = cfg.ConfigOpts()
+        self._registered: dict[str, list[cfg.Opt]] = {}
+        for group, opts in options.items():
+            self.register(group, opts)
 
-    def register(self, opts: Iterable[cfg.Opt], group: str | None = None) -> None:
-        """Register options in a section; None is [DEFAULT]."""
+    def register(self, group: str, opts: Iterable[cfg.Opt]) -> None:
+        """Register options in a section."""
         listed = list(opts)
-        if group:  # a section may be there without having options
-            self.conf.register_group(cfg.OptGroup(group))
-        self.conf.register_opts(listed, group=group)
-        known = self._known.setdefault(group or "DEFAULT", set())
-        for opt in listed:
-            known.add(opt.dest)
-            known.update(old.name.replace("-", "_") for old in opt.deprecated_opts if old.name)
+        self._conf.register_opts(listed, group=_named(group))
+        self._registered.setdefault(group, []).extend(listed)
 
-    def parse(self, argv: Sequence[str], *, project: str, prog: str) -> None:
-        """Read the command line and the files it or the system names."""
-        self.conf(list(argv), project=project, prog=prog)
+    def parse(
+        self,
+        argv: Sequence[str],
+        *,
+        project: str,
+        prog: str | None = None,
+        files: Sequence[str] | None = None,
+    ) -> None:
+        """Read the command line and the files that it names.
 
-    def section(self, group: str | None) -> Any:
-        """Return the values of a section, by attribute or item."""
-        return self.conf[group] if group else self.conf
+        ``files`` are read instead of those in oslo.config's usual places.
+        Raises OptionError.
+        """
+        try:
+            self._conf(
+                list(argv),
+                project=project,
+                prog=prog,
+                default_config_files=None if files is None else list(files),
+            )
+        except cfg.ConfigFileParseError as error:
+            raise OptionError(f"{error.config_file}: {error.msg}") from error
+        except cfg.Error as error:
+            raise OptionError(str(error)) from error
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The config files that were read."""
-        return tuple(self.conf.config_file or ())
+    def override(self, group: str, name: str, value: Any) -> None:
+        """Set a value that wins over all files; raise OptionError for an unknown option."""
+        if not any(opt.dest == name for opt in self._registered.get(group, ())):
+            raise OptionError(f"unknown option {name} in [{group}]")
+        self._conf.set_override(name, value, group=_named(group))
 
-    def refuse_unknown(self) -> None:
-        """Raise ConfigError for an option or section that nothing would read."""
-        for path in self.files:
-            sections: dict[str, dict[str, list[str]]] = {}
+    def has(self, group: str, name: str) -> bool:
+        """Tell whether an option is registered."""
+        return any(opt.dest == name for opt in self._registered.get(group, ()))
+
+    def get(self, group: str, name: str) -> Any:
+        """Return a value; raise OptionError naming section and option when it's bad."""
+        try:
+            return self._conf[name] if group == DEFAULT else self._conf[group][name]
+        except (cfg.Error, ValueError) as error:
+            raise OptionError(f"[{group}] {name}: {error}") from error
+
+    def section(self, group: str) -> dict[str, Any]:
+        """Return all values of a section."""
+        return {opt.dest: self.get(group, opt.dest) for opt in self._registered[group]}
+
+    def refuse_unknown(self, *, but: str = "") -> None:
+        """Raise OptionError for an option or section that nothing would read.
+
+        Sections whose name starts with ``but`` are somebody else's business.
+        """
+        for path in self._files():
+            sections: dict[str, dict[str, Any]] = {}
             cfg.ConfigParser(path, sections).parse()
             for section, values in sections.items():
                 # A section with nothing in it, as in the sample, harms nobody.
-                if values and section not in self._known:
-                    raise ConfigError(f"{path}: nothing reads the section [{section}]")
+                if not values or (but and section.startswith(but)):
+                    continue
+                if section not in self._registered:
+                    raise OptionError(f"{path}: nothing reads the section [{section}]")
+                known = {name for opt in self._registered[section] for name in _names(opt)}
                 for name in values:
-                    if name.replace("-", "_") not in self._known[section]:
-                        raise ConfigError(f"{path}: unknown option {name} in [{section}]")
+                    if name.replace("-", "_") not in known:
+                        raise OptionError(f"{path}: unknown option {name} in [{section}]")
+
+    def _files(self) -> list[str]:
+        directories = [Path(each) for each in self._conf.config_dir or ()]
+        return [
+            *(self._conf.config_file or ()),
+            *(str(path) for each in directories for path in sorted(each.glob("*.conf"))),
+        ]
+
+
+def _named(group: str) -> str | None:
+    """Name a section as oslo.config wants it, for which [DEFAULT] is None."""
+    return None if group == DEFAULT else group
+
+
+def _names(opt: cfg.Opt) -> set[str]:
+    return {opt.dest, *(old.name.replace("-", "_") for old in opt.deprecated_opts if old.name)}
