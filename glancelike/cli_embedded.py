@@ -7,10 +7,9 @@ from typing import Any, BinaryIO
 
 from glancelike.api.wire import image as record
 from glancelike.cli_backend import Advance, Record
-from glancelike.client import DigestMismatch
 from glancelike.model import Caller, Filter, Op, Query
 from glancelike.service import ImageService
-from glancelike.transfer import Transfer
+from glancelike.verifier import Verifier
 
 
 class _Counted:
@@ -24,16 +23,6 @@ class _Counted:
         block = self._source.read(size)
         self._advance(len(block))
         return block
-
-
-class _Blocks:
-    """An iterator of blocks, as a source."""
-
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
-
-    def read(self, size: int, /) -> bytes:
-        return next(self._blocks, b"")
 
 
 class Embedded:
@@ -76,14 +65,13 @@ class Embedded:
 
     def save(self, image_id: str, target: BinaryIO, advance: Advance) -> None:
         data = self._service.read(self._caller, image_id)
-        algorithm = data.image.hash_algo
-        with Transfer(_Blocks(data.chunks()), algorithms=(algorithm,) if algorithm else ()) as transfer:
-            while block := transfer.read(0):
-                target.write(block)
-                advance(len(block))
-            digests = transfer.finish().digests
-        if algorithm and digests[algorithm] != data.image.hash_value:
-            raise DigestMismatch(f"image {image_id}: its data isn't what was uploaded ({algorithm} differs)")
+        image = data.image
+        verifier = Verifier(image_id, size=image.size, algorithm=image.hash_algo, expected=image.hash_value)
+        for block in data.chunks():
+            target.write(block)
+            verifier.add(block)
+            advance(len(block))
+        verifier.finish()
 
     def delete(self, image_id: str) -> None:
         self._service.delete_image(self._caller, image_id)

@@ -2,19 +2,20 @@
 
 Only what a program needs to move images: records as the API's JSON, uploads
 from a stream, downloads that are verified and go on where a broken
-connection stopped.
+connection stopped. Thread-safe.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
+import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-import requests
-from requests import RequestException
+import urllib3
 
 from glancelike.errors import (
     Conflict,
@@ -24,32 +25,21 @@ from glancelike.errors import (
     InvalidInput,
     LimitExceeded,
     NoImageData,
-    RegistryUnavailable,
-    SizeMismatch,
+    Unreachable,
 )
+from glancelike.verifier import Verifier
+
+LOG = logging.getLogger(__name__)
 
 BLOCK = 1 << 20
+LARGEST_RECORD = 4 << 20  # bytes of JSON
 CONNECT_SECONDS = 10.0
 # The longest silence of the server. It may have to hash or copy before it answers.
 READ_SECONDS = 120.0
-# A download starts over, from where it stopped, this many times in a row
-# without a byte of progress.
-ATTEMPTS = 5
+RETRIES = 4
+POOL = 8
 
 Progress = Callable[[int], None]  # called with the bytes moved since the last call
-
-
-class Unreachable(GlancelikeError):
-    """The server can't be reached or doesn't answer."""
-
-    code = "unreachable"
-    retryable = True
-
-
-class DigestMismatch(GlancelikeError):
-    """The data that arrived isn't what the server's record says."""
-
-    code = "digest-mismatch"
 
 
 class Readable(Protocol):
@@ -64,15 +54,17 @@ ERRORS: Mapping[int, type[GlancelikeError]] = {
     409: Conflict,
     413: LimitExceeded,
     415: InvalidInput,
-    503: RegistryUnavailable,
 }
+NO_DATA = {204, 403, 404, 409, 410}
 
 
 class ImageClient:
-    """Talks to one server; a session a thread is the caller's business.
+    """Talks to one server.
 
     ``url`` is the endpoint, with or without ``/v2``. ``basic`` is a user
-    name and a password, ``token`` a Keystone token.
+    name and a password. ``cafile`` names the certificates to trust instead
+    of the system's; ``verify=False`` takes any. What can be asked again
+    without harm is, up to ``retries`` times in a row.
     """
 
     def __init__(
@@ -80,25 +72,29 @@ class ImageClient:
         url: str,
         *,
         basic: tuple[str, str] | None = None,
-        token: str | None = None,
+        cafile: str | None = None,
+        verify: bool = True,
         read_seconds: float = READ_SECONDS,
+        retries: int = RETRIES,
     ) -> None:
         root = url.rstrip("/").removesuffix("/v2")
         if not root.startswith(("http://", "https://")):
             raise InvalidInput(f"{url!r} is no http or https URL")
-        self._root = f"{root}/v2"
-        self._timeout = (CONNECT_SECONDS, read_seconds)
-        self._session = requests.Session()
-        # Proxies, netrc and the like are the caller's to choose, not the environment's.
-        self._session.trust_env = False
-        self._session.auth = basic
-        self._session.headers["Accept"] = "application/json"
-        if token:
-            self._session.headers["X-Auth-Token"] = token
+        self.url = root
+        self._retries = retries
+        headers = urllib3.make_headers(basic_auth=":".join(basic), user_agent="glancelike") if basic else {}
+        self._pool = urllib3.PoolManager(
+            maxsize=POOL,
+            retries=False,
+            headers=headers,
+            timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, read_seconds), read=read_seconds),
+            cert_reqs="CERT_REQUIRED" if verify else "CERT_NONE",
+            ca_certs=cafile,
+        )
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        self._pool.clear()
 
     def __enter__(self) -> ImageClient:
         return self
@@ -106,34 +102,29 @@ class ImageClient:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _call(self, method: str, path: str, **kwargs: Any) -> requests.Response:
-        """Send a request; raise what the status means, or Unreachable."""
-        try:
-            answer = self._session.request(method, self._root + path, timeout=self._timeout, **kwargs)
-        except RequestException as error:
-            raise Unreachable(f"{method} {self._root}{path}: {error}") from error
-        if answer.status_code < 400:
-            return answer
-        message = _message(answer)
-        answer.close()
-        kind = ERRORS.get(answer.status_code)
-        if kind is None:
-            kind = Unreachable if answer.status_code >= 500 else GlancelikeError
-        raise kind(message)
+    # Records
 
     def create_image(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Create a queued image; return its record."""
-        return dict(self._call("POST", "/images", json=dict(values)).json())
+        headers = {"Content-Type": "application/json"}
+        answer = self._call("POST", "/v2/images", headers, body=json.dumps(dict(values)).encode())
+        return self._object(self._read(answer))
 
-    def show_image(self, image_id: str) -> dict[str, Any]:
-        """Return one record; raise ImageNotFound."""
-        return dict(self._call("GET", f"/images/{_segment(image_id)}").json())
+    def show_image(self, image_id: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return one record; raise ImageNotFound. ``headers`` are sent along."""
+        return self._get(f"/v2/images/{_segment(image_id)}", headers)
+
+    def show_member(
+        self, image_id: str, project: str, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Return one member; raise ImageNotFound when there is none."""
+        return self._get(f"/v2/images/{_segment(image_id)}/members/{_segment(project)}", headers)
 
     def list_images(self, **params: str) -> Iterator[dict[str, Any]]:
         """Iterate over the records that match the API's query parameters."""
         query: dict[str, str] = dict(params)
         while True:
-            page = self._call("GET", "/images", params=query).json()
+            page = self._get(f"/v2/images?{urlencode(query)}")
             yield from page["images"]
             if "next" not in page or not page["images"]:
                 return
@@ -141,7 +132,9 @@ class ImageClient:
 
     def delete_image(self, image_id: str) -> None:
         """Delete an image and its data."""
-        self._call("DELETE", f"/images/{_segment(image_id)}")
+        self._read(self._call("DELETE", f"/v2/images/{_segment(image_id)}"))
+
+    # Data
 
     def upload(
         self,
@@ -156,76 +149,155 @@ class ImageClient:
         headers = {"Content-Type": "application/octet-stream"}
         if store:
             headers["X-Image-Meta-Store"] = store
-        body = _blocks(source, progress)
-        request = requests.Request("PUT", f"{self._root}/images/{_segment(image_id)}/file", headers=headers)
-        prepared = self._session.prepare_request(request)
-        prepared.body = body  # type: ignore[assignment] # any iterable of bytes goes
-        # requests takes a body it can't measure for an empty one.
-        del prepared.headers["Content-Length"]
-        if size is None:
-            prepared.headers["Transfer-Encoding"] = "chunked"
-        else:
-            prepared.headers["Content-Length"] = str(size)
-        try:
-            answer = self._session.send(prepared, timeout=self._timeout)
-        except RequestException as error:
-            raise Unreachable(f"upload of image {image_id}: {error}") from error
-        if answer.status_code >= 400:
-            raise ERRORS.get(answer.status_code, Unreachable)(_message(answer))
+        if size is not None:
+            headers["Content-Length"] = str(size)
+        blocks = _blocks(source, progress)
+        self._read(self._call("PUT", f"/v2/images/{_segment(image_id)}/file", headers, body=blocks))
 
     def download(self, image_id: str, target: BinaryIO, *, progress: Progress | None = None) -> int:
-        """Write the image's data to ``target``; return its size in bytes.
+        """Write the image's verified data to ``target``; return its size.
 
-        A broken connection is taken up again by Range. The digest of the
-        record is verified; raises DigestMismatch, NoImageData, Unreachable.
+        Raises NoImageData, DataMismatch, Unreachable, and what ``target``
+        raises.
         """
         record = self.show_image(image_id)
-        size = record.get("size")
-        if record.get("status") != "active" or size is None:
-            raise NoImageData(f"Image {image_id} is {record.get('status')} and has no data")
-        algorithm, expected = record.get("os_hash_algo"), record.get("os_hash_value")
-        digest = hashlib.new(algorithm, usedforsecurity=False) if algorithm and expected else None
-        done, stuck = 0, 0
-        while done < size:
-            before = done
-            try:
-                for block in self._data(image_id, done, size):
-                    target.write(block)
-                    done += len(block)
-                    if digest is not None:
-                        digest.update(block)
-                    if progress is not None:
-                        progress(len(block))
-            except Unreachable:
-                stuck = 0 if done > before else stuck + 1
-                if stuck >= ATTEMPTS:
-                    raise
-                time.sleep(min(0.2 * 2**stuck, 5))
-        if done != size:
-            raise SizeMismatch(f"image {image_id} has {size} bytes, {done} arrived")
-        if digest is not None and digest.hexdigest() != expected:
-            raise DigestMismatch(
-                f"image {image_id}: the {algorithm} of the data is {digest.hexdigest()}, "
-                f"the record says {expected}"
-            )
-        return done
+        verifier = Verifier(
+            image_id,
+            size=record.get("size"),
+            algorithm=record.get("os_hash_algo"),
+            expected=record.get("os_hash_value"),
+        )
+        self.fetch(image_id, target, verifier, progress=progress)
+        return verifier.count
 
-    def _data(self, image_id: str, offset: int, size: int) -> Iterator[bytes]:
-        headers = {"Accept": "application/octet-stream", "Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-{size - 1}"
-        answer = self._call("GET", f"/images/{_segment(image_id)}/file", headers=headers, stream=True)
-        with answer:
-            if offset and answer.status_code != 206:
-                raise GlancelikeError(f"image {image_id}: the server can't continue at byte {offset}")
+    def fetch(
+        self, image_id: str, target: BinaryIO, verifier: Verifier, *, progress: Progress | None = None
+    ) -> None:
+        """Write what ``verifier`` accepts to ``target``, from its beginning.
+
+        A broken connection is taken up again by Range, or from the start
+        where the server has no ranges and the target can be sought.
+        """
+        told = progress or _nobody
+        failures = 0
+        while True:
+            before = verifier.count
+            error: Exception | None = None
             try:
-                yield from answer.iter_content(BLOCK)
-            except RequestException as error:
-                raise Unreachable(f"download of image {image_id}: {error}") from error
+                self._transfer(image_id, target, verifier, told)
+                if verifier.complete:
+                    return verifier.finish()
+            except (urllib3.exceptions.HTTPError, Unreachable) as caught:
+                error = caught
+            # A connection that brought something was good: only vain ones count.
+            failures = 0 if verifier.count > before else failures + 1
+            why = error or f"the data ended after {verifier.count} bytes"
+            if failures > self._retries:
+                raise Unreachable(f"image {image_id} can't be read: {why}") from error
+            LOG.warning("image %s: %s; going on from byte %d", image_id, why, verifier.count)
+            _pause(failures, told)
+
+    def _transfer(self, image_id: str, target: BinaryIO, verifier: Verifier, told: Progress) -> None:
+        """Read on from where ``verifier`` stands, as far as the connection carries."""
+        offset = verifier.count
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={offset}-"} if offset else {})}
+        answer = self._send("GET", f"/v2/images/{_segment(image_id)}/file", headers)
+        try:
+            if answer.status == 200 and offset:
+                verifier.restart()
+                target.seek(0)
+                target.truncate()
+            elif answer.status == 206:
+                start = answer.headers.get("Content-Range", "")
+                if not re.match(rf"bytes {offset}-", start):
+                    raise Unreachable(f"asked for bytes {offset}-, got Content-Range {start!r}")
+            elif answer.status in NO_DATA:
+                raise NoImageData(f"image {image_id} has no data to read ({answer.status})")
+            elif answer.status != 200:
+                raise Unreachable(self._told(answer))
+            for block in answer.stream(BLOCK):
+                told(0)  # a caller who wants to end the transfer says so before it costs anything
+                target.write(block)
+                verifier.add(block)
+                told(len(block))
+        except BaseException:
+            answer.close()  # what is left of the body must not be drained
+            raise
+        finally:
+            answer.release_conn()
+
+    # Requests
+
+    def _get(self, path: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        failures = 0
+        while True:
+            try:
+                return self._object(self._read(self._call("GET", path, headers)))
+            except Unreachable:
+                failures += 1
+                if failures > self._retries:
+                    raise
+                _pause(failures, _nobody)
+
+    def _send(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: Any = None
+    ) -> urllib3.BaseHTTPResponse:
+        # The pool's own headers are replaced, not added to, by those of a call.
+        sent = {**self._pool.headers, "Accept": "application/json", **(headers or {})}
+        return self._pool.request(
+            method, self.url + path, body=body, headers=sent, preload_content=False, decode_content=False
+        )
+
+    def _call(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: Any = None
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request; raise what the status means, or Unreachable."""
+        try:
+            answer = self._send(method, path, headers, body)
+        except urllib3.exceptions.HTTPError as error:
+            raise Unreachable(f"image service {self.url}: {error}") from error
+        if answer.status < 400:
+            return answer
+        kind = ERRORS.get(answer.status)
+        if kind is None:
+            answer.close()
+            raise (Unreachable if answer.status >= 500 else GlancelikeError)(self._told(answer))
+        raise kind(f"{_message(self._read(answer)) or answer.reason} (HTTP {answer.status})")
+
+    def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
+        try:
+            return answer.read(LARGEST_RECORD)
+        except urllib3.exceptions.HTTPError as error:
+            raise Unreachable(f"image service {self.url}: {error}") from error
+        finally:
+            answer.release_conn()
+
+    def _object(self, body: bytes) -> dict[str, Any]:
+        try:
+            found = json.loads(body)
+        except ValueError as error:
+            raise Unreachable(f"image service {self.url} answered no JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise Unreachable(f"image service {self.url} answered JSON, but no object")
+        return found
+
+    def _told(self, answer: urllib3.BaseHTTPResponse) -> str:
+        return f"image service {self.url} answered {answer.status} {answer.reason or ''}"
 
 
 def _segment(text: str) -> str:
     return quote(text, safe="")
+
+
+def _nobody(_moved: int) -> None:
+    """Take a progress report that nobody asked for."""
+
+
+def _pause(failures: int, told: Progress) -> None:
+    until = time.monotonic() + min(5.0, 0.1 * 2**failures)
+    while (left := until - time.monotonic()) > 0:
+        told(0)
+        time.sleep(min(left, 0.2))
 
 
 def _blocks(source: Readable, progress: Progress | None) -> Iterator[bytes]:
@@ -235,11 +307,10 @@ def _blocks(source: Readable, progress: Progress | None) -> Iterator[bytes]:
             progress(len(block))
 
 
-def _message(answer: requests.Response) -> str:
+def _message(body: bytes) -> str:
     """Find the text of an error in the forms that image servers use."""
     try:
-        body = answer.json()
-        text = body.get("message") or body["error"]["message"]
+        found = json.loads(body)
+        return str(found.get("message") or found["error"]["message"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        text = answer.text.strip()[:500] or answer.reason
-    return f"{text} (HTTP {answer.status_code})"
+        return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body.decode(errors="replace"))).strip()[:500]

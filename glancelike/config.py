@@ -8,13 +8,12 @@ limit must not be a missing limit.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oslo_config import cfg, generator
+from oslo_config import cfg
 
 from glancelike import plugins
 from glancelike.errors import ConfigError
@@ -26,7 +25,7 @@ from glancelike.stores.base import Store
 from glancelike.transfer import check_algorithm
 from glancelike.vfs import MountTable
 from glancelike.web.auth import Auth
-from glancelike.web.options import DEFAULT, OptionError, OptionSet
+from glancelike.web.options import DEFAULT, OptionError, OptionSet, sample_of
 
 STATE = "/var/lib/glancelike"
 
@@ -275,9 +274,4 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 
 def sample() -> str:
     """Return a sample config file with every option commented out."""
-    conf = cfg.ConfigOpts()
-    generator.register_cli_opts(conf)
-    conf(["--namespace", "glancelike"], default_config_files=[], default_config_dirs=[])
-    text = io.StringIO()
-    generator.generate(conf, text)
-    return text.getvalue()
+    return sample_of("glancelike")

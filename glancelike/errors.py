@@ -22,6 +22,8 @@
     │   └── ImageTooLarge            image_size_cap
     ├── ConfigError                  names the option; stops the start
     │   └── PluginError              a plugin is missing, broken or not what it should be
+    ├── DataMismatch                 data isn't what the record says: size or digest differ
+    ├── Unreachable                  retryable: a server doesn't answer, or not sensibly
     ├── RegistryError
     │   ├── RegistryUnavailable      retryable: the database is away
     │   ├── SchemaOutdated           run ``glancelike db upgrade``
@@ -132,6 +134,15 @@ class ConfigError(GlancelikeError):
 
 class PluginError(ConfigError):
     code = "plugin-error"
+
+
+class DataMismatch(GlancelikeError):
+    code = "data-mismatch"
+
+
+class Unreachable(GlancelikeError):
+    code = "unreachable"
+    retryable = True
 
 
 class RegistryError(GlancelikeError):

@@ -15,7 +15,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from glancelike.web.options import DEFAULT, OptionError, OptionSet
+from glancelike.web.options import DEFAULT, OptionError, OptionSet, sample_of
 from novalite import config_options, plugins
 from novalite.errors import ConfigError
 from novalite.scheduler.base import Driver, Hook
@@ -23,7 +23,7 @@ from novalite.virt.base import VirtDriver
 
 Overrides = Mapping[tuple[str, str], Any]
 
-__all__ = ["Settings", "list_opts", "load"]
+__all__ = ["Settings", "list_opts", "load", "sample"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,3 +252,8 @@ def _settings(
         network=NetworkSettings(**values.section("network")),
         quota=QuotaSettings(**values.section("quota")),
     )
+
+
+def sample() -> str:
+    """Return a sample config file with every option commented out."""
+    return sample_of("novalite")

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import bcrypt
 import falcon.testing
@@ -187,7 +188,7 @@ def client_of(app: App, user: str | None, headers: dict[str, str]) -> falcon.tes
 class Api:
     """The Image API in this process, on a service in memory, as several users."""
 
-    def __init__(self, users: Path, **settings: object) -> None:
+    def __init__(self, users: Path, **settings: Any) -> None:
         self.users = users
         # Made by hand, since looking up plugins takes longer than most tests.
         self.service = open_service(MemoryRegistry({}), stores={"memory": MemoryStore({})}, **settings)

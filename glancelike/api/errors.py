@@ -23,6 +23,8 @@ TABLE = ErrorTable(
         errors.Forbidden: 403,
         errors.LimitExceeded: 413,
         errors.ConfigError: 500,
+        errors.DataMismatch: 500,
+        errors.Unreachable: 503,
         errors.RegistryError: 500,
         errors.RegistryUnavailable: 503,
         errors.StoreError: 500,

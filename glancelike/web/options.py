@@ -7,6 +7,7 @@ the rest, by file, section and name.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,21 @@ class OptionSet:
             *(self._conf.config_file or ()),
             *(str(path) for each in directories for path in sorted(each.glob("*.conf"))),
         ]
+
+
+def sample_of(namespace: str) -> str:
+    """Return a sample config file with all options that a package lists.
+
+    ``namespace`` is an entry point of ``oslo.config.opts``.
+    """
+    from oslo_config import generator
+
+    conf = cfg.ConfigOpts()
+    generator.register_cli_opts(conf)
+    conf(["--namespace", namespace], default_config_files=[], default_config_dirs=[])
+    text = io.StringIO()
+    generator.generate(conf, text)
+    return text.getvalue()
 
 
 def _named(group: str) -> str | None:

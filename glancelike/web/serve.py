@@ -98,7 +98,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "timeout": 60,
             "graceful_timeout": 30,
             "keepalive": 20,
-            "sendfile": True,
+            # "sendfile" isn't set: gunicorn takes any value given for "no".
             "control_socket_disable": True,
             "limit_request_line": 8190,
             "forwarder_headers": "",

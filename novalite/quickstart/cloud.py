@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import requests
+import urllib3
 
 from novalite.quickstart.processes import QuickstartError, Server, answers
 
@@ -56,8 +56,7 @@ class Cloud:
         self.compute_url = f"http://127.0.0.1:{compute_port}/v2.1"
         self._ports = {"image_port": image_port, "compute_port": compute_port}
         self._servers: list[Server] = []
-        self._http = requests.Session()
-        self._http.trust_env = False
+        self._http = urllib3.PoolManager(retries=False, timeout=60)
 
     def start(self, libvirt_uri: str) -> None:
         """Write the configuration, bring the schemas up to date, start both servers."""
@@ -80,7 +79,7 @@ class Cloud:
 
     def stop(self) -> None:
         """End both servers, compute first: it needs the images."""
-        self._http.close()  # or the servers wait for what might still come
+        self._http.clear()  # or the servers wait for what might still come
         for server in reversed(self._servers):
             server.stop()
         self._servers.clear()
@@ -112,30 +111,31 @@ class Cloud:
         record: dict[str, Any] = json.loads(said)
         return record
 
-    def _call(self, method: str, url: str, **kwargs: Any) -> requests.Response:
+    def _call(self, method: str, url: str, **kwargs: Any) -> Any:
+        """Send a request; return the JSON of the answer, None where it has none."""
         try:
-            answer = self._http.request(method, url, timeout=60, **kwargs)
-        except requests.RequestException as error:
+            answer = self._http.request(method, url, **kwargs)
+        except urllib3.exceptions.HTTPError as error:
             self.check()
             raise QuickstartError(f"{method} {url}: {error}") from error
-        if answer.status_code >= 400:
-            raise QuickstartError(f"{method} {url}: HTTP {answer.status_code}: {answer.text[:500]}")
-        return answer
+        if answer.status >= 400:
+            raise QuickstartError(f"{method} {url}: HTTP {answer.status}: {answer.data[:500]!r}")
+        return answer.json() if answer.data else None
 
     def boot(self, name: str, image_id: str) -> str:
         """Ask for a server of the smallest flavor; return its id."""
-        flavors = self._call("GET", f"{self.compute_url}/flavors/detail").json()["flavors"]
+        flavors = self._call("GET", f"{self.compute_url}/flavors/detail")["flavors"]
         # The guest needs some 100 MiB; the disk must be able to hold its image.
         flavor = min((f for f in flavors if f["ram"] >= 128), key=lambda f: (f["ram"], f["disk"]))
         body = {
             "server": {"name": name, "imageRef": image_id, "flavorRef": flavor["id"], "config_drive": True}
         }
-        created = self._call("POST", f"{self.compute_url}/servers", json=body).json()
+        created = self._call("POST", f"{self.compute_url}/servers", json=body)
         return str(created["server"]["id"])
 
     def show(self, server_id: str) -> dict[str, Any]:
         """Return the server's record."""
-        server: dict[str, Any] = self._call("GET", f"{self.compute_url}/servers/{server_id}").json()["server"]
+        server: dict[str, Any] = self._call("GET", f"{self.compute_url}/servers/{server_id}")["server"]
         return server
 
     def console(self, server_id: str) -> str:
@@ -143,7 +143,7 @@ class Cloud:
         answer = self._call(
             "POST", f"{self.compute_url}/servers/{server_id}/action", json={"os-getConsoleOutput": {}}
         )
-        return str(answer.json()["output"])
+        return str(answer["output"])
 
     def follow(self, server_id: str, seconds: float) -> Iterator[str]:
         """Yield the console's lines as they come, until time is up.

@@ -64,10 +64,11 @@ class ImageCache:
     ) -> BaseImage:
         """Return the verified base of an image, downloading it at most once.
 
-        ``fetch`` writes the image's bytes to the path it is given; ``digest``
-        is a hashlib name and the hex digest the bytes must have. A disk larger
-        than ``max_virtual_size`` bytes is refused, and never converted; 0 sets
-        no limit.
+        ``fetch`` writes the image's bytes to the path it is given, and raises
+        when they aren't the image's: they are hashed while they arrive, not
+        again here. ``digest``, a hashlib name and the hex digest, tells apart
+        what one id has stood for. A disk larger than ``max_virtual_size``
+        bytes is refused, and never converted; 0 sets no limit.
         Raises ImageUnusable when the data is not what it claims or unsafe,
         FlavorTooSmall when the disk is larger than the limit, and
         Unavailable when the cache can't hold it (an OSError of ``fetch`` counts
@@ -81,7 +82,7 @@ class ImageCache:
             if base is None:
                 LOG.info("image %s: fetching into %s", image_id, self.directory)
                 try:
-                    base = self._make(key, image_id, disk_format, fetch, digest, max_virtual_size)
+                    base = self._make(key, image_id, disk_format, fetch, max_virtual_size)
                 finally:
                     self._sweep(key)
             _check_size(image_id, base.virtual_size, max_virtual_size)
@@ -114,7 +115,6 @@ class ImageCache:
         image_id: str,
         disk_format: str,
         fetch: Callable[[Path], None],
-        digest: tuple[str, str] | None,
         max_virtual_size: int,
     ) -> BaseImage:
         """Fetch, verify, convert where needed, and enter into the cache."""
@@ -123,7 +123,6 @@ class ImageCache:
         part = self.directory / f"{key}.part"
         fetch(part)
         try:
-            _check_digest(part, digest)
             qemu_format, size = inspect(part, disk_format)
             if qemu_format not in _USED_AS_THEY_ARE:
                 _check_size(image_id, size, max_virtual_size)
@@ -246,19 +245,6 @@ def _detect(path: Path) -> list[format_inspector.FileInspector]:
 def _check_size(image_id: str, size: int, limit: int) -> None:
     if 0 < limit < size:
         raise FlavorTooSmall(f"image {image_id}: its disk has {size} bytes, the flavor's {limit}")
-
-
-def _check_digest(path: Path, digest: tuple[str, str] | None) -> None:
-    if digest is None:
-        return
-    algorithm, expected = digest
-    try:
-        with path.open("rb") as data:
-            actual = hashlib.file_digest(data, algorithm).hexdigest()
-    except ValueError as exc:
-        raise ImageUnusable(f"its digest algorithm {algorithm!r} isn't known here") from exc
-    if actual != expected.lower():
-        raise ImageUnusable(f"its {algorithm} digest is {actual}, not {expected}")
 
 
 def _key(image_id: str, disk_format: str, digest: tuple[str, str] | None) -> str:

@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import falcon.testing
 import pytest
 
+from glancelike import app
 from tests.server_fixtures import Server, command, write_config
 
 MIB = 1024 * 1024
@@ -111,6 +113,24 @@ def test_large_data_goes_up_and_down_in_flat_memory(api_server: Server) -> None:
     answer = client.getresponse()
     assert (answer.status, answer.read()) == (206, block[-3:] + block[:3])
     assert memory(worker) - before < 32 * MIB
+
+
+def reads(pid: int) -> int:
+    """Return how often a process has read."""
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("syscr:")).split()[1])
+
+
+def test_a_download_from_a_file_leaves_the_copying_to_the_kernel(api_server: Server) -> None:
+    image_id = make_image(api_server)
+    client = api_server.connect()
+    client.request("PUT", f"/v2/images/{image_id}/file", bytes(32 * MIB), OCTETS)
+    client.getresponse().read()
+    worker = workers_of(api_server.process.pid)[0]
+    before = reads(worker)
+    client.request("GET", f"/v2/images/{image_id}/file")
+    assert len(client.getresponse().read()) == 32 * MIB
+    assert reads(worker) - before < 32 * 8, "that is 128 KiB at a time: Python copied"
 
 
 def test_expect_100_continue(api_server: Server) -> None:
@@ -235,6 +255,25 @@ def test_a_killed_worker_is_replaced_and_its_upload_is_queued_again(run_server: 
         os.kill(worker, signal.SIGKILL)
     wait_for(lambda: workers_of(server.process.pid) not in ([], [worker]))
     wait_for(lambda: show(server, image_id)["status"] == "queued")
+
+
+def test_a_hangup_renews_the_workers(run_server: RunServer) -> None:
+    server = run_server()
+    old = workers_of(server.process.pid)
+    server.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: not any(is_running(pid) for pid in old))
+    assert show(server, make_image(server))["status"] == "queued"
+    assert workers_of(server.process.pid) not in ([], old)
+
+
+def test_the_application_for_other_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], object]] = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    client = falcon.testing.TestClient(app.wsgi(["--config-file", str(write_config(tmp_path))]))
+    assert client.post("/v2/images", json={"name": "x"}).status_code == 201
+    assert [image["name"] for image in client.get("/v2/images").json["images"]] == ["x"]
+    (close,) = at_exit
+    close()
 
 
 def test_a_worker_that_cannot_start_is_tried_until_it_can(run_server: RunServer) -> None:

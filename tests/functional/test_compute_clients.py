@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import openstack
+import openstack.config
+import openstack.connection
 import openstack.exceptions
 import pytest
-import yaml
 
 from tests.functional.test_clients import Client
 from tests.server_fixtures import BIN, PASSWORD, Server, start, write_config, write_users
@@ -38,7 +38,7 @@ endpoint_override = {glance}
 
 def documented(number: int, image: Server, compute: Server) -> str:
     """Return a clouds.yaml of the documentation, with the ports of here."""
-    block = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[number]
+    block: str = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[number]
     for port, server in ((9292, image), (8774, compute)):
         assert f"http://127.0.0.1:{port}" in block
         block = block.replace(f"http://127.0.0.1:{port}", server.url)
@@ -68,12 +68,13 @@ def cloud(api_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     assert compute.stop() == 0
 
 
-def connect(clouds: Path) -> openstack.connection.Connection:
-    settings = yaml.safe_load(clouds.read_text())["clouds"]["local"]
-    return openstack.connect(load_yaml_config=False, load_envvars=False, **settings)
+def connect(clouds: Path) -> Any:
+    """Connect openstacksdk; Any, since its types cover every version of every service."""
+    config = openstack.config.OpenStackConfig(config_files=[str(clouds)], load_envvars=False)
+    return openstack.connection.Connection(config=config.get_one("local"))
 
 
-def boot(conn: openstack.connection.Connection, name: str, image_id: str) -> Any:
+def boot(conn: Any, name: str, image_id: str) -> Any:
     """Create a server of the smallest flavor and wait until it runs."""
     compute = conn.compute
     flavor = compute.find_flavor("m1.nano")

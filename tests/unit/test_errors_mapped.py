@@ -38,6 +38,8 @@ EXPECTED = {
     "ImageTooLarge": 413,
     "ConfigError": 500,
     "PluginError": 500,
+    "DataMismatch": 500,
+    "Unreachable": 503,
     "RegistryError": 500,
     "RegistryUnavailable": 503,
     "SchemaOutdated": 500,

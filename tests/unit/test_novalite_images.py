@@ -386,7 +386,7 @@ def test_images_in_the_same_process(tmp_path: Path) -> None:
         ours = Caller("user", "owner", frozenset({"member", "reader"}))
         queued = images.show(made.id, ours)
         assert queued.status == "queued"
-        with pytest.raises(ImageUnusable, match="no data to read"):
+        with pytest.raises(ImageUnusable, match="has no data"):
             images.fetch(queued, tmp_path / "image")
         service.upload(owner, made.id, io.BytesIO(DATA), size=len(DATA))
         image = images.show(made.id, ours)

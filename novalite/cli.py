@@ -1,0 +1,68 @@
+"""The command line of novalite's operator: ``novalite db …``, ``novalite config …``.
+
+Servers are worked with by OpenStack's own clients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from novalite.errors import ConfigError, NovaliteError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return 0, 1 for an error, 2 for a wrong configuration."""
+    parser = argparse.ArgumentParser(prog="novalite", description="A lean compute, as a command.")
+    parser.add_argument("--config-file", action="append", default=[], metavar="FILE", help="configuration")
+    nouns = parser.add_subparsers(required=True, metavar="COMMAND")
+    database = nouns.add_parser("db", help="the database's schema").add_subparsers(required=True)
+    text = "create the schema or bring it up to date"
+    database.add_parser("upgrade", help=text, description=text).set_defaults(run=_db_upgrade)
+    text = "tell whether the schema is what this version needs"
+    database.add_parser("check", help=text, description=text).set_defaults(run=_db_check)
+    samples = nouns.add_parser("config", help="the configuration").add_subparsers(required=True)
+    text = "print a sample file"
+    samples.add_parser("sample", help=text, description=text).set_defaults(run=_config_sample)
+    arguments = parser.parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except NovaliteError as error:
+        print(f"novalite: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    return 0
+
+
+def _connection(arguments: argparse.Namespace) -> str:
+    from novalite.config import load
+
+    argv = [word for path in arguments.config_file for word in ("--config-file", path)]
+    return load(argv).database.connection
+
+
+def _db_upgrade(arguments: argparse.Namespace) -> None:
+    from novalite.db import Database
+
+    database = Database(_connection(arguments))
+    database.upgrade()
+    database.close()
+
+
+def _db_check(arguments: argparse.Namespace) -> None:
+    from novalite.db import Database
+
+    database = Database(_connection(arguments))
+    database.open()
+    database.close()
+    print(f"the schema is at revision {Database.head()}, which is what this version needs")
+
+
+def _config_sample(_arguments: argparse.Namespace) -> None:
+    from novalite.config import sample
+
+    print(sample(), end="")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
