@@ -53,7 +53,6 @@ class Engine:
             return
         try:
             if self.is_sqlite:
-                Path(str(self._url.database)).absolute().parent.mkdir(parents=True, exist_ok=True)
                 engine = sa.create_engine(self._url, connect_args={"timeout": BUSY_SECONDS}, pool_size=10)
                 sa.event.listen(engine, "connect", _prepare_sqlite)
                 sa.event.listen(engine, "begin", _begin_sqlite)
@@ -61,9 +60,19 @@ class Engine:
                 engine = sa.create_engine(self._url, pool_pre_ping=True)
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
             raise ConfigError(f"[database] connection {self}: {error}") from error
-        except OSError as error:
-            raise DatabaseDown(f"database {self}: {error}") from error
         self._engine = engine
+
+    def exists(self) -> bool:
+        """Tell whether there is a database; a server is asked when it's used."""
+        return not self.is_sqlite or Path(str(self._url.database)).exists()
+
+    def make_place(self) -> None:
+        """Make the directory of a SQLite file; raise DatabaseDown when that fails."""
+        if self.is_sqlite:
+            try:
+                Path(str(self._url.database)).absolute().parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DatabaseDown(f"database {self}: {error}") from error
 
     def close(self) -> None:
         """Close all connections; an open may follow."""

@@ -36,6 +36,8 @@ def _current(connection: Connection) -> str | None:
 
 def current(engine: Engine) -> str | None:
     """Tell the database's revision; None when it has no schema yet."""
+    if not engine.exists():
+        return None  # looking must not make the file
     with engine.read() as connection:
         return _current(connection)
 
@@ -48,6 +50,7 @@ def upgrade(engine: Engine) -> None:
     a crash leaves the old schema. Raises DatabaseSchema when the database
     was upgraded by newer code.
     """
+    engine.make_place()
     with engine.write() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x6E6F7661)))

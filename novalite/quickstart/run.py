@@ -125,6 +125,8 @@ def _run(arguments: argparse.Namespace, stack: ExitStack) -> None:
         _follow(cloud, server_id, arguments.timeout)
     _report(cloud, steps, server_id, str(record["id"]), hypervisor.uri, state)
     arguments.served = True
+    if not arguments.once:
+        OUT.print("Ctrl-C ends everything and removes the demonstration.")
     while not arguments.once:
         cloud.check()
         time.sleep(0.5)
@@ -209,5 +211,3 @@ def _report(cloud: Cloud, steps: Steps, server_id: str, image_id: str, uri: str,
         f"Logs are in {state}/log.",
         soft_wrap=True,
     )
-    if not os.environ.get("CI"):
-        OUT.print("Ctrl-C ends everything and removes the demonstration.")

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import falcon.testing
 import pytest
@@ -268,7 +269,7 @@ def test_a_hangup_renews_the_workers(run_server: RunServer) -> None:
 
 def test_the_application_for_other_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_exit: list[Callable[[], object]] = []
-    monkeypatch.setattr("atexit.register", at_exit.append)
+    monkeypatch.setattr(app, "atexit", SimpleNamespace(register=at_exit.append))
     client = falcon.testing.TestClient(app.wsgi(["--config-file", str(write_config(tmp_path))]))
     assert client.post("/v2/images", json={"name": "x"}).status_code == 201
     assert [image["name"] for image in client.get("/v2/images").json["images"]] == ["x"]

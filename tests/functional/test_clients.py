@@ -16,7 +16,11 @@ import pytest
 
 from tests.server_fixtures import BIN, PASSWORD, Server, start, write_config, write_users
 
-pytestmark = pytest.mark.clients
+pytestmark = [
+    pytest.mark.clients,
+    # openstacksdk warns of what it does itself.
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")

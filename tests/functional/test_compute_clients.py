@@ -16,7 +16,11 @@ import pytest
 from tests.functional.test_clients import Client
 from tests.server_fixtures import BIN, PASSWORD, Server, start, write_config, write_users
 
-pytestmark = pytest.mark.clients
+pytestmark = [
+    pytest.mark.clients,
+    # openstacksdk warns of what it does itself.
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "clients.md"
 NOVALITE = """\
 [DEFAULT]

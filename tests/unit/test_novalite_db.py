@@ -124,6 +124,7 @@ def test_db_upgrade_may_run_twice_and_at_the_same_time(tmp_path: Path) -> None:
 def test_db_without_schema_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(DatabaseSchema, match=f"revision none, this code needs {Database.head()}: run"):
         Database(f"sqlite:///{tmp_path / 'n.db'}").open()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_db_of_newer_code_is_refused_and_left_alone(tmp_path: Path) -> None:
