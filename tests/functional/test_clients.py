@@ -146,7 +146,7 @@ def connect(server: Server, user: str | None = None) -> Any:
 def test_openstacksdk(api_server: Server, data: Path, tmp_path: Path) -> None:
     with connect(api_server) as cloud:
         image = cloud.create_image(
-            "sdk", filename=str(data), disk_format="raw", container_format="bare", wait=True, tags=["t"]
+            "sdk", data=data.read_bytes(), disk_format="raw", container_format="bare", wait=True, tags=["t"]
         )
         assert (image.status, image.size, image.tags) == ("active", 3_000_000, ["t"])
         assert [each.name for each in cloud.image.images(name="sdk")] == ["sdk"]
