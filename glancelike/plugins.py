@@ -112,11 +112,12 @@ def available(namespace: str) -> list[str]:
 
 
 def _installed(namespace: str) -> EntryPoints:
-    return _entry_points(tuple(sys.path)).select(group=namespace)
+    found: EntryPoints = _entry_points(tuple(sys.path)).select(group=namespace)
+    return found
 
 
 @lru_cache(maxsize=4)
-def _entry_points(_path: tuple[str, ...]) -> EntryPoints:
+def _entry_points(_path: tuple[str, ...]) -> Any:
     """Read all entry points, once for a process: it takes some 30 ms."""
     return entry_points()
 
