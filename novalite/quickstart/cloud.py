@@ -43,7 +43,8 @@ CLOUDS_YAML = """clouds:
     auth_type: none
     image_endpoint_override: http://127.0.0.1:{image_port}
     compute_endpoint_override: http://127.0.0.1:{compute_port}/v2.1
-    image_api_version: "2"
+    identity_api_version: "3"
+    identity_endpoint_override: http://127.0.0.1:{compute_port}/v3
 """
 
 

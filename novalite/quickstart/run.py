@@ -202,12 +202,12 @@ def _report(cloud: Cloud, steps: Steps, server_id: str, image_id: str, uri: str,
         f"compute API  {cloud.compute_url}\n"
         f"libvirt      {uri}\n\n"
         f"Try next (in another shell):\n"
-        f"  {bin_dir}/glancelike --url {cloud.image_url} image list\n"
-        f"  curl -s {cloud.compute_url}/servers/detail\n"
+        f"  export PATH={bin_dir}:$PATH OS_CLIENT_CONFIG_FILE={state}/clouds.yaml OS_CLOUD=quickstart\n"
+        f"  glancelike --url {cloud.image_url} image list\n"
         f"  virsh -c '{uri}' list\n"
         f"  pip install python-openstackclient\n"
-        f"  export OS_CLIENT_CONFIG_FILE={state}/clouds.yaml OS_CLOUD=quickstart\n"
-        f"  openstack server list; openstack console log show {NAME}\n\n"
+        f"  openstack server show {NAME}\n"
+        f"  openstack console log show {NAME}\n\n"
         f"Logs are in {state}/log.",
         soft_wrap=True,
     )

@@ -96,9 +96,13 @@ def test_it_boots_says_so_and_ends_with_ctrl_c(state: Path) -> None:
         urllib.request.urlopen(f"http://127.0.0.1:{run.compute_port}/v2.1/servers/detail")
     ) as answer:
         assert marker[1] in answer.read().decode()
-    # The commands it proposes work.
-    for line in re.findall(r"^  (\S*glancelike .*|curl .*|virsh .*)$", said, re.M):
-        subprocess.run(["bash", "-c", line], check=True, capture_output=True, timeout=60)
+    # The commands it proposes work, as one script.
+    proposed = re.findall(r"^  ((?:export|glancelike|virsh|openstack) .*)$", said, re.M)
+    assert len(proposed) == 5
+    script = "set -eu\n" + "\n".join(proposed)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert marker[0] in done.stdout
     run.process.send_signal(signal.SIGINT)
     assert run.wait(60) == 0, run.said()
     assert list((state / "image" / "images").glob("*-*")) == []
