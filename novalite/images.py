@@ -49,7 +49,8 @@ class Images(Protocol):
         """
 
 
-def _verifier(image: ImageInfo) -> Verifier:
+def verifier_of(image: ImageInfo) -> Verifier:
+    """Make what checks the image's bytes while they arrive."""
     algorithm, expected = image.hash_algo, image.hash_value
     if not (algorithm and expected):
         algorithm, expected = "md5", image.checksum
@@ -57,7 +58,7 @@ def _verifier(image: ImageInfo) -> Verifier:
 
 
 @contextmanager
-def _translated(image_id: str) -> Iterator[None]:
+def translated(image_id: str) -> Iterator[None]:
     """Turn the image service's errors into this package's."""
     try:
         yield
@@ -108,7 +109,7 @@ class HttpImages:
         """Return an image the caller may see."""
         if not _IMAGE_ID.fullmatch(image_id):
             raise ImageMissing(f"image {image_id} not found")
-        with _translated(image_id):
+        with translated(image_id):
             image = _image_of_json(self._opened().show_image(image_id, self._headers(caller)))
             if not self._may_see(image, caller):
                 raise ImageMissing(f"image {image_id} not found")
@@ -116,8 +117,8 @@ class HttpImages:
 
     def fetch(self, image: ImageInfo, target: Path, check: Callable[[], None] = lambda: None) -> None:
         """Write the image's verified bytes to a file, resuming where it breaks."""
-        with _translated(image.id), target.open("wb") as file:
-            self._opened().fetch(image.id, file, _verifier(image), progress=lambda _moved: check())
+        with translated(image.id), target.open("wb") as file:
+            self._opened().fetch(image.id, file, verifier_of(image), progress=lambda _moved: check())
 
     def _opened(self) -> ImageClient:
         if self._client is None:
@@ -195,7 +196,7 @@ class LibraryImages:
 
     def show(self, image_id: str, caller: Caller) -> ImageInfo:
         """Return an image the caller may see."""
-        with _translated(image_id):
+        with translated(image_id):
             image = self._service.show_image(self._caller(caller), image_id)
         return ImageInfo(
             id=image.id,
@@ -217,8 +218,8 @@ class LibraryImages:
 
     def fetch(self, image: ImageInfo, target: Path, check: Callable[[], None] = lambda: None) -> None:
         """Write the image's verified bytes to a file."""
-        verifier = _verifier(image)
-        with _translated(image.id), target.open("wb") as file:
+        verifier = verifier_of(image)
+        with translated(image.id), target.open("wb") as file:
             download = self._service.read(self._caller(Caller.administrator()), image.id)
             for block in download.chunks():
                 check()

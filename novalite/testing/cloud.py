@@ -24,7 +24,7 @@ from typing import Any
 from novalite.compose import Node, build_all
 from novalite.config import Settings, load
 from novalite.errors import ImageMissing, ServerNotFound
-from novalite.images import Images
+from novalite.images import Images, translated, verifier_of
 from novalite.model import Caller, ImageInfo, Server, Status
 from novalite.service import ComputeService
 
@@ -65,9 +65,14 @@ class MemoryImages:
         return self._find(image_id)[0]
 
     def fetch(self, image: ImageInfo, target: Path, check: Callable[[], None] = lambda: None) -> None:
-        """Write an image's bytes to a file."""
+        """Write an image's verified bytes to a file."""
         check()
-        target.write_bytes(self._find(image.id)[1])
+        data = self._find(image.id)[1]
+        target.write_bytes(data)
+        with translated(image.id):
+            verifier = verifier_of(image)
+            verifier.add(data)
+            verifier.finish()
         self.fetched.append(image.id)
 
     def _find(self, image_id: str) -> tuple[ImageInfo, bytes]:

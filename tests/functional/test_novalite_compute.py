@@ -122,7 +122,7 @@ def test_compute_a_forced_host_is_the_only_one(tmp_path: Path) -> None:
     ("spoil", "told"),
     [
         (lambda cloud, image: cloud.images.remove(image.id), "not found"),
-        (lambda cloud, image: cloud.images.add(b"other", id=image.id), "digest"),
+        (lambda cloud, image: cloud.images.add(b"other".ljust(512), id=image.id), "digest"),
     ],
 )
 def test_compute_a_hopeless_image_is_not_tried_again(
