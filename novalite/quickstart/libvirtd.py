@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Self
+from xml.etree import ElementTree
 
 from novalite.errors import ConfigError, HypervisorDown
 from novalite.quickstart.supervisor import pid_file, socket_uri
@@ -18,6 +21,7 @@ from novalite.virt.connection import Connection
 
 LOG = logging.getLogger(__name__)
 
+_SYSTEM_SOCKET = "/run/libvirt/libvirt-sock"
 _START_SECONDS = 40.0
 _STOP_SECONDS = 60.0
 #: A unix socket's address has 108 bytes, its end included.
@@ -54,26 +58,30 @@ class Hypervisor:
         self.stop()
 
 
-def choose(state: Path, *, uri: str = "", guests_outlive: bool = False) -> Hypervisor:
-    """Return a libvirt that answers.
+def choose(
+    state: Path, *, uri: str = "", place: Path | None = None, guests_outlive: bool = False
+) -> Hypervisor:
+    """Return a libvirt that answers and whose guests can reach ``place``.
 
-    An explicit ``uri`` is taken or fails; else the system's libvirt as root, the
-    session's otherwise; else, as root, a private one under ``state`` (see
-    ``start_private``). Raises HypervisorDown or ConfigError.
+    An explicit ``uri`` is taken or fails. Else the system's libvirt is tried
+    where we may use it, then the session's; as root, who has no session, a
+    private one is started under ``state`` (see ``start_private``).
+    Raises HypervisorDown or ConfigError.
     """
     if uri:
         _ask(uri)
         return Hypervisor(uri)
     root = os.geteuid() == 0
-    usual = "qemu:///system" if root or os.access("/run/libvirt/libvirt-sock", os.W_OK) else "qemu:///session"
-    try:
-        _ask(usual)
-    except HypervisorDown as exc:
-        if not root:
-            raise
-        LOG.info("%s doesn't answer (%s); starting a private libvirtd", usual, exc)
+    if root or os.access(_SYSTEM_SOCKET, os.W_OK):
+        try:
+            _ask("qemu:///system", place)
+            return Hypervisor("qemu:///system")
+        except HypervisorDown as exc:
+            LOG.info("qemu:///system can't be used: %s", exc)
+    if root:
         return start_private(state, guests_outlive=guests_outlive)
-    return Hypervisor(usual)
+    _ask("qemu:///session", place)
+    return Hypervisor("qemu:///session")
 
 
 def start_private(state: Path, *, guests_outlive: bool = False) -> Hypervisor:
@@ -137,10 +145,40 @@ def _in_charge(state: Path) -> int:
         return 0
 
 
-def _ask(uri: str) -> None:
-    """Raise HypervisorDown unless a libvirt with a qemu driver answers."""
+def _ask(uri: str, place: Path | None = None) -> None:
+    """Raise HypervisorDown unless a libvirt with a qemu driver answers.
+
+    With ``place``, its guests must be able to reach that directory, too.
+    """
     connection = Connection(uri)
     try:
-        connection.call(uri, lambda live: live.getVersion())
+        capabilities = str(connection.call(uri, lambda live: live.getCapabilities()))
     finally:
         connection.close()
+    if place is not None:
+        _check_reachable(place, ElementTree.fromstring(capabilities))  # noqa: S314 - from libvirt itself
+
+
+def _check_reachable(place: Path, capabilities: ElementTree.Element) -> None:
+    """Raise HypervisorDown when the user that guests run as can't come to ``place``.
+
+    The system's libvirt runs guests as a user without rights of its own, for
+    whom a clone in somebody's home directory may be out of reach.
+    """
+    for model in capabilities.iterfind("host/secmodel"):
+        label = model.findtext("baselabel[@type='qemu']", "")
+        match = re.fullmatch(r"\+?(\d+):\+?(\d+)", label) if model.findtext("model") == "dac" else None
+        if match is None or int(match[1]) == 0:
+            continue
+        uid, gid = int(match[1]), int(match[2])
+        for folder in reversed([place.absolute(), *place.absolute().parents]):
+            if folder.exists() and not _may_enter(folder.stat(), uid, gid):
+                raise HypervisorDown(f"its guests run as user {uid}, who can't enter {folder}")
+
+
+def _may_enter(found: os.stat_result, uid: int, gid: int) -> bool:
+    if found.st_uid == uid:
+        return bool(found.st_mode & stat.S_IXUSR)
+    if found.st_gid == gid:
+        return bool(found.st_mode & stat.S_IXGRP)
+    return bool(found.st_mode & stat.S_IXOTH)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import signal
@@ -44,6 +45,8 @@ class Interrupted(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; return 0, or 1 when the guest did not come up."""
     arguments = _arguments(argv)
+    logging.basicConfig(format="    %(message)s")
+    logging.getLogger("novalite.quickstart").setLevel(logging.INFO)  # which libvirt, and why
     _raise_on(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
         with ExitStack() as stack:
@@ -109,7 +112,7 @@ def _run(arguments: argparse.Namespace, stack: ExitStack) -> None:
     with steps.step("building a guest from the distribution's kernel and busybox"):
         image = guest_image.build(state / "cache", lambda line: OUT.print(f"    [dim]{line}[/]"))
     with steps.step("finding a libvirt, or starting one"):
-        hypervisor = libvirtd.choose(_libvirt_state(state), uri=arguments.libvirt_uri)
+        hypervisor = libvirtd.choose(_libvirt_state(state), uri=arguments.libvirt_uri, place=state)
         stack.callback(hypervisor.stop)
     with steps.step("starting the image API and the compute"):
         stack.callback(cloud.stop)

@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -186,3 +188,28 @@ def test_an_explicit_uri_that_doesnt_answer_is_refused(short_dir: Path) -> None:
     with pytest.raises(HypervisorDown):
         choose(short_dir / "lv", uri=f"qemu+unix:///system?socket={short_dir}/absent")
     assert not (short_dir / "lv").exists()
+
+
+CAPABILITIES = """<capabilities><host>
+  <secmodel><model>apparmor</model></secmodel>
+  <secmodel><model>dac</model>
+    <baselabel type='kvm'>+{uid}:+{uid}</baselabel><baselabel type='qemu'>+{uid}:+{uid}</baselabel>
+  </secmodel></host></capabilities>"""
+
+
+@pytest.mark.parametrize(
+    ("uid", "mode", "usable"),
+    [(0, 0o700, True), (4711, 0o700, False), (4711, 0o711, True), (4711, 0o710, False)],
+)
+def test_a_directory_that_guests_cannot_enter_is_found_out(
+    tmp_path: Path, uid: int, mode: int, usable: bool
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(mode)
+        place = Path(folder) / "not" / "there" / "yet"
+        capabilities = ElementTree.fromstring(CAPABILITIES.format(uid=uid))
+        if usable:
+            libvirtd._check_reachable(place, capabilities)
+        else:
+            with pytest.raises(HypervisorDown, match=f"user {uid}, who can't enter {folder}"):
+                libvirtd._check_reachable(place, capabilities)
