@@ -57,6 +57,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
 TAGS = ("x", "y", "z")
 PROPERTIES = {"os": ("debian", "fedora", ""), "arch": ("x86", "arm")}
 
+pytestmark = pytest.mark.slow
+
 
 def images() -> Iterator[Image]:
     rng = random.Random(7)

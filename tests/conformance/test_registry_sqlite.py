@@ -15,7 +15,13 @@ class TestSqliteRegistry(RegistryConformance):
     processes = True
 
     def make_registry(self) -> SqlRegistry:
-        return SqlRegistry({"connection": f"sqlite:///{self.tmp_path}/images.db", "sqlite_busy_timeout": 5.0})
+        settings = {
+            "connection": f"sqlite:///{self.tmp_path}/images.db",
+            "sqlite_busy_timeout": 3.0,
+            # The tests kill processes, not the machine: the disk need not be waited for.
+            "sqlite_synchronous": False,
+        }
+        return SqlRegistry(settings)
 
     @contextmanager
     def outage(self, registry: Registry) -> Iterator[None]:
