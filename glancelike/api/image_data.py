@@ -9,7 +9,7 @@ import falcon
 
 from glancelike.api.ranges import Span, parse_range
 from glancelike.api.resource import Resource
-from glancelike.errors import InvalidInput
+from glancelike.errors import ImageNotFound, InvalidInput
 from glancelike.model import Image
 from glancelike.service import Download
 from glancelike.web.body import RequestBody, declared_length, require_media_type
@@ -42,7 +42,10 @@ class ImageData(Resource):
             return
         if download.path is not None and "wsgi.file_wrapper" in req.env:
             # The server sends the file from its position on by sendfile.
-            file = download.path.open("rb")
+            try:
+                file = download.path.open("rb")
+            except FileNotFoundError as error:
+                raise ImageNotFound(f"Image {image_id} was deleted just now") from error
             file.seek(download.offset)
             resp.set_stream(file, download.length)
         else:

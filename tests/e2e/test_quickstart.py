@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -143,7 +144,7 @@ def test_kill_9_leaves_nothing_running(state: Path) -> None:
     assert again.wait() == 0, again.said()
 
 
-def test_ports_in_use_and_a_busy_state_are_told_at_once(state: Path) -> None:
+def test_ports_in_use_are_told_at_once(state: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -152,3 +153,13 @@ def test_ports_in_use_and_a_busy_state_are_told_at_once(state: Path) -> None:
         assert run.wait(60) == 1
         assert f"port {ports[1]}" in run.said()
         assert "--compute-port" in run.said()
+
+
+def test_a_busy_state_directory_is_told_at_once(state: Path) -> None:
+    with (state / "quickstart.lock").open("w") as other:
+        other.write("4711\n")
+        other.flush()
+        fcntl.flock(other, fcntl.LOCK_EX)
+        run = Quickstart(state, "--once")
+        assert run.wait(60) == 1
+    assert "in use by another quickstart (process 4711)" in run.said()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from glancelike import plugins
 from glancelike.stores.base import Cap
 from glancelike.testing.store_kit import StoreKit
 
@@ -81,3 +83,17 @@ def test_page_names_every_capability_clause_and_hook() -> None:
     hooks = re.findall(r"^\| `(\w+)(?:\([\w, ]*\))?` \| ", page, re.MULTILINE)
     for hook in set(hooks) - {cap.name for cap in Cap}:
         assert hasattr(StoreKit, hook), hook
+
+
+def test_the_other_kinds_of_plugins_are_what_the_page_says() -> None:
+    root = PAGE.parents[1]
+    rows = re.findall(
+        r"^\| [a-z ]+ \| `([\w.]+)` \| `([\w./]+)` \| (?:`([\w.]+)`)? ?\|$", PAGE.read_text(), re.M
+    )
+    assert len(rows) == 5
+    for namespace, contract, kit in rows:
+        assert plugins.available(namespace), namespace
+        assert (root / contract).is_file(), contract
+        if kit:
+            module, _, name = kit.rpartition(".")
+            assert getattr(importlib.import_module(module), name)
