@@ -1,7 +1,7 @@
 # make run     serve an image and boot it   (make run ARGS=--once: and end)
 # make test    everything that is tested
 
-.PHONY: run test clean
+.PHONY: help run test clean
 .DEFAULT_GOAL := help
 
 help:
