@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import errno
 import logging
+import mmap
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from typing import Any, NoReturn
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
@@ -64,7 +66,12 @@ def run(
     address = listener.getsockname()
     log.info("%s listens on http://%s:%d", name, host, address[1])
     server = _Server(factory, name, listener.detach(), workers, threads)
-    server.run()
+    try:
+        server.run()
+    except HaltServer as halt:
+        # A second worker failed while gunicorn was halting for the first. The
+        # workers that are left die with us.
+        sys.exit(halt.exit_status)
     sys.exit(0)
 
 
@@ -105,7 +112,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "post_fork": self._forked,
             "worker_exit": self._ended,
         }
-        self._age = 0
+        self._has_run = mmap.mmap(-1, 1)  # shared with all workers: whether one has ever started
         self._stack = ExitStack()
         self._told, teller = os.pipe()  # one byte: the right to tell why the start failed
         os.write(teller, b"!")
@@ -119,9 +126,11 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> WsgiApp:
         """Make the application in a worker."""
         try:
-            return self._stack.enter_context(self._factory())
+            app = self._stack.enter_context(self._factory())
+            self._has_run[0] = 1
+            return app
         except Exception as error:
-            if self._age > self.cfg.workers:
+            if self._has_run[0]:
                 log.exception("%s: a worker can't start, trying again", self._name)
                 time.sleep(RESPAWN_SECONDS)
                 sys.exit(1)
@@ -135,7 +144,6 @@ class _Server(BaseApplication):  # type: ignore[misc]
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != worker.ppid:
             os._exit(1)
-        self._age = worker.age
 
     def _ended(self, arbiter: Any, worker: Any) -> None:
         self._stack.close()
