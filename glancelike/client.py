@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
 import urllib3
@@ -27,6 +27,7 @@ from glancelike.errors import (
     NoImageData,
     Unreachable,
 )
+from glancelike.model import Source
 from glancelike.verifier import Verifier
 
 LOG = logging.getLogger(__name__)
@@ -40,10 +41,6 @@ RETRIES = 4
 POOL = 8
 
 Progress = Callable[[int], None]  # called with the bytes moved since the last call
-
-
-class Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 ERRORS: Mapping[int, type[GlancelikeError]] = {
@@ -139,7 +136,7 @@ class ImageClient:
     def upload(
         self,
         image_id: str,
-        source: Readable,
+        source: Source,
         *,
         size: int | None = None,
         store: str | None = None,
@@ -300,7 +297,7 @@ def _pause(failures: int, told: Progress) -> None:
         time.sleep(min(left, 0.2))
 
 
-def _blocks(source: Readable, progress: Progress | None) -> Iterator[bytes]:
+def _blocks(source: Source, progress: Progress | None) -> Iterator[bytes]:
     while block := source.read(BLOCK):
         yield block
         if progress is not None:

@@ -12,12 +12,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 
 def utcnow() -> datetime:
     """Return the current time, aware, in UTC."""
     return datetime.now(UTC)
+
+
+class Source(Protocol):
+    """Where bytes are taken from: forward only.
+
+    ``read`` with a positive size returns at most that many bytes and an
+    empty result only at the end.
+    """
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 class Status(enum.StrEnum):

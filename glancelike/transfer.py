@@ -15,11 +15,11 @@ import queue
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from oslo_utils.imageutils import format_inspector
 
 from glancelike.errors import ConfigError, FormatMismatch, ImageTooLarge, UnsafeImage
+from glancelike.model import Source
 
 # The inspectors complain of data that isn't of their format: all but one do, on every image.
 logging.getLogger(format_inspector.__name__).setLevel(logging.CRITICAL)
@@ -48,12 +48,6 @@ MATCHES = {
 }
 # A kernel has the boot signature of a partition table without having one.
 NO_PARTITIONS = {"ami", "ari", "aki"}
-
-
-class Source(Protocol):
-    """Anything with a forward ``read``."""
-
-    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,9 +36,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from glancelike.errors import Unsupported
+from glancelike.model import Source as Source  # part of the SDK
 from glancelike.plugins import Plugin
 
 
@@ -56,16 +57,6 @@ class Cap(enum.Flag):
     LOCAL = enum.auto()  # local_path()
     PARTS = enum.auto()  # resumable and parallel upload
     USAGE = enum.auto()
-
-
-class Source(Protocol):
-    """Where a driver takes bytes from: forward only.
-
-    ``read`` with a positive size returns at most that many bytes and an
-    empty result only at the end.
-    """
-
-    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class OptionSet:
 
     def override(self, group: str, name: str, value: Any) -> None:
         """Set a value that wins over all files; raise OptionError for an unknown option."""
-        if not any(opt.dest == name for opt in self._registered.get(group, ())):
+        if not self.has(group, name):
             raise OptionError(f"unknown option {name} in [{group}]")
         self._conf.set_override(name, value, group=_named(group))
 
