@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
 from glancelike import config
 from glancelike.api.errors import TABLE, render
+from glancelike.api.identity import Administrators
 from glancelike.api.resource import Schemas
 from glancelike.api.routes import ROUTES
-from glancelike.errors import ConfigError, GlancelikeError
+from glancelike.errors import ConfigError
 from glancelike.service import ImageService
 from glancelike.web import app as web
 from glancelike.web import serve
 from glancelike.web.auth import Auth, warn_if_exposed
+from glancelike.web.settings import WebSettings
+from glancelike.worker import working
 
-log = logging.getLogger(__name__)
 
-
-def create_app(service: ImageService, auth: Auth) -> web.App:
+def create_app(service: ImageService, auth: Auth, settings: WebSettings | None = None) -> web.App:
     """Make the WSGI application over an open service and an open auth plugin."""
     schemas = Schemas(service)
-    return web.build(ROUTES, lambda resource: resource(service, schemas), auth, TABLE, render)
+    # Where everybody is an administrator there is nothing to decide.
+    middleware = () if auth.trusting else (Administrators(service),)
+    return web.build(
+        ROUTES,
+        lambda resource: resource(service, schemas, settings),
+        auth,
+        TABLE,
+        render,
+        middleware,
+        trailing_slash=True,
+        settings=settings,
+    )
 
 
 def create_auth(setting: config.PluginConfig) -> Auth:
@@ -48,30 +58,9 @@ def running(settings: config.Config) -> Iterator[web.App]:
         auth.open()
         stack.callback(auth.close)
         warn_if_exposed(auth, settings.bind_host)
-        if settings.reap_interval:
-            stack.enter_context(reaping(service, settings.reap_interval))
-        yield create_app(service, auth)
-
-
-@contextmanager
-def reaping(service: ImageService, interval: float) -> Iterator[None]:
-    """Look every ``interval`` seconds for uploads that died, in a thread."""
-    stop = threading.Event()
-
-    def look() -> None:
-        while not stop.wait(interval):
-            try:
-                service.reap()
-            except GlancelikeError as error:
-                log.warning("looking for dead uploads: %s", error)
-
-    thread = threading.Thread(target=look, name="reaper", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+        stack.enter_context(working(service, settings, threads=settings.task_workers))
+        stack.enter_context(service.cache.kept(settings.cache_prefetcher_interval))
+        yield create_app(service, auth, settings.web)
 
 
 def wsgi(argv: Sequence[str] = ()) -> web.App:

@@ -28,6 +28,8 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from glancelike.cli_backend import Backend, Remote
+from glancelike.cli_db import add_commands as add_db_commands
+from glancelike.cli_metadefs import add_commands as add_metadef_commands
 from glancelike.errors import ConfigError, GlancelikeError, InvalidInput
 
 if TYPE_CHECKING:
@@ -69,8 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     nouns = parser.add_subparsers(dest="noun", required=True, metavar="COMMAND")
     _image_commands(nouns.add_parser("image", help="work with images").add_subparsers(required=True))
     database = nouns.add_parser("db", help="the registry's schema").add_subparsers(required=True)
-    _command(database, "upgrade", _db_upgrade, "create the schema or bring it up to date")
-    _command(database, "check", _db_check, "tell whether the schema is what this version needs")
+    add_db_commands(database, _config)
+    metadefs = nouns.add_parser("metadefs", help="metadata definitions").add_subparsers(required=True)
+    add_metadef_commands(metadefs, _config)
     samples = nouns.add_parser("config", help="the configuration").add_subparsers(required=True)
     _command(samples, "sample", _config_sample, "print a sample file")
     policies = nouns.add_parser("policy", help="the policy rules").add_subparsers(required=True)
@@ -78,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     stores = nouns.add_parser("store", help="the mounted stores").add_subparsers(required=True)
     check = _command(stores, "check", _store_check, "write, read and delete a probe in each store")
     check.add_argument("store", nargs="*", help="ids of stores; all by default")
+    _command(nouns, "scrub", _scrub, "delete for good what was deleted scrub_time ago (delayed_delete)")
     collect = _command(nouns, "gc", _gc, "remove data that no image names")
     collect.add_argument("--grace", type=float, default=3600, metavar="SECONDS", help="spare younger data")
     collect.add_argument("--dry-run", action="store_true", help="only tell")
@@ -115,6 +119,8 @@ def _image_commands(group: Any) -> None:
     save.add_argument("--file", required=True, help="target; - is standard output")
     delete = _command(group, "delete", _image_delete, "delete images")
     delete.add_argument("image", nargs="+", help="names or ids")
+    restore = _command(group, "restore", _image_restore, "bring back deleted images that aren't scrubbed yet")
+    restore.add_argument("image", nargs="+", help="ids")
 
 
 def _config(arguments: argparse.Namespace) -> Config:
@@ -246,6 +252,16 @@ def _image_delete(arguments: argparse.Namespace) -> None:
             backend.delete(backend.find(name)["id"])
 
 
+def _image_restore(arguments: argparse.Namespace) -> None:
+    from glancelike.config import build
+
+    if arguments.url:
+        raise InvalidInput("image restore works on the configured service, not on --url")
+    with build(_config(arguments)) as service:
+        for image_id in arguments.image:
+            print(f"restored {service.restore_image(image_id).id}")
+
+
 def _print_image(image: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(image, indent=2))
@@ -272,21 +288,6 @@ def _policy_sample(_arguments: argparse.Namespace) -> None:
     print(policy.sample(), end="")
 
 
-def _db_upgrade(arguments: argparse.Namespace) -> None:
-    from glancelike.config import build_registry
-
-    build_registry(_config(arguments)).upgrade()
-
-
-def _db_check(arguments: argparse.Namespace) -> None:
-    from glancelike.config import build_registry
-
-    registry = build_registry(_config(arguments))
-    registry.open()
-    registry.close()
-    print("the schema is what this version needs")
-
-
 def _gc(arguments: argparse.Namespace) -> None:
     from glancelike.config import build
 
@@ -296,6 +297,16 @@ def _gc(arguments: argparse.Namespace) -> None:
             count, size = count + 1, size + orphan.size
             print(f"{'removed' if orphan.removed else 'orphan'} {orphan.store} {orphan.key} {orphan.size}")
     print(f"{count} blobs, {size} bytes")
+
+
+def _scrub(arguments: argparse.Namespace) -> None:
+    from glancelike.config import build
+
+    with build(_config(arguments)) as service:
+        scrubbed = service.scrub()
+    for image_id in scrubbed:
+        print(f"scrubbed {image_id}")
+    print(f"{len(scrubbed)} images")
 
 
 def _store_check(arguments: argparse.Namespace) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-from glancelike.api.wire import image as record
+from glancelike.api import wire
 from glancelike.cli_backend import Advance, Record
-from glancelike.model import Caller, Filter, Op, Query
+from glancelike.model import Caller, Filter, Image, Op, Query
 from glancelike.service import ImageService
 from glancelike.verifier import Verifier
 
@@ -39,21 +39,24 @@ class Embedded:
     def __exit__(self, *exc: object) -> None:
         self._service.close()
 
+    def _record(self, image: Image) -> Record:
+        return wire.image(image, self._service.places(self._caller, image))
+
     def create(self, values: Mapping[str, Any]) -> Record:
-        return record(self._service.create_image(self._caller, values))
+        return self._record(self._service.create_image(self._caller, values))
 
     def show(self, image_id: str) -> Record:
-        return record(self._service.show_image(self._caller, image_id))
+        return self._record(self._service.show_image(self._caller, image_id))
 
     def find(self, name_or_id: str) -> Record:
-        return record(self._service.find_image(self._caller, name_or_id))
+        return self._record(self._service.find_image(self._caller, name_or_id))
 
     def list(self, name: str | None) -> Iterator[Record]:
         filters = (Filter("name", Op.EQ, name),) if name else ()
         marker: str | None = None
         while True:
             page = self._service.list_images(self._caller, Query(filters=filters, limit=1000, marker=marker))
-            yield from map(record, page.images)
+            yield from map(self._record, page.images)
             marker = page.next_marker
             if marker is None:
                 return

@@ -8,124 +8,36 @@ limit must not be a missing limit.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from oslo_config import cfg
 
-from glancelike import plugins
+from glancelike import custom_schema, notifications, plugins, protections, signatures
+from glancelike.cache import ImageCache
+from glancelike.config_options import DELETES, EACH_STORE, FIXED, LIMITS, LOCATIONS
 from glancelike.errors import ConfigError
+from glancelike.importing.base import ImportPlugin
+from glancelike.limits_keystone import KeystoneLimits
+from glancelike.outbound.options import limits_of, rules_of
 from glancelike.policy import Policy
 from glancelike.registry.base import Registry
 from glancelike.service import ImageService, Settings
-from glancelike.service.context import CONTAINER_FORMATS, DISK_FORMATS
+from glancelike.service.fields import BASE_FIELDS
+from glancelike.service.quotas import RESOURCES
 from glancelike.stores.base import Store
 from glancelike.transfer import check_algorithm
-from glancelike.vfs import MountTable
+from glancelike.vfs import RESERVED, STAGING, MountOptions, MountTable
 from glancelike.web.auth import Auth
-from glancelike.web.options import DEFAULT, OptionError, OptionSet, sample_of
+from glancelike.web.options import DEFAULT, OptionError, OptionSet, Values, sample_of
+from glancelike.web.settings import OPTIONS as WEB
+from glancelike.web.settings import WebSettings, settings_of
 
-STATE = "/var/lib/glancelike"
-
-SERVER = (
-    cfg.HostAddressOpt(
-        "bind_host",
-        default="127.0.0.1",
-        help="Address to listen on. The default is loopback only: with auth_strategy "
-        "'none' whoever reaches the server may do everything.",
-    ),
-    cfg.PortOpt("bind_port", default=9292, help="Port to listen on."),
-    cfg.IntOpt("workers", min=1, default=1, help="Processes that serve requests."),
-    cfg.IntOpt(
-        "threads",
-        min=1,
-        default=16,
-        help="Threads of each worker. A transfer holds one from its first byte to its last.",
-    ),
-    cfg.StrOpt(
-        "state_path",
-        default=STATE,
-        help="Directory for what the defaults keep: the SQLite database and the file store.",
-    ),
-    cfg.BoolOpt("debug", default=False, help="Log debug messages."),
-    cfg.StrOpt(
-        "auth_strategy",
-        default="none",
-        help="How callers are recognised: the name of a plugin of glancelike.auth, such as "
-        "'none' (everybody is an administrator) or 'basic' (http_basic_auth_user_file).",
-    ),
-    cfg.StrOpt(
-        "registry",
-        default="sql",
-        help="Registry backend: the name of a plugin of glancelike.registries.",
-    ),
-    cfg.DictOpt(
-        "enabled_backends",
-        default={"file": "file"},
-        help="Stores to mount, as store-id:driver, comma separated. Each store's options "
-        "are in the section named like its id.",
-    ),
-    cfg.IntOpt(
-        "reap_interval",
-        min=0,
-        default=30,
-        help="Seconds between looks for uploads that died, whose images then are queued again; "
-        "0 never looks.",
-    ),
-)
-LIMITS = (
-    cfg.IntOpt("image_size_cap", min=1, default=1 << 40, help="Largest image in bytes."),
-    cfg.IntOpt("image_member_quota", min=-1, default=128, help="Most members of an image; -1: no limit."),
-    cfg.IntOpt(
-        "image_property_quota", min=-1, default=128, help="Most properties of an image; -1: no limit."
-    ),
-    cfg.IntOpt("image_tag_quota", min=-1, default=128, help="Most tags of an image; -1: no limit."),
-    cfg.IntOpt(
-        "limit_param_default", min=1, default=25, help="Images on a page when the caller names no limit."
-    ),
-    cfg.IntOpt("api_limit_max", min=1, default=1000, help="Most images on a page."),
-    cfg.StrOpt(
-        "hashing_algorithm",
-        default="sha256",
-        help="Digest of the image data, os_hash_algo: any name hashlib knows.",
-    ),
-    cfg.BoolOpt(
-        "compute_md5_checksum",
-        default=False,
-        help="Compute the MD5 'checksum', too. The Image API allows it to be null.",
-    ),
-    cfg.FloatOpt(
-        "upload_lease_seconds",
-        min=1.0,
-        default=60.0,
-        help="How long an upload stays reserved for a process that has died.",
-    ),
-)
-FORMATS = (
-    cfg.ListOpt("disk_formats", default=list(DISK_FORMATS), help="Disk formats that images may have."),
-    cfg.ListOpt("container_formats", default=list(CONTAINER_FORMATS), help="Container formats."),
-    cfg.BoolOpt(
-        "require_image_format_match",
-        default=True,
-        help="Refuse data that isn't what disk_format claims. What is unsafe is refused anyway.",
-    ),
-)
-STORES = (
-    cfg.StrOpt("default_backend", help="Store that gets an upload which names none; the first by default."),
-)
-POLICY = (cfg.StrOpt("policy_file", help="YAML file with policy rules that override the defaults."),)
-EACH_STORE = (cfg.StrOpt("store_description", help="What callers are told of this store."),)
-
-
-FIXED: Mapping[str, Sequence[cfg.Opt]] = {
-    DEFAULT: (*SERVER, *LIMITS),
-    "image_format": FORMATS,
-    "glance_store": STORES,
-    "oslo_policy": POLICY,
-}
 DATABASE = "database"
+P = TypeVar("P", bound=plugins.Plugin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +47,16 @@ class PluginConfig:
     name: str
     plugin: type[plugins.Plugin]
     settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """Where and how large the local image cache is, and the node's name."""
+
+    directory: Path
+    max_size: int
+    stall_time: int
+    node: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +73,19 @@ class Config:
     registry: PluginConfig
     stores: Mapping[str, PluginConfig]
     default_store: str | None
-    descriptions: Mapping[str, str]
+    store_options: Mapping[str, MountOptions]
+    staging: PluginConfig
     policy_file: Path | None
     limits: Settings
+    web: WebSettings
+    signatures: Values
+    notifications: Values
+    keystone_limits: PluginConfig | None
+    import_plugins: tuple[PluginConfig, ...]
+    task_workers: int
+    task_poll_interval: float
+    cache: CacheConfig | None
+    cache_prefetcher_interval: int
 
 
 def load(argv: Sequence[str] = (), *, prog: str = "glancelike-api") -> Config:
@@ -172,20 +104,41 @@ def load(argv: Sequence[str] = (), *, prog: str = "glancelike-api") -> Config:
 
 def build(config: Config) -> ImageService:
     """Make the service that the configuration describes, not yet opened."""
-    drivers: dict[str, Store] = {}
-    for name, store in config.stores.items():
-        driver = store.plugin(store.settings)
-        assert isinstance(driver, Store)  # noqa: S101 - plugins.load has checked it
-        drivers[name] = driver
-    mounts = MountTable(drivers, default=config.default_store, descriptions=config.descriptions)
-    return ImageService(build_registry(config), mounts, Policy(config.policy_file), config.limits)
+    mounts = MountTable(
+        {name: _made(store, Store) for name, store in config.stores.items()},
+        default=config.default_store,
+        options=config.store_options,
+        staging=_made(config.staging, Store),
+    )
+    cache = config.cache
+    return ImageService(
+        build_registry(config),
+        mounts,
+        _policy(config),
+        config.limits,
+        import_plugins=[_made(plugin, ImportPlugin) for plugin in config.import_plugins],
+        certificates=signatures.certificates_of(config.signatures),
+        notifier=notifications.notifier_of(config.notifications),
+        cache=None
+        if cache is None
+        else ImageCache(
+            cache.directory, max_size=cache.max_size, stall_time=cache.stall_time, node=cache.node
+        ),
+        limits=None
+        if config.keystone_limits is None
+        else KeystoneLimits(config.keystone_limits.settings, RESOURCES),
+    )
 
 
 def build_registry(config: Config) -> Registry:
     """Make the registry backend alone, not yet opened."""
-    registry = config.registry.plugin(config.registry.settings)
-    assert isinstance(registry, Registry)  # noqa: S101 - plugins.load has checked it
-    return registry
+    return _made(config.registry, Registry)
+
+
+def _made(config: PluginConfig, contract: type[P]) -> P:
+    plugin = config.plugin(config.settings)
+    assert isinstance(plugin, contract)  # noqa: S101 - plugins.load has checked it
+    return plugin
 
 
 def _read(options: OptionSet) -> Config:
@@ -197,18 +150,41 @@ def _read(options: OptionSet) -> Config:
     datadir = {"filesystem_store_datadir": str(state / "images")}
     stores = {}
     for name, driver in conf["enabled_backends"].items():
-        if name in FIXED or name == DATABASE:
+        if name.startswith(RESERVED):
+            raise ConfigError(f"enabled_backends: {name!r} can't be a store's id: {RESERVED} is reserved")
+        if name in FIXED or name in (DATABASE, auth.plugin.group, KeystoneLimits.group):
             raise ConfigError(f"enabled_backends: {name!r} can't be a store's id, its section is taken")
         stores[name] = _plugin(options, "glancelike.stores", driver, Store, name, datadir)
         options.register(name, EACH_STORE)
+    import_plugins = tuple(
+        _plugin(options, "glancelike.import_plugins", name, ImportPlugin, name, {})
+        for name in options.get("image_import_opts", "image_import_plugins")
+    )
+    tasks = options.section("task")
+    staging_dir = {"filesystem_store_datadir": str(state / "staging")}
+    staging = _plugin(options, "glancelike.stores", conf["staging_backend"], Store, STAGING, staging_dir)
+    keystone_limits = None
+    if conf["use_keystone_limits"]:
+        settings = options.of_plugin(KeystoneLimits, KeystoneLimits.group)
+        keystone_limits = PluginConfig("keystone", KeystoneLimits, settings)
+    signing = options.of_part(signatures.OPTIONS, signatures.further_options)
+    notifying = options.of_part(notifications.OPTIONS, notifications.further_options)
     options.refuse_unknown()
-    told = {name: options.get(name, "store_description") for name in stores}
     formats = options.section("image_format")
     limits = Settings(
-        **{opt.dest: conf[opt.dest] for opt in LIMITS},
+        **{opt.dest: conf[opt.dest] for opt in (*LIMITS, *DELETES, *LOCATIONS)},
+        **_properties(conf),
+        **options.section("quota"),
+        user_storage_quota=conf["user_storage_quota"],
         require_image_format_match=formats["require_image_format_match"],
         disk_formats=tuple(formats["disk_formats"]),
         container_formats=tuple(formats["container_formats"]),
+        task_time_to_live=tasks["task_time_to_live"],
+        enabled_import_methods=tuple(conf["enabled_import_methods"]),
+        import_work_directory=tasks["work_dir"],
+        url_rules=rules_of(options.section("import_filtering_opts")),
+        fetch_limits=limits_of(options.section("outbound")),
+        glance_download_properties=tuple(options.get("glance_download_properties", "extra_properties")),
     )
     check_algorithm(limits.hashing_algorithm)
     policy_file = options.get("oslo_policy", "policy_file")
@@ -219,13 +195,62 @@ def _read(options: OptionSet) -> Config:
         threads=conf["threads"],
         debug=conf["debug"],
         reap_interval=conf["reap_interval"],
+        cache=_cache(conf),
+        cache_prefetcher_interval=conf["cache_prefetcher_interval"],
         auth=auth,
         registry=registry,
         stores=stores,
         default_store=options.get("glance_store", "default_backend"),
-        descriptions={name: text for name, text in told.items() if text},
+        store_options={
+            name: MountOptions(
+                options.get(name, "store_description"),
+                weight=options.get(name, "weight"),
+                read_only=options.get(name, "read_only"),
+                type=store.name,
+            )
+            for name, store in stores.items()
+        },
+        staging=staging,
         policy_file=Path(policy_file) if policy_file else None,
         limits=limits,
+        web=settings_of(options.of_part(WEB)),
+        signatures=signing,
+        notifications=notifying,
+        keystone_limits=keystone_limits,
+        import_plugins=import_plugins,
+        task_workers=tasks["task_workers"],
+        task_poll_interval=tasks["task_poll_interval"],
+    )
+
+
+def _properties(conf: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of custom properties; raise ConfigError for a bad file."""
+    found: dict[str, Any] = {}
+    if conf[protections.OPTION]:
+        form = protections.Format(conf["property_protection_rule_format"])
+        found["protections"] = protections.load(Path(conf[protections.OPTION]), form)
+    if conf[custom_schema.OPTION]:
+        found["custom_schema"] = custom_schema.load(Path(conf[custom_schema.OPTION]), BASE_FIELDS)
+    return found
+
+
+def _policy(config: Config) -> Policy:
+    """Make the policy; raise ConfigError when property protections name a rule that isn't there."""
+    policy = Policy(config.policy_file)
+    for rule in sorted(config.limits.protections.policies()):
+        if not policy.knows(rule):
+            raise ConfigError(f"{protections.OPTION}: there is no policy rule {rule!r}")
+    return policy
+
+
+def _cache(conf: Mapping[str, Any]) -> CacheConfig | None:
+    if not conf["image_cache_dir"]:
+        return None
+    return CacheConfig(
+        Path(conf["image_cache_dir"]).absolute(),
+        conf["image_cache_max_size"],
+        conf["image_cache_stall_time"],
+        conf["worker_self_reference_url"] or f"http://{socket.gethostname()}:{conf['bind_port']}",
     )
 
 
@@ -237,17 +262,16 @@ def _plugin(
     group: str,
     defaults: Mapping[str, Any],
 ) -> PluginConfig:
-    """Load a plugin, register its options in ``group`` and read them.
+    """Load a plugin, register its options, in ``group`` as a rule, and read them.
 
     ``defaults`` fill in what the configuration leaves open, where the plugin
     has such an option.
     """
     plugin = plugins.load(namespace, name, contract)
-    options.register(group, plugin.options)
-    settings = {}
-    for opt in plugin.options:
-        value = options.get(group, opt.dest)
-        settings[opt.dest] = defaults.get(opt.dest) if value is None else value
+    settings = {
+        dest: defaults.get(dest) if value is None else value
+        for dest, value in options.of_plugin(plugin, group).items()
+    }
     return PluginConfig(name, plugin, settings)
 
 
@@ -258,14 +282,15 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     they carry the store's id.
     """
     listed = [(group, list(opts)) for group, opts in FIXED.items()]
-    auth = [
-        opt
-        for name in plugins.available("glancelike.auth")
-        for opt in plugins.load("glancelike.auth", name, Auth).options
-    ]
-    listed.append((DEFAULT, auth))
+    for name in plugins.available("glancelike.auth"):
+        plugin = plugins.load("glancelike.auth", name, Auth)
+        listed.append((plugin.group or DEFAULT, list(plugin.options)))
+    listed.append((KeystoneLimits.group, list(KeystoneLimits.options)))
     registry = plugins.load("glancelike.registries", "sql", Registry)
     listed.append((DATABASE, list(registry.options)))
+    for name in plugins.available("glancelike.import_plugins"):
+        each = plugins.load("glancelike.import_plugins", name, ImportPlugin)
+        listed.append((each.group or name, list(each.options)))
     for name in plugins.available("glancelike.stores"):
         driver = plugins.load("glancelike.stores", name, Store)
         listed.append((name, [*EACH_STORE, *driver.options]))

@@ -5,21 +5,26 @@
     GlancelikeError
     ├── InvalidInput                 the caller sent something that can't be meant
     │   ├── InvalidMarker            the marker names no visible image
+    │   ├── ForbiddenUrl             a URL that this service must not open
+    │   ├── InvalidSignature         img_signature isn't the data's
     │   ├── FormatMismatch           the data isn't what disk_format claims
     │   └── UnsafeImage              the data refers to files outside itself, or worse
     ├── NotFound
-    │   ├── ImageNotFound  MemberNotFound  TagNotFound
+    │   ├── ImageNotFound  MemberNotFound  TagNotFound  TaskNotFound
+    │   ├── NamespaceNotFound  DefinitionNotFound
     │   └── NoImageData              the image has no data yet
     ├── Conflict
-    │   ├── ImageExists  MemberExists
-    │   ├── StaleImage               somebody else changed it (compare-and-set)
+    │   ├── ImageExists  MemberExists  NamespaceExists  DefinitionExists
+    │   ├── StaleImage  StaleTask  StaleNamespace
+    │   │                            somebody else changed it (compare-and-set)
     │   ├── InvalidTransition        the status doesn't allow this
     │   └── LeaseLost                another worker has taken the work over
     ├── Forbidden
     │   ├── ImageProtected           ``protected`` forbids the delete
     │   └── ReadOnlyProperty         a base property only the service sets
     ├── LimitExceeded                too many tags, members, properties …
-    │   └── ImageTooLarge            image_size_cap
+    │   ├── ImageTooLarge            image_size_cap
+    │   └── QuotaExceeded            the project's quota or unified limit
     ├── ConfigError                  names the option; stops the start
     │   └── PluginError              a plugin is missing, broken or not what it should be
     ├── DataMismatch                 data isn't what the record says: size or digest differ
@@ -29,7 +34,7 @@
     │   ├── SchemaOutdated           run ``glancelike db upgrade``
     │   └── SchemaNewer              the database was upgraded by newer code
     └── StoreError                   ``store`` and ``key`` are stamped by the guard
-        ├── BlobNotFound  BlobExists  InvalidKey  InvalidRange  SizeMismatch
+        ├── BlobNotFound  BlobExists  BlobInUse  InvalidKey  InvalidRange  SizeMismatch
         ├── UnknownStore             no such store is mounted
         ├── Unsupported              the driver lacks the capability
         ├── StoreFull  StoreDenied
@@ -53,6 +58,14 @@ class InvalidInput(GlancelikeError):
 
 class InvalidMarker(InvalidInput):
     code = "invalid-marker"
+
+
+class ForbiddenUrl(InvalidInput):
+    code = "forbidden-url"
+
+
+class InvalidSignature(InvalidInput):
+    code = "invalid-signature"
 
 
 class FormatMismatch(InvalidInput):
@@ -79,6 +92,18 @@ class TagNotFound(NotFound):
     code = "tag-not-found"
 
 
+class TaskNotFound(NotFound):
+    code = "task-not-found"
+
+
+class NamespaceNotFound(NotFound):
+    code = "namespace-not-found"
+
+
+class DefinitionNotFound(NotFound):
+    code = "definition-not-found"
+
+
 class NoImageData(NotFound):
     code = "no-image-data"
 
@@ -95,8 +120,26 @@ class MemberExists(Conflict):
     code = "member-exists"
 
 
+class NamespaceExists(Conflict):
+    code = "namespace-exists"
+
+
+class DefinitionExists(Conflict):
+    code = "definition-exists"
+
+
 class StaleImage(Conflict):
     code = "stale-image"
+    retryable = True
+
+
+class StaleTask(Conflict):
+    code = "stale-task"
+    retryable = True
+
+
+class StaleNamespace(Conflict):
+    code = "stale-namespace"
     retryable = True
 
 
@@ -126,6 +169,10 @@ class LimitExceeded(GlancelikeError):
 
 class ImageTooLarge(LimitExceeded):
     code = "image-too-large"
+
+
+class QuotaExceeded(LimitExceeded):
+    code = "quota-exceeded"
 
 
 class ConfigError(GlancelikeError):
@@ -176,7 +223,8 @@ class StoreError(GlancelikeError):
         said = super().__str__() or self.code
         where = f"store {self.store!r}" if self.store else ""
         if self.key is not None:
-            where += f"{', ' if where else ''}key {self.key!r}"
+            # Where keys are URLs, a query may be a signature.
+            where += f"{', ' if where else ''}key {self.key.partition('?')[0]!r}"
         return f"{said} ({where})" if where else said
 
 
@@ -186,6 +234,10 @@ class BlobNotFound(StoreError):
 
 class BlobExists(StoreError):
     code = "blob-exists"
+
+
+class BlobInUse(StoreError):
+    code = "blob-in-use"
 
 
 class InvalidKey(StoreError):

@@ -24,7 +24,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
         S.ACTIVE: frozenset({S.DEACTIVATED, S.PENDING_DELETE, S.DELETED}),
         S.DEACTIVATED: frozenset({S.ACTIVE, S.PENDING_DELETE, S.DELETED}),
         S.KILLED: frozenset({S.DELETED}),
-        S.PENDING_DELETE: frozenset({S.ACTIVE, S.DELETED}),
+        S.PENDING_DELETE: frozenset({S.ACTIVE, S.DEACTIVATED, S.DELETED}),
         S.DELETED: frozenset(),
     }
 )
@@ -39,4 +39,16 @@ def check(image: Image, target: Status) -> None:
 def move(image: Image, target: Status, **changes: Any) -> Image:
     """Return the image in its new status, with other fields changed, too."""
     check(image, target)
+    if image.status is S.QUEUED:
+        changes.setdefault("staged", None)  # a location that was refused
     return replace(image, status=target, **changes)
+
+
+def queued_again(image: Image) -> Image | None:
+    """Return the image queued again whose data never came, or None when that isn't so.
+
+    Staged data stays until its import, or the image's delete.
+    """
+    if image.status is S.SAVING or (image.status is S.UPLOADING and image.staged is None):
+        return move(image, S.QUEUED, size=None)
+    return None

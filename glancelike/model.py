@@ -8,7 +8,7 @@ API reference, https://docs.openstack.org/api-ref/image/v2/).
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -89,9 +89,15 @@ class Image:
     tags: frozenset[str] = frozenset()
     properties: Mapping[str, str] = field(default_factory=dict)
     locations: tuple[Location, ...] = ()
+    staged: Location | None = None  # data waiting for its import; never served
     created_at: datetime = field(default_factory=utcnow)
     updated_at: datetime = field(default_factory=utcnow)
     version: int = 1
+
+    @property
+    def blobs(self) -> tuple[Location, ...]:
+        """Every blob that the record names."""
+        return self.locations if self.staged is None else (*self.locations, self.staged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +112,33 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a caller's own identity is proved by towards other services.
+
+    ``catalog`` is Keystone's service catalog as the token carries it. Never
+    logged, never part of a comparison.
+    """
+
+    token: str
+    catalog: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. ``admin`` sees and may everything; policy decides by ``roles``."""
+    """Who asks. ``admin`` sees and may everything; policy decides by ``roles``.
+
+    ``service_roles`` are those of the service that passes a user's request
+    on. ``system_scope`` is set for a token that isn't bound to a project.
+    """
 
     user: str | None = None
     project: str | None = None
     roles: frozenset[str] = frozenset()
     admin: bool = False
     request_id: str | None = None
+    service_roles: frozenset[str] = frozenset()
+    system_scope: str | None = None
+    credentials: Credentials | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def administrator(cls, project: str | None = None) -> Caller:
@@ -123,10 +148,15 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """What a registry needs to know of the caller to decide visibility."""
+    """What a registry needs to know of the caller to decide visibility.
+
+    ``pending`` shows images whose delete is pending as well, which else
+    nobody sees.
+    """
 
     project: str | None = None
     admin: bool = False
+    pending: bool = False
 
 
 class Op(enum.StrEnum):
@@ -244,19 +274,171 @@ class Change:
     """One step of an update, in the Image API's own field names.
 
     ``path`` is the decoded JSON pointer, so ``("name",)``, ``("tags", "-")``
-    or ``("my_property",)``; ``value`` is as the caller sent it.
+    or ``("my_property",)``; ``value`` is as the caller sent it. ``only_new``
+    makes an ADD fail where there is a value already, as the older of the two
+    media types of a patch has it.
     """
 
     op: ChangeOp
     path: tuple[str, ...]
     value: Any = None
+    only_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """A mounted store, as callers may know it."""
+    """A mounted store, as callers may know it.
+
+    ``weight`` orders the stores an image is read from, highest first.
+    ``type`` and ``properties`` are for administrators.
+    """
 
     id: str
     description: str | None = None
     default: bool = False
     read_only: bool = False
+    weight: int = 0
+    type: str = ""
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+class TaskStatus(enum.StrEnum):
+    """Task statuses, as in the Image API reference."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+class TaskType(enum.StrEnum):
+    IMAGE_IMPORT = "api_image_import"  # POST /images/{id}/import
+    LOCATION_IMPORT = "location_import"  # POST /images/{id}/locations
+    IMPORT = "import"  # POST /tasks, for administrators
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Work that outlives its request: any process may take it up.
+
+    ``input`` is what the caller asked for and ``result`` what came of it.
+    ``progress`` is the worker's note to whoever goes on after it died.
+    ``secret`` holds what the work needs and nobody may see (a token); it is
+    dropped when the task ends. ``version`` is the compare-and-set counter.
+    """
+
+    id: str
+    type: TaskType
+    status: TaskStatus = TaskStatus.PENDING
+    owner: str | None = None
+    user: str | None = None
+    image_id: str | None = None
+    request_id: str | None = None
+    input: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] | None = None
+    message: str = ""
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    secret: str | None = field(default=None, repr=False)
+    created_at: datetime = field(default_factory=utcnow)
+    updated_at: datetime = field(default_factory=utcnow)
+    expires_at: datetime | None = None
+    version: int = 1
+
+
+TASK_SORT_FIELDS = frozenset({"id", "type", "status", "created_at", "updated_at", "expires_at"})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQuery:
+    """What tasks to list; None stands for any."""
+
+    owner: str | None = None
+    image_id: str | None = None
+    type: TaskType | None = None
+    status: TaskStatus | None = None
+    sort: tuple[SortKey, ...] = (SortKey("created_at"),)
+    limit: int = 25
+    marker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """One page of tasks; ``next_marker`` is None on the last page."""
+
+    tasks: tuple[Task, ...]
+    next_marker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """How much of what a project uses, or wants; sizes in bytes.
+
+    Named as Keystone's unified limits of the image service. ``total`` is
+    the size of each image times the stores that hold it, ``staged`` what
+    waits for its import, ``images`` counts images and ``uploading`` those
+    whose data is on its way (saving, uploading, importing).
+    """
+
+    total: int = 0
+    staged: int = 0
+    images: int = 0
+    uploading: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CachedImage:
+    """An image's data in the local cache of one node (a server's own URL)."""
+
+    node: str
+    image_id: str
+    size: int
+    hits: int = 0
+    last_accessed: datetime = field(default_factory=utcnow)
+    last_modified: datetime = field(default_factory=utcnow)
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A namespace of metadata definitions with all that is in it.
+
+    Each of ``resource_types``, ``properties``, ``objects`` and ``tags`` maps
+    a name to its definition as the Metadata Definitions API writes it, in
+    the order they were made. ``version`` is the compare-and-set counter.
+    """
+
+    name: str
+    display_name: str | None = None
+    description: str | None = None
+    visibility: str = "private"  # or "public"
+    protected: bool = False
+    owner: str | None = None
+    resource_types: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    properties: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    objects: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    created_at: datetime = field(default_factory=utcnow)
+    updated_at: datetime = field(default_factory=utcnow)
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceQuery:
+    """What namespaces to list; None stands for any. ``resource_types``: any of them."""
+
+    visibility: str | None = None
+    owner: str | None = None
+    resource_types: frozenset[str] = frozenset()
+    sort: tuple[SortKey, ...] = (SortKey("created_at"),)
+    limit: int = 25
+    marker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamespacePage:
+    """One page of namespaces; ``next_marker`` is None on the last page.
+
+    These are without their properties, objects and tags.
+    """
+
+    namespaces: tuple[Namespace, ...]
+    next_marker: str | None = None

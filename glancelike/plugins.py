@@ -28,13 +28,27 @@ class Plugin(ABC):  # noqa: B024 - each contract adds its own abstract methods
     ``settings`` maps their names to values; a missing name means its
     default, so that a plugin can be made without oslo.config. The
     constructor does no I/O: ``open`` does, after the server has forked.
+
+    ``group`` is the section of the configuration that the options are in,
+    where that is another than the contract's usual one.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[tuple[Any, ...]] = ()
+    group: ClassVar[str | None] = None
+
+    @classmethod
+    def further_options(cls, settings: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return options that there are only with these values of ``options``.
+
+        They are in the same section, and in no sample file.
+        """
+        return ()
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         known = {opt.dest: opt.default for opt in self.options}
+        further = self.further_options({**known, **settings})
+        known |= {opt.dest: opt.default for opt in further}
         unknown = sorted(set(settings) - set(known))
         if unknown:
             raise ConfigError(f"{type(self).__name__}: unknown option {', '.join(unknown)}")

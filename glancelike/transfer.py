@@ -15,6 +15,7 @@ import queue
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from oslo_utils.imageutils import format_inspector
 
@@ -68,6 +69,18 @@ def check_algorithm(name: str) -> None:
         length = 0
     if not length:
         raise ConfigError(f"hashing_algorithm: hashlib has no fixed-length digest {name!r}")
+
+
+class Watcher(Protocol):
+    """Sees every block that passes, in order, and may stop the transfer.
+
+    ``feed`` and ``finish`` raise what the transfer is to fail with;
+    ``finish`` comes after the last block, with the number of bytes.
+    """
+
+    def feed(self, block: bytes, /) -> None: ...
+
+    def finish(self, count: int, /) -> None: ...
 
 
 class _Digest:
@@ -200,8 +213,10 @@ class Transfer:
         algorithms: Iterable[str] = (),
         cap: int | None = None,
         inspection: Inspection | None = None,
+        watchers: Iterable[Watcher] = (),
     ) -> None:
         self._source = source
+        self._watchers = tuple(watchers)
         self._cap = cap
         self._inspection = inspection
         self._digests = [_Digest(name) for name in dict.fromkeys(algorithms)]
@@ -222,6 +237,8 @@ class Transfer:
             raise ImageTooLarge(f"Image is larger than image_size_cap, {self._cap} bytes")
         if self._inspection is not None:
             self._inspection.feed(block)
+        for watcher in self._watchers:
+            watcher.feed(block)
         self._gathered.append(block)
         self._gathered_size += len(block)
         if self._gathered_size >= BLOCK:
@@ -243,6 +260,8 @@ class Transfer:
         found: tuple[str | None, int | None] = (None, None)
         if self._inspection is not None:
             found = self._inspection.finish(self.count)
+        for watcher in self._watchers:
+            watcher.finish(self.count)
         return Outcome(self.count, digests, *found)
 
     def close(self) -> None:

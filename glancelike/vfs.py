@@ -19,6 +19,7 @@ from glancelike.errors import (
     StoreError,
     StoreUnavailable,
     UnknownStore,
+    Unsupported,
 )
 from glancelike.model import Location
 from glancelike.stores.base import Cap, Store
@@ -26,10 +27,30 @@ from glancelike.stores.guard import Guard
 
 T = TypeVar("T")
 
+# The mount of data that waits for its import; never listed. No store's id
+# may begin as the service's own do.
+STAGING = "os_glance_staging_store"
+RESERVED = "os_glance_"
+
 # How far ImageFile reads ahead: little at first, so that a look at a header
 # costs little; twice as much each time reading goes on where it stopped.
 FIRST_WINDOW = 256 * 1024
 LARGEST_WINDOW = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """What the operator says of a store.
+
+    ``weight`` orders the stores that an image is read from, highest first;
+    ``read_only`` keeps this server from writing to it; ``type`` names the
+    driver.
+    """
+
+    description: str | None = None
+    weight: int = 0
+    read_only: bool = False
+    type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,41 +61,50 @@ class Mount:
     store: Guard
     description: str | None = None
     read_only: bool = False
+    weight: int = 0
+    type: str = ""
 
 
 class MountTable:
-    """Maps store ids to stores; one of them is the default for writing."""
+    """Maps store ids to stores; one of them is the default for writing.
+
+    ``staging`` holds what waits for its import. It is opened and closed with
+    the others and found by its id, STAGING, but is never listed and never a
+    target.
+    """
 
     def __init__(
         self,
         stores: Mapping[str, Store],
         *,
         default: str | None = None,
-        descriptions: Mapping[str, str] | None = None,
+        options: Mapping[str, MountOptions] | None = None,
+        staging: Store | None = None,
     ) -> None:
         if not stores:
             raise ConfigError("no store is configured: enabled_backends is empty")
-        self.default = default or next(iter(stores))
+        for name in stores:
+            if name.startswith(RESERVED):
+                raise ConfigError(f"{name!r} can't be a store's id: {RESERVED} is reserved")
+        told = options or {}
+        self._listed = {name: _mount(name, store, told.get(name)) for name, store in stores.items()}
+        self._mounts = dict(self._listed)
+        if staging is not None:
+            self._mounts[STAGING] = _mount(STAGING, staging, None)
+            if self._mounts[STAGING].read_only:
+                raise ConfigError("the staging store is read-only")
+        writable = (mount.id for mount in self if not mount.read_only)
+        self.default = default or next(writable, next(iter(stores)))
         if self.default not in stores:
             raise ConfigError(f"default store {self.default!r} isn't among {', '.join(sorted(stores))}")
-        told = descriptions or {}
-        self._mounts = {
-            name: Mount(
-                name,
-                Guard(store, store_id=name),
-                told.get(name),
-                read_only=Cap.WRITE not in store.capabilities,
-            )
-            for name, store in stores.items()
-        }
-        if self._mounts[self.default].read_only:
+        if self._listed[self.default].read_only:
             raise ConfigError(f"default store {self.default!r} is read-only")
 
     def open(self) -> None:
         """Open all stores or none."""
         opened: list[Mount] = []
         try:
-            for mount in self._mounts.values():
+            for mount in self.all():
                 mount.store.open()
                 opened.append(mount)
         except BaseException:
@@ -84,24 +114,67 @@ class MountTable:
 
     def close(self) -> None:
         """Close all stores."""
-        for mount in self._mounts.values():
+        for mount in self.all():
             mount.store.close()
 
     def __iter__(self) -> Iterator[Mount]:
-        return iter(self._mounts.values())
+        return iter(self._listed.values())
+
+    def all(self) -> tuple[Mount, ...]:
+        """Return all mounts, the staging store among them."""
+        return tuple(self._mounts.values())
 
     def __getitem__(self, store_id: str) -> Mount:
-        """Return a mount; raise UnknownStore."""
+        """Return a mount, by its id also the staging store; raise UnknownStore."""
         try:
             return self._mounts[store_id]
         except KeyError:
             raise UnknownStore(f"no store is mounted as {store_id!r}", store=store_id) from None
 
+    @property
+    def staging(self) -> Mount:
+        """The staging store; raises UnknownStore where there is none."""
+        return self[STAGING]
+
+    def listed(self, store_id: str) -> Mount:
+        """Return a mount that callers may name; raise UnknownStore."""
+        mount = self[store_id]
+        if mount.id not in self._listed:
+            raise UnknownStore(f"no store is mounted as {store_id!r}", store=store_id)
+        return mount
+
+    def target(self, store_id: str | None) -> Mount:
+        """Return the mount to write image data to, None being the default.
+
+        Raises UnknownStore or Unsupported.
+        """
+        mount = self.listed(store_id or self.default)
+        if mount.read_only:
+            raise Unsupported("the store is read-only", store=mount.id)
+        return mount
+
+    def ordered(self, locations: Sequence[Location], prefer: Sequence[str] = ()) -> tuple[Location, ...]:
+        """Return the locations in the order they are read.
+
+        First those in the stores of ``prefer``, in its order, then by
+        weight, highest first, then as they are stored.
+        """
+
+        def rank(location: Location) -> tuple[int, int]:
+            wanted = prefer.index(location.store) if location.store in prefer else len(prefer)
+            return wanted, -self._weight(location)
+
+        return tuple(sorted(locations, key=rank))
+
+    def _weight(self, location: Location) -> int:
+        mount = self._mounts.get(location.store)
+        return mount.weight if mount else 0
+
     def first(self, locations: Sequence[Location], use: Callable[[Guard, str], T]) -> T:
         """Return ``use(store, key)`` of the first location where it works.
 
         A location whose store is away, or has lost the blob, is passed over
-        as long as there is another.
+        as long as there is another. See ``ordered``.
         """
         if not locations:
             raise NoImageData("the image has no data")
@@ -114,8 +187,13 @@ class MountTable:
         raise AssertionError("unreachable")
 
     def local_path(self, locations: Sequence[Location]) -> Path | None:
-        """Return a local file holding the data, if some location has one."""
+        """Return a local file holding the data, if some location has one.
+
+        Of those that have the weight of the first.
+        """
         for location in locations:
+            if self._weight(location) != self._weight(locations[0]):
+                break
             try:
                 store = self[location.store].store
                 if Cap.LOCAL in store.capabilities:
@@ -123,6 +201,18 @@ class MountTable:
             except StoreError:
                 continue
         return None
+
+
+def _mount(store_id: str, store: Store, options: MountOptions | None) -> Mount:
+    told = options or MountOptions()
+    return Mount(
+        store_id,
+        Guard(store, store_id=store_id),
+        told.description,
+        read_only=told.read_only or Cap.WRITE not in store.capabilities,
+        weight=told.weight,
+        type=told.type or next(iter(store.schemes), ""),
+    )
 
 
 class ImageFile(io.RawIOBase):
@@ -211,7 +301,8 @@ class ImageFile(io.RawIOBase):
             self._advance()
 
     def _ranged(self) -> bool:
-        return Cap.RANGE in self._mounts[self._locations[0].store].store.capabilities
+        mounted = {mount.id: mount.store.capabilities for mount in self._mounts}
+        return all(Cap.RANGE in mounted.get(each.store, Cap.RANGE) for each in self._locations)
 
     def _advance(self) -> None:
         """Move the window of a forward-only store to the position."""

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from glancelike.web import app as web
 from glancelike.web import serve
-from glancelike.web.auth import Auth, load_auth, warn_if_exposed
+from glancelike.web.auth import Auth, warn_if_exposed
 from novalite.api.compute.errors import TABLE, render
 from novalite.api.compute.microversion import Microversions
 from novalite.api.compute.routes import ROUTES
@@ -35,7 +35,7 @@ def create_app(service: ComputeService, auth: Auth, *, max_limit: int = 1000) ->
 def running(settings: Settings) -> Iterator[web.App]:
     """Open the whole node and its API, and close them at the end."""
     with ExitStack() as stack:
-        auth = load_auth(settings.api.auth_strategy, settings.api.auth_settings)
+        auth = settings.api.auth(settings.api.auth_settings)
         auth.open()
         stack.callback(auth.close)
         warn_if_exposed(auth, settings.api.listen)

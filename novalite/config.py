@@ -15,6 +15,7 @@ from typing import Any
 
 from oslo_config import cfg
 
+from glancelike.web.auth import Auth
 from glancelike.web.options import DEFAULT, OptionError, OptionSet, sample_of
 from novalite import config_options, plugins
 from novalite.errors import ConfigError
@@ -34,7 +35,7 @@ class ApiSettings:
     listen_port: int
     workers: int
     threads: int
-    auth_strategy: str
+    auth: type[Auth]
     auth_settings: Mapping[str, Any]
     max_limit: int
 
@@ -147,11 +148,13 @@ def load(
         for plugin in loaded:
             for group, opts in _plugin_options(plugin).items():
                 values.register(group, opts)
+        auth = plugins.load(plugins.AUTH, values.get("api", "auth_strategy"), Auth)
+        auth_settings = _of_auth(values, auth)
         for group, name in sorted(_override(values, left)):
             raise ConfigError(f"unknown option {name} in [{group}]")
         # Whatever the messaging library reads is its own business, in its own sections.
         values.refuse_unknown(but="oslo_messaging")
-        return _settings(values, virt, driver, hooks)
+        return _settings(values, virt, driver, hooks, (auth, auth_settings))
     except OptionError as error:
         raise ConfigError(str(error)) from error
 
@@ -169,6 +172,10 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     for plugin in installed:
         for group, opts in _plugin_options(plugin).items():
             found.setdefault(group, []).extend(opts)
+    for name in plugins.available(plugins.AUTH):
+        auth = plugins.load(plugins.AUTH, name, Auth)
+        if auth.group:
+            found[auth.group] = list(auth.options)
     return list(found.items())
 
 
@@ -198,8 +205,19 @@ def _of_plugin(values: OptionSet, plugin: type[VirtDriver] | type[Hook]) -> Mapp
     return MappingProxyType({**common, **found})
 
 
+def _of_auth(values: OptionSet, auth: type[Auth]) -> dict[str, Any]:
+    """Read an auth plugin's settings: from its own section, or from [api], which has the others'."""
+    if auth.group:
+        return values.of_plugin(auth, auth.group)
+    return {opt.dest: values.get("api", opt.dest) for opt in auth.options}
+
+
 def _settings(
-    values: OptionSet, virt: type[VirtDriver], driver: type[Driver], hooks: Sequence[type[Hook]]
+    values: OptionSet,
+    virt: type[VirtDriver],
+    driver: type[Driver],
+    hooks: Sequence[type[Hook]],
+    auth: tuple[type[Auth], Mapping[str, Any]],
 ) -> Settings:
     default = values.section(DEFAULT)
     api = values.section("api")
@@ -232,9 +250,9 @@ def _settings(
             listen_port=default["osapi_compute_listen_port"],
             workers=default["osapi_compute_workers"],
             threads=default["threads"],
-            auth_strategy=api.pop("auth_strategy"),
-            max_limit=api.pop("max_limit"),
-            auth_settings=MappingProxyType(api),
+            auth=auth[0],
+            auth_settings=MappingProxyType(auth[1]),
+            max_limit=api["max_limit"],
         ),
         database=DatabaseSettings(**database),
         scheduler=SchedulerSettings(

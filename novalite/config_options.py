@@ -77,7 +77,7 @@ DEFAULT = (
     cfg.BoolOpt("debug", default=False, help="Log debug messages."),
 )
 API = (
-    cfg.StrOpt("auth_strategy", default="none", help="How callers are recognised: none or basic."),
+    cfg.StrOpt("auth_strategy", default="none", help="How callers are recognised: none, basic or keystone."),
     cfg.StrOpt(
         "http_basic_auth_user_file",
         default="/etc/novalite/htpasswd",

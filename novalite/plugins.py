@@ -16,6 +16,7 @@ from novalite.errors import ConfigError
 VIRT = "novalite.virt"
 SCHEDULER_DRIVERS = "novalite.scheduler.drivers"
 SCHEDULER_HOOKS = "novalite.scheduler.hooks"
+AUTH = "glancelike.auth"
 
 C = TypeVar("C")
 

@@ -188,10 +188,11 @@ def client_of(app: App, user: str | None, headers: dict[str, str]) -> falcon.tes
 class Api:
     """The Image API in this process, on a service in memory, as several users."""
 
-    def __init__(self, users: Path, **settings: Any) -> None:
+    def __init__(self, users: Path, stores: dict[str, Any] | None = None, **settings: Any) -> None:
         self.users = users
         # Made by hand, since looking up plugins takes longer than most tests.
-        self.service = open_service(MemoryRegistry({}), stores={"memory": MemoryStore({})}, **settings)
+        stores = stores or {"memory": MemoryStore({})}
+        self.service = open_service(MemoryRegistry({}), stores=stores, **settings)
         self.auth = BasicAuth({"http_basic_auth_user_file": str(users)})
         self.auth.open()
         self.app = create_app(self.service, self.auth)

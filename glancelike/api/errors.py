@@ -29,6 +29,7 @@ TABLE = ErrorTable(
         errors.RegistryUnavailable: 503,
         errors.StoreError: 500,
         errors.BlobExists: 409,
+        errors.BlobInUse: 409,
         errors.InvalidRange: 416,
         errors.SizeMismatch: 400,
         errors.UnknownStore: 400,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import BinaryIO
 
 import falcon
 
+from glancelike.api.query import parse_pairs
 from glancelike.api.ranges import Span, parse_range
 from glancelike.api.resource import Resource
-from glancelike.errors import ImageNotFound, InvalidInput
+from glancelike.errors import InvalidInput
 from glancelike.model import Image
 from glancelike.service import Download
 from glancelike.web.body import RequestBody, declared_length, require_media_type
@@ -25,7 +27,7 @@ class ImageData(Resource):
             caller_of(req),
             image_id,
             RequestBody(req),
-            size=_announced_size(req),
+            size=announced_size(req),
             store=req.get_header("X-Image-Meta-Store"),
         )
         resp.status = 204
@@ -40,20 +42,16 @@ class ImageData(Resource):
         download = self._prepare(req, resp, image_id)
         if download is None:
             return
-        if download.path is not None and "wsgi.file_wrapper" in req.env:
+        file = download.open_local() if "wsgi.file_wrapper" in req.env else None
+        if file is not None:
             # The server sends the file from its position on by sendfile.
-            try:
-                file = download.path.open("rb")
-            except FileNotFoundError as error:
-                raise ImageNotFound(f"Image {image_id} was deleted just now") from error
-            file.seek(download.offset)
-            resp.set_stream(file, download.length)
+            resp.set_stream(_File(file, download), download.length)
         else:
-            resp.set_stream(_Blocks(download.chunks()), download.length)
+            resp.set_stream(_Blocks(download), download.length)
 
     def _prepare(self, req: falcon.Request, resp: falcon.Response, image_id: str) -> Download | None:
         """Set status and headers; return what to send, None when there is nothing."""
-        download = self.service.read(caller_of(req), image_id)
+        download = self.service.read(caller_of(req), image_id, prefer=_preferred(req))
         image = download.image
         tag = _etag(image)
         resp.set_header("Accept-Ranges", "bytes")
@@ -76,21 +74,62 @@ class ImageData(Resource):
 
 
 class _Blocks:
-    """An iterator of blocks that the server closes, also when the client is gone."""
+    """Blocks that are counted; the server closes them, also when the client is gone."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
+    def __init__(self, download: Download) -> None:
+        self._download = download
+        self._chunks = download.chunks()
+        self._sent = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._chunks
+        return self
+
+    def __next__(self) -> bytes:
+        block = next(self._chunks)
+        self._sent += len(block)
+        return block
 
     def close(self) -> None:
         close = getattr(self._chunks, "close", None)
         if close is not None:
             close()
+        self._download.report(self._sent)
 
 
-def _announced_size(req: falcon.Request) -> int | None:
+class _File:
+    """A local file that the server sends, by sendfile or not, and then closes.
+
+    ``socket.sendfile`` tells what it has sent by seeking to the end of it.
+    """
+
+    def __init__(self, file: BinaryIO, download: Download) -> None:
+        self._file = file
+        self._download = download
+        self._start = file.tell()
+        self._sent = 0
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def read(self, size: int | None = None, /) -> bytes:
+        block = self._file.read(-1 if size is None else size)
+        self._sent += len(block)
+        return block
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        position = self._file.seek(offset, whence)
+        self._sent = position - self._start
+        return position
+
+    def close(self) -> None:
+        self._file.close()
+        self._download.report(self._sent)
+
+
+def announced_size(req: falcon.Request) -> int | None:
     """Return the size in bytes that the client told, None when it told none."""
     length = declared_length(req)
     header = req.get_header("x-openstack-image-size")
@@ -102,6 +141,12 @@ def _announced_size(req: falcon.Request) -> int | None:
     if length is not None and length != size:
         raise InvalidInput(f"x-openstack-image-size is {size}, but Content-Length is {length}")
     return size
+
+
+def _preferred(req: falcon.Request) -> tuple[str, ...]:
+    """Return the stores that ``?prefer=a,b`` names."""
+    named = [value for name, value in parse_pairs(req.query_string) if name == "prefer"]
+    return tuple(store.strip() for value in named for store in value.split(",") if store.strip())
 
 
 def _etag(image: Image) -> str | None:

@@ -24,8 +24,8 @@ class ImageMembers(Resource):
 
     def create(self, req: falcon.Request, resp: falcon.Response, image_id: str) -> None:
         project = self._field(req, "member", "member_id")
-        if not project:
-            raise InvalidInput("Member to be added not specified")
+        if not project.strip():
+            raise InvalidInput("Member can't be empty")
         resp.media = wire.member(self.service.add_member(caller_of(req), image_id, project))
 
     def show(self, req: falcon.Request, resp: falcon.Response, image_id: str, member_id: str) -> None:

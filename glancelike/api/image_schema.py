@@ -10,6 +10,27 @@ from glancelike.service import Settings
 UUID = "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$"
 INT_MAX = 2**31 - 1
 
+LOCATION: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "url": {"type": "string", "maxLength": 255},
+        "metadata": {"type": "object"},
+        "validation_data": {
+            "type": "object",
+            "writeOnly": True,
+            "description": "What the data's digests are, for an image that has none yet",
+            "additionalProperties": False,
+            "properties": {
+                "checksum": {"type": "string", "minLength": 32, "maxLength": 32},
+                "os_hash_algo": {"type": "string", "maxLength": 64},
+                "os_hash_value": {"type": "string", "maxLength": 128},
+            },
+            "required": ["os_hash_algo", "os_hash_value"],
+        },
+    },
+    "required": ["url", "metadata"],
+}
+
 
 def _text(description: str, *, null: bool = False, **more: Any) -> dict[str, Any]:
     kind: str | list[str] = ["null", "string"] if null else "string"
@@ -62,13 +83,25 @@ def image_schema(settings: Settings) -> dict[str, Any]:
         "file": _read_only("string", "An image file url"),
         "schema": _read_only("string", "An image schema url"),
         "stores": _read_only("string", "Stores that hold the image's data, separated by commas"),
+        "direct_url": _read_only("string", "URL of the image's data in its first store"),
+        "locations": {
+            "type": "array",
+            "description": "URLs of the image's data",
+            "items": LOCATION,
+            "is_base": True,
+        },
         "min_ram": _amount("Amount of ram (in MB) required to boot image."),
         "min_disk": _amount("Amount of disk space (in GB) required to boot image."),
     }
+    for name, schema in settings.custom_schema.properties.items():
+        properties[name] = {**schema, "is_base": False}
+    names = list(settings.custom_schema.required)
+    required = {"required": names} if names else {}
     return {
         "name": "image",
         "type": "object",
         "properties": properties,
+        **required,
         "additionalProperties": {"type": "string"},
         "links": [
             {"rel": "self", "href": "{self}"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlencode
 
 import falcon
@@ -10,7 +11,7 @@ from glancelike.api import patch, wire
 from glancelike.api.query import parse_pairs, parse_query
 from glancelike.api.resource import Resource
 from glancelike.errors import InvalidInput
-from glancelike.model import Change, ChangeOp, Page
+from glancelike.model import Change, ChangeOp, Image
 from glancelike.service.fields import READ_ONLY
 from glancelike.web.body import read_json, require_media_type
 from glancelike.web.middleware import caller_of
@@ -20,11 +21,10 @@ class Images(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response) -> None:
         pairs = parse_pairs(req.query_string)
         query = parse_query(pairs, self.service.settings)
-        # A limit of 0 asks for nothing, but the marker is checked all the same elsewhere.
-        page = self.service.list_images(caller_of(req), query) if query.limit else Page(())
+        page = self.service.list_images(caller_of(req), query)
         kept = [(name, value) for name, value in pairs if name != "marker"]
         body = {
-            "images": [wire.image(image) for image in page.images],
+            "images": [self._body(req, image) for image in page.images],
             "first": _link(kept),
             "schema": f"{wire.PREFIX}/schemas/images",
         }
@@ -44,29 +44,46 @@ class Images(Resource):
         image = self.service.create_image(caller_of(req), body)
         resp.status = 201
         resp.location = f"{req.prefix}{wire.PREFIX}/images/{image.id}"
-        resp.media = wire.image(image)
+        self._tell_ways_in(req, resp)
+        resp.media = self._body(req, image)
 
     def show(self, req: falcon.Request, resp: falcon.Response, image_id: str) -> None:
-        resp.media = wire.image(self.service.show_image(caller_of(req), image_id))
+        resp.media = self._body(req, self.service.show_image(caller_of(req), image_id))
 
     def update(self, req: falcon.Request, resp: falcon.Response, image_id: str) -> None:
+        resp.set_header("Accept-Patch", f"{patch.V20}, {patch.V21}")
         media_type = require_media_type(req, patch.V21, patch.V20)
         changes = patch.parse_patch(media_type, read_json(req, media_type))
         for change in changes:
             self._validate(change)
-        resp.media = wire.image(self.service.update_image(caller_of(req), image_id, changes))
+        resp.media = self._body(req, self.service.update_image(caller_of(req), image_id, changes))
 
     def delete(self, req: falcon.Request, resp: falcon.Response, image_id: str) -> None:
         self.service.delete_image(caller_of(req), image_id)
         resp.status = 204
 
+    def _body(self, req: falcon.Request, image: Image) -> dict[str, Any]:
+        return wire.image(image, self.service.places(caller_of(req), image))
+
+    def _tell_ways_in(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Name the import methods and the stores, for the data that comes next."""
+        methods = self.service.settings.enabled_import_methods
+        if methods:
+            resp.set_header("OpenStack-image-import-methods", ",".join(methods))
+        stores = self.service.stores(caller_of(req))
+        resp.set_header("OpenStack-image-store-ids", ",".join(store.id for store in stores))
+
     def _validate(self, change: Change) -> None:
         """Check a new value's type; what may be changed at all the service decides."""
         name = change.path[0]
-        if change.op is ChangeOp.REMOVE or name in READ_ONLY:
+        if change.op is ChangeOp.REMOVE:
+            if name in self.service.settings.custom_schema.required:
+                raise InvalidInput(f"Property {name} is required and may not be removed.")
+            return
+        if name in READ_ONLY:
             return
         if len(change.path) == 1:
-            self.schemas.image.validate({name: change.value})
+            self.schemas.image_part.validate({name: change.value})
         elif name == "tags" and not isinstance(change.value, str):
             raise InvalidInput(f"A tag must be a string, not {change.value!r}.")
 

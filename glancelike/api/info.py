@@ -15,12 +15,18 @@ class Info(Resource):
     def stores(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.media = {"stores": [_store(each) for each in self.service.stores(caller_of(req))]}
 
+    def store_details(self, req: falcon.Request, resp: falcon.Response) -> None:
+        resp.media = {"stores": [_detail(each) for each in self.service.store_details(caller_of(req))]}
+
+    def usage(self, req: falcon.Request, resp: falcon.Response) -> None:
+        resp.media = {"usage": self.service.usage(caller_of(req))}
+
     def import_methods(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.media = {
             "import-methods": {
                 "description": "Import methods available.",
                 "type": "array",
-                "value": [],
+                "value": list(self.service.settings.enabled_import_methods),
             }
         }
 
@@ -34,3 +40,12 @@ def _store(store: StoreInfo) -> dict[str, Any]:
     if store.read_only:
         body["read-only"] = "true"
     return body
+
+
+def _detail(store: StoreInfo) -> dict[str, Any]:
+    return {
+        **_store(store),
+        "type": store.type,
+        "weight": store.weight,
+        "properties": dict(store.properties),
+    }

@@ -25,7 +25,8 @@ def _change(media_type: str, operation: Any) -> Change:
     op, path = _op_and_path_v20(operation) if media_type == V20 else _op_and_path(operation)
     if op is not ChangeOp.REMOVE and "value" not in operation:
         raise InvalidInput(f"Operation '{op}' requires a member named 'value'.")
-    return Change(op, _pointer(path), operation.get("value"))
+    only_new = op is ChangeOp.ADD and media_type == V20
+    return Change(op, _pointer(path), operation.get("value"), only_new)
 
 
 def _op_and_path(operation: dict[str, Any]) -> tuple[ChangeOp, Any]:

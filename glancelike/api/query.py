@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import enum
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -27,10 +27,16 @@ FIELD_NAMES = {"os_hash_algo": "hash_algo", "os_hash_value": "hash_value"}
 HIDDEN_NAMES = frozenset(FIELD_NAMES.values())
 IN_FIELDS = frozenset({"id", "name", "status", "container_format", "disk_format"})
 TIME_OPS = {op.value: op for op in (Op.GT, Op.GTE, Op.EQ, Op.NEQ, Op.LT, Op.LTE)}
-SIZE_BOUNDS = {"size_min": Op.GTE, "size_max": Op.LTE}
-ONCE = frozenset(
-    {"limit", "marker", "sort", "member_status", "visibility", "os_hidden", "size_min", "size_max"}
-)
+# size_min and size_max, and so on for all numbers.
+BOUNDS = {
+    f"{name}_{end}": (name, op)
+    for name, kind in FILTER_FIELDS.items()
+    if kind is int
+    for end, op in (("min", Op.GTE), ("max", Op.LTE))
+}
+ONCE = frozenset({"limit", "marker", "sort", "member_status", "visibility", "os_hidden", *BOUNDS})
+# An item of in:, which stands in double quotes where it holds a comma or a quote.
+ITEM = re.compile(r'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^",]+)')
 TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
 
@@ -51,9 +57,11 @@ def parse_query(pairs: list[tuple[str, str]], settings: Settings) -> Query:
     for name in ONCE & given.keys():
         if len(given[name]) > 1:
             raise InvalidInput(f"Parameter {name} may be given only once")
+    if "changes-since" in given:
+        raise InvalidInput('The "changes-since" filter is no longer available on v2.')
     once = {name: given.pop(name)[0] for name in ONCE & given.keys()}
     return Query(
-        tags=frozenset(given.pop("tag", ())),
+        tags=frozenset(tag.strip() for tag in given.pop("tag", ())),
         sort=_sort(once.get("sort"), given.pop("sort_key", []), given.pop("sort_dir", [])),
         limit=_limit(once.get("limit"), settings),
         marker=once.get("marker"),
@@ -62,7 +70,7 @@ def parse_query(pairs: list[tuple[str, str]], settings: Settings) -> Query:
         or MemberStatus.ACCEPTED,
         hidden=_flag("os_hidden", once.get("os_hidden", "false")),
         filters=tuple(
-            [_bound(name, op, once[name]) for name, op in SIZE_BOUNDS.items() if name in once]
+            [_bound(name, once[name]) for name in BOUNDS if name in once]
             + [_filter(name, value) for name, values in given.items() for value in values]
         ),
     )
@@ -107,9 +115,9 @@ def _sort(combined: str | None, keys: list[str], directions: list[str]) -> tuple
         if keys or directions:
             raise InvalidInput("Old and new sorting syntax cannot be combined")
         for part in combined.split(","):
-            key, _, direction = part.strip().partition(":")
-            keys.append(key)
-            directions.append(direction or "desc")
+            key, _, direction = part.partition(":")
+            keys.append(key.strip())
+            directions.append(direction.strip() or "desc")
     keys = keys or ["created_at"]
     directions = directions or ["desc"]
     if len(directions) == 1:
@@ -127,11 +135,12 @@ def _sort_key(key: str, direction: str) -> SortKey:
     return SortKey(key, direction == "desc")
 
 
-def _bound(name: str, op: Op, value: str) -> Filter:
+def _bound(name: str, value: str) -> Filter:
     number = _number(name, value)
     if number < 0:
         raise InvalidInput(f"{name} param must not be negative")
-    return Filter("size", op, number)
+    field, op = BOUNDS[name]
+    return Filter(field, op, number)
 
 
 def _filter(name: str, value: str) -> Filter:
@@ -142,8 +151,10 @@ def _filter(name: str, value: str) -> Filter:
     if kind is datetime:
         op, instant = _instant(name, value)
         return Filter(field, op, instant)
-    if name in IN_FIELDS and value.startswith("in:"):
-        return Filter(field, Op.IN, tuple(_typed(name, kind, each) for each in _items(name, value[3:])))
+    if name in IN_FIELDS:
+        if value.startswith("in:"):
+            return Filter(field, Op.IN, tuple(_typed(name, kind, each) for each in _items(name, value[3:])))
+        value = value.removeprefix("eq:")
     return Filter(field, Op.EQ, _typed(name, kind, value))
 
 
@@ -158,14 +169,21 @@ def _typed(name: str, kind: type, value: str) -> Any:
 
 
 def _items(name: str, text: str) -> list[str]:
-    """Split ``a,"b,c"``: items with a comma stand in double quotes."""
-    try:
-        rows = list(csv.reader([text], strict=True))
-    except csv.Error as error:
-        raise InvalidInput(f"Invalid filter value for {name}: {error}") from error
-    if not rows or not all(rows[0]):
-        raise InvalidInput(f"Invalid filter value for {name}: an item is empty")
-    return rows[0]
+    """Split ``a,"b,c","d\\"e"``; a backslash in quotes stands before a quote or itself."""
+    items = []
+    position = 0
+    while True:
+        found = ITEM.match(text, position)
+        if found is None:
+            raise InvalidInput(f"Invalid filter value for {name}: expected an item at {text[position:]!r}")
+        plain = found["plain"]
+        items.append(re.sub(r"\\(.)", r"\1", found["quoted"]) if plain is None else plain)
+        position = found.end()
+        if position == len(text):
+            return items
+        if text[position] != ",":
+            raise InvalidInput(f"Invalid filter value for {name}: expected a comma at {text[position:]!r}")
+        position += 1
 
 
 def _instant(name: str, value: str) -> tuple[Op, datetime]:

@@ -7,6 +7,7 @@ from typing import Any
 import falcon
 
 from glancelike.api.resource import Resource
+from glancelike.api.task_schema import TASKS_ITEM
 
 
 class SchemaDocuments(Resource):
@@ -18,6 +19,12 @@ class SchemaDocuments(Resource):
 
     def member(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.media = self.schemas.member.document
+
+    def task(self, req: falcon.Request, resp: falcon.Response) -> None:
+        resp.media = self.schemas.task.document
+
+    def tasks(self, req: falcon.Request, resp: falcon.Response) -> None:
+        resp.media = _collection("tasks", TASKS_ITEM, paged=True)
 
     def members(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.media = _collection("members", self.schemas.member.document, paged=False)

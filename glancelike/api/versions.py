@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import falcon
 
 from glancelike.api.resource import Resource
 
-# Minor versions of the Image API are markers of features, not negotiated.
-# Listed are those whose features are here; 2.6 (import) and those from 2.8
-# on (import to several stores, cache, tasks, usage) aren't.
-SUPPORTED = ("2.7", "2.5", "2.4", "2.3", "2.2", "2.1", "2.0")
+# Minor versions of the Image API are markers of features and not negotiated:
+# a URL does the same whichever a client reads here.
+MINORS = range(18, -1, -1)
+CACHE = frozenset({14, 16, 18})  # whose features are the cache's
 
 
 class Versions(Resource):
     def choices(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.status = 300
-        resp.media = _document(req)
+        self.list(req, resp)
 
     def list(self, req: falcon.Request, resp: falcon.Response) -> None:
-        resp.media = _document(req)
+        minors = [minor for minor in MINORS if self.service.cache.enabled or minor not in CACHE]
+        resp.media = _document(self.web.public_endpoint or req.prefix, minors)
 
 
-def _document(req: falcon.Request) -> dict[str, Any]:
-    link = {"rel": "self", "href": f"{req.prefix}/v2/"}
+def _document(endpoint: str, minors: Sequence[int]) -> dict[str, Any]:
+    link = {"rel": "self", "href": f"{endpoint}/v2/"}
     return {
         "versions": [
             {
-                "id": f"v{version}",
-                "status": "CURRENT" if version == SUPPORTED[0] else "SUPPORTED",
+                "id": f"v2.{minor}",
+                "status": "CURRENT" if minor == minors[0] else "SUPPORTED",
                 "links": [link],
             }
-            for version in SUPPORTED
+            for minor in minors
         ]
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from glancelike.model import Image, Member
+from glancelike.model import Image, Member, Task
+from glancelike.service import Places
 
 PREFIX = "/v2"
 
@@ -15,7 +16,7 @@ def instant(value: datetime) -> str:
     return value.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def image(value: Image) -> dict[str, Any]:
+def image(value: Image, places: Places) -> dict[str, Any]:
     """Return the body that shows an image; base fields win over properties."""
     location = f"{PREFIX}/images/{value.id}"
     body: dict[str, Any] = {
@@ -43,8 +44,12 @@ def image(value: Image) -> dict[str, Any]:
         "file": f"{location}/file",
         "schema": f"{PREFIX}/schemas/image",
     }
-    if value.locations:
-        body["stores"] = ",".join(dict.fromkeys(each.store for each in value.locations))
+    if places.stores:
+        body["stores"] = ",".join(places.stores)
+    if places.direct_url is not None:
+        body["direct_url"] = places.direct_url
+    if places.locations is not None:
+        body["locations"] = list(places.locations)
     return body
 
 
@@ -58,3 +63,33 @@ def member(value: Member) -> dict[str, Any]:
         "updated_at": instant(value.updated_at),
         "schema": f"{PREFIX}/schemas/member",
     }
+
+
+def task_stub(value: Task) -> dict[str, Any]:
+    """Return what a list shows of a task."""
+    body: dict[str, Any] = {
+        "id": value.id,
+        "type": value.type,
+        "status": value.status,
+        "owner": value.owner,
+        "created_at": instant(value.created_at),
+        "updated_at": instant(value.updated_at),
+        "self": f"{PREFIX}/tasks/{value.id}",
+        "schema": f"{PREFIX}/schemas/task",
+    }
+    if value.expires_at is not None:
+        body["expires_at"] = instant(value.expires_at)
+    return body
+
+
+def task(value: Task) -> dict[str, Any]:
+    """Return the body that shows a task."""
+    body = {
+        **task_stub(value),
+        "input": dict(value.input),
+        "result": None if value.result is None else dict(value.result),
+        "message": value.message,
+    }
+    told = {"image_id": value.image_id, "request_id": value.request_id, "user_id": value.user}
+    body.update({name: text for name, text in told.items() if text})
+    return body

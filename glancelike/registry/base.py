@@ -35,11 +35,12 @@ from collections.abc import Iterable
 
 from glancelike.model import Image, Member, Page, Query, Viewer
 from glancelike.plugins import Plugin
+from glancelike.registry.parts import CacheRecords, MetadefRecords, QuotaRecords, TaskRecords, Upkeep
 
 ADMIN = Viewer(admin=True)
 
 
-class Registry(Plugin):
+class Registry(TaskRecords, QuotaRecords, CacheRecords, MetadefRecords, Upkeep, Plugin):
     """Base class of registry backends, entry points ``glancelike.registries``.
 
     ``open`` connects and checks the schema; it raises RegistryUnavailable,
@@ -48,7 +49,10 @@ class Registry(Plugin):
     Who sees what (Image API reference): an admin everything; a project its
     own images of any visibility, public and community images of anybody,
     and ``shared`` images it is a member of (any member status, by id). What
-    a listing shows by default is narrower: see ``model.Query``.
+    a listing shows by default is narrower: see ``model.Query``. An image
+    whose delete is pending is seen only by a viewer that is told to.
+
+    What is kept besides images is in ``registry.parts``.
     """
 
     def upgrade(self) -> None:
@@ -63,10 +67,13 @@ class Registry(Plugin):
         return None, None
 
     @abstractmethod
-    def create(self, image: Image) -> Image:
+    def create(self, image: Image, *, settles: str | None = None) -> Image:
         """Add a record; raise ImageExists when the id is or was in use.
 
-        Times are taken from ``image``; ``version`` becomes 1.
+        Times are taken from ``image``; ``version`` becomes 1. ``settles``
+        names a reservation that the record counts for from now on: it is
+        given back in the same transaction, and only if that succeeds.
+        Raises LeaseLost when it has run out.
         """
 
     @abstractmethod
@@ -83,12 +90,13 @@ class Registry(Plugin):
         """
 
     @abstractmethod
-    def update(self, image: Image, *, expect: int) -> Image:
+    def update(self, image: Image, *, expect: int, settles: str | None = None) -> Image:
         """Replace the record if its version is ``expect``.
 
         Everything but ``id``, ``created_at``, ``updated_at`` and ``version``
         is taken from ``image``; the backend sets ``updated_at`` to now and
-        ``version`` to ``expect + 1``. Raises StaleImage or ImageNotFound.
+        ``version`` to ``expect + 1``. ``settles`` is as in ``create``.
+        Raises StaleImage, ImageNotFound or LeaseLost.
         """
 
     @abstractmethod
@@ -102,7 +110,8 @@ class Registry(Plugin):
     def locations_of(self, image_ids: Iterable[str]) -> dict[str, tuple[tuple[str, str], ...]]:
         """Map each of the given ids that is alive to its ``(store, key)`` pairs.
 
-        For garbage collection: one call for a batch of up to 1000 ids.
+        The staged data is among them, and images whose delete is pending
+        are alive. For garbage collection: one call for a batch of up to 1000 ids.
         """
 
     @abstractmethod

@@ -6,17 +6,22 @@ changed by another. Everything raises InvalidInput naming the field.
 
 from __future__ import annotations
 
+import enum
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from glancelike.errors import InvalidInput
+from glancelike.errors import InvalidInput, LeaseLost
 from glancelike.model import (
     FILTER_FIELDS,
     SORT_FIELDS,
+    TASK_SORT_FIELDS,
+    Amounts,
+    CachedImage,
     Filter,
     Image,
     Location,
@@ -26,6 +31,10 @@ from glancelike.model import (
     Query,
     SortKey,
     Status,
+    Task,
+    TaskQuery,
+    TaskStatus,
+    TaskType,
     Visibility,
 )
 
@@ -46,6 +55,12 @@ LENGTHS: Mapping[str, int] = MappingProxyType(
         "store": 255,
         "lease": 255,
         "holder": 255,
+        "node": 255,
+        "namespace": 80,
+        "display_name": 80,
+        "description": 500,
+        "resource_type": 80,
+        "request_id": 64,
     }
 )
 LONG_TEXT = 65535  # bytes of UTF-8, a TEXT column of MySQL
@@ -63,7 +78,24 @@ OPERATORS: Mapping[type, frozenset[Op]] = MappingProxyType(
 )
 PROPERTY_OPERATORS = frozenset({Op.EQ, Op.IN})
 
-E = TypeVar("E", Status, Visibility, MemberStatus)
+UNFINISHED = frozenset({TaskStatus.PENDING, TaskStatus.PROCESSING})
+UPLOADING = frozenset({Status.SAVING, Status.UPLOADING, Status.IMPORTING})
+# Fields of Amounts and the largest values that one reservation may have.
+AMOUNTS: Mapping[str, int] = MappingProxyType(
+    {"total": 2**63 - 1, "staged": 2**63 - 1, "images": 2**31 - 1, "uploading": 2**31 - 1}
+)
+
+# What callers know them as: the resources of Keystone's unified limits.
+LIMITED: Mapping[str, str] = MappingProxyType(
+    {
+        "total": "image_size_total (bytes)",
+        "staged": "image_stage_total (bytes)",
+        "images": "image_count_total",
+        "uploading": "image_count_uploading",
+    }
+)
+
+E = TypeVar("E", bound=enum.StrEnum)
 
 
 def storable(value: object) -> bool:
@@ -93,12 +125,13 @@ def check_name(field: str, value: object, limit: int) -> None:
         raise InvalidInput(f"{field} is empty")
 
 
-def check_int(field: str, value: object, *, lowest: int = 0) -> None:
+def check_int(field: str, value: object, *, lowest: int = 0, highest: int | None = None) -> None:
     """Check that a number fits its column."""
+    highest = LARGEST[field] if highest is None else highest
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidInput(f"{field} must be an integer, not {type(value).__name__}")
-    if not lowest <= value <= LARGEST[field]:
-        raise InvalidInput(f"{field} must lie between {lowest} and {LARGEST[field]}, not {value}")
+    if not lowest <= value <= highest:
+        raise InvalidInput(f"{field} must lie between {lowest} and {highest}, not {value}")
 
 
 def in_utc(field: str, value: object) -> datetime:
@@ -146,6 +179,7 @@ def checked_image(image: Image) -> Image:
         tags=frozenset(image.tags),
         properties=dict(image.properties),
         locations=tuple(checked_location(location) for location in image.locations),
+        staged=None if image.staged is None else checked_location(image.staged),
         created_at=in_utc("created_at", image.created_at),
         updated_at=in_utc("updated_at", image.updated_at),
     )
@@ -172,12 +206,101 @@ def checked_member(member: Member) -> Member:
     )
 
 
+def document(field: str, value: object, limit: int = LONG_TEXT) -> str:
+    """Return the value as JSON of up to ``limit`` bytes, the same for equal values."""
+    try:
+        text = json.dumps(value, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{field} can't be kept as JSON: {error}") from None
+    if len(text) > limit:
+        raise InvalidInput(f"{field} is longer than {limit} bytes of JSON")
+    return text
+
+
+def _object(field: str, value: object) -> dict[str, Any]:
+    """Return a copy of the mapping, as it is when it comes back from JSON."""
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"{field} must be an object, not {type(value).__name__}")
+    found: dict[str, Any] = json.loads(document(field, dict(value)))
+    return found
+
+
+def checked_task(task: Task) -> Task:
+    """Return the task with documents of its own and its times in UTC."""
+    check_name("task id", task.id, LENGTHS["id"])
+    for field, length in (("owner", "owner"), ("user", "owner"), ("image_id", "id"), ("request_id",) * 2):
+        if getattr(task, field) is not None:
+            check_text(f"task {field}", getattr(task, field), limit=LENGTHS[length])
+    check_text("task message", task.message)
+    if task.secret is not None:
+        check_text("task secret", task.secret)
+    return replace(
+        task,
+        type=member_of(TaskType, "task type", task.type),
+        status=member_of(TaskStatus, "task status", task.status),
+        input=_object("task input", task.input),
+        result=None if task.result is None else _object("task result", task.result),
+        progress=_object("task progress", task.progress),
+        created_at=in_utc("created_at", task.created_at),
+        updated_at=in_utc("updated_at", task.updated_at),
+        expires_at=None if task.expires_at is None else in_utc("expires_at", task.expires_at),
+    )
+
+
+def task_exists(task_id: str) -> InvalidInput:
+    """Return the error for an id that another task has."""
+    return InvalidInput(f"task id {task_id} is taken")
+
+
+def checked_limits(
+    name: str, project: str, amounts: Amounts, limits: Mapping[str, int], seconds: float
+) -> Mapping[str, int]:
+    """Check what ``reserve`` is given; return the limits that are to be looked at."""
+    check_name("reservation", name, LENGTHS["lease"])
+    check_name("project", project, LENGTHS["project"])
+    check_seconds("a reservation", seconds)
+    for field, largest in AMOUNTS.items():
+        check_int(field, getattr(amounts, field), highest=largest)
+    unknown = sorted(set(limits) - set(AMOUNTS))
+    if unknown:
+        raise InvalidInput(f"there is no limit on {', '.join(unknown)}")
+    return {field: limit for field, limit in limits.items() if limit >= 0 and getattr(amounts, field)}
+
+
+def over_limit(project: str, field: str, limit: int, used: int, wanted: int) -> str:
+    """Return the message of QuotaExceeded."""
+    return f"project {project} may have {limit} of {LIMITED[field]}: {used} used, {wanted} more asked for"
+
+
+def run_out(name: str) -> LeaseLost:
+    """Return the error for a reservation that came too late to be settled."""
+    return LeaseLost(f"{name}: what was reserved has run out, the work took too long")
+
+
+def checked_cached(cached: CachedImage) -> CachedImage:
+    """Return the value with its times in UTC."""
+    check_name("node", cached.node, LENGTHS["node"])
+    check_name("image_id", cached.image_id, LENGTHS["id"])
+    for field in ("size", "hits"):
+        check_int(field, getattr(cached, field), highest=LARGEST["size"])
+    return replace(
+        cached,
+        last_accessed=in_utc("last_accessed", cached.last_accessed),
+        last_modified=in_utc("last_modified", cached.last_modified),
+    )
+
+
+def check_seconds(what: str, seconds: float) -> None:
+    """Check how long something is to be held."""
+    if not (math.isfinite(seconds) and 0 < seconds <= 10**9):
+        raise InvalidInput(f"{what} can't run for {seconds} seconds")
+
+
 def check_lease(name: str, holder: str, seconds: float = 1.0) -> None:
     """Check the arguments of the lease methods."""
     check_name("lease", name, LENGTHS["lease"])
     check_name("lease holder", holder, LENGTHS["holder"])
-    if not (math.isfinite(seconds) and 0 < seconds <= 10**9):
-        raise InvalidInput(f"a lease can't run for {seconds} seconds")
+    check_seconds("a lease", seconds)
 
 
 def checked_query(query: Query) -> Query:
@@ -194,17 +317,38 @@ def checked_query(query: Query) -> Query:
         member_of(Visibility, "visibility", query.visibility)
     if query.member_status != "all":
         member_of(MemberStatus, "member_status", query.member_status)
-    keys: dict[str, SortKey] = {}
-    for key in query.sort:
-        if key.field not in SORT_FIELDS:
-            raise InvalidInput(f"images can't be sorted by {key.field!r}")
-        keys.setdefault(key.field, key)
-    last = query.sort[-1].descending if query.sort else True
-    keys.setdefault("id", SortKey("id", last))
     return replace(
         query,
         filters=tuple(checked_filter(condition) for condition in query.filters),
-        sort=tuple(keys.values()),
+        sort=total_sort("images", query.sort, SORT_FIELDS, "id"),
+    )
+
+
+def total_sort(what: str, sort: Iterable[SortKey], fields: Collection[str], last: str) -> tuple[SortKey, ...]:
+    """Return the sort without doubles and with the unique field ``last`` at its end."""
+    keys: dict[str, SortKey] = {}
+    descending = True
+    for key in sort:
+        if key.field not in fields:
+            raise InvalidInput(f"{what} can't be sorted by {key.field!r}")
+        keys.setdefault(key.field, key)
+        descending = key.descending
+    keys.setdefault(last, SortKey(last, descending))
+    return tuple(keys.values())
+
+
+def checked_task_query(query: TaskQuery) -> TaskQuery:
+    """Return the query with its sort made total."""
+    if query.limit < 0:
+        raise InvalidInput(f"limit must not be negative: {query.limit}")
+    for field in ("owner", "image_id"):
+        if getattr(query, field) is not None:
+            check_text(field, getattr(query, field))
+    return replace(
+        query,
+        type=None if query.type is None else member_of(TaskType, "type", query.type),
+        status=None if query.status is None else member_of(TaskStatus, "status", query.status),
+        sort=total_sort("tasks", query.sort, TASK_SORT_FIELDS, "id"),
     )
 
 

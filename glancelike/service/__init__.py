@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from glancelike.cache import ImageCache
+from glancelike.importing.base import ImportPlugin
 from glancelike.model import (
     Caller,
     Change,
@@ -19,24 +21,89 @@ from glancelike.model import (
     Page,
     Query,
     StoreInfo,
+    Task,
+    TaskPage,
+    TaskQuery,
+    TaskType,
 )
+from glancelike.notifications import Notifier
 from glancelike.policy import Policy
 from glancelike.registry.base import Registry
-from glancelike.service import data, images, members, upkeep
+from glancelike.service import (
+    data,
+    deletion,
+    images,
+    imports,
+    location_import,
+    locations,
+    members,
+    reaper,
+    staging,
+    stores,
+    tasks,
+    upkeep,
+)
+from glancelike.service.cache import CacheService, CacheState, Pruned
 from glancelike.service.context import Context, Settings
 from glancelike.service.data import Download
+from glancelike.service.imports import ImportRequest
+from glancelike.service.locations import Places
+from glancelike.service.metadefs import MetadefService
+from glancelike.service.quotas import LimitSource
 from glancelike.service.upkeep import Orphan
+from glancelike.signatures import Certificates
 from glancelike.stores.base import Source
 from glancelike.vfs import ImageFile, MountTable
 
-__all__ = ["Download", "ImageService", "Orphan", "Settings"]
+__all__ = [
+    "CacheState",
+    "Download",
+    "ImageService",
+    "ImportRequest",
+    "Orphan",
+    "Places",
+    "Pruned",
+    "Settings",
+]
+
+# What is done for each type of task.
+HANDLERS: Mapping[TaskType, tasks.Handler] = {
+    TaskType.IMAGE_IMPORT: tasks.Handler(imports.run, imports.undo),
+    TaskType.IMPORT: tasks.Handler(imports.run, imports.undo),
+    TaskType.LOCATION_IMPORT: tasks.Handler(location_import.run, location_import.undo),
+}
 
 
 class ImageService:
     """The image service over one registry and any number of mounted stores."""
 
-    def __init__(self, registry: Registry, mounts: MountTable, policy: Policy, settings: Settings) -> None:
-        self._context = Context(registry, mounts, policy, settings)
+    def __init__(
+        self,
+        registry: Registry,
+        mounts: MountTable,
+        policy: Policy,
+        settings: Settings,
+        *,
+        import_plugins: Sequence[ImportPlugin] = (),
+        cache: ImageCache | None = None,
+        limits: LimitSource | None = None,
+        certificates: Certificates | None = None,
+        notifier: Notifier | None = None,
+    ) -> None:
+        self._context = Context(
+            registry,
+            mounts,
+            policy,
+            settings,
+            import_plugins=import_plugins,
+            cache=cache,
+            limits=limits,
+            certificates=certificates,
+            notifier=notifier,
+        )
+        self.cache = CacheService(self._context)
+        self.metadefs = MetadefService(self._context)
+        self._runner: tasks.Runner | None = None
 
     @property
     def settings(self) -> Settings:
@@ -49,6 +116,9 @@ class ImageService:
 
     def close(self) -> None:
         """Close everything; safe to call twice."""
+        if self._runner is not None:
+            self._runner.stop()
+            self._runner = None
         self._context.close()
 
     def __enter__(self) -> ImageService:
@@ -57,6 +127,10 @@ class ImageService:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def recognised(self, caller: Caller) -> Caller:
+        """Return the caller, an administrator only if the policy says so."""
+        return self._context.policy.recognised(caller)
 
     # Images
 
@@ -94,8 +168,23 @@ class ImageService:
         return images.update(self._context, caller, image_id, changes)
 
     def delete_image(self, caller: Caller, image_id: str) -> None:
-        """Delete the record, then the bytes; raise ImageProtected, Forbidden."""
-        images.delete(self._context, caller, image_id)
+        """Delete the record, then the bytes; raise ImageProtected, Forbidden.
+
+        With the setting ``delayed_delete`` nobody sees the image from now
+        on, but ``scrub`` does the deleting.
+        """
+        deletion.delete(self._context, caller, image_id)
+
+    def deactivate_image(self, caller: Caller, image_id: str) -> Image:
+        """Keep all but admins from downloading an active image; raise Forbidden.
+
+        Nothing happens if it is deactivated already.
+        """
+        return images.deactivate(self._context, caller, image_id)
+
+    def reactivate_image(self, caller: Caller, image_id: str) -> Image:
+        """Undo ``deactivate_image``; raise Forbidden."""
+        return images.reactivate(self._context, caller, image_id)
 
     def add_tag(self, caller: Caller, image_id: str, tag: str) -> None:
         """Add a tag; nothing happens if it is there."""
@@ -126,16 +215,93 @@ class ImageService:
         """
         return data.upload(self._context, caller, image_id, source, size=size, store=store)
 
-    def read(self, caller: Caller, image_id: str, *, offset: int = 0, length: int | None = None) -> Download:
+    def read(
+        self,
+        caller: Caller,
+        image_id: str,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        prefer: Sequence[str] = (),
+    ) -> Download:
         """Say how the data can be read best; see Download.
 
-        Raises NoImageData, Forbidden, InvalidRange, StoreError.
+        ``prefer`` names stores to read from where they have the image.
+        Raises NoImageData, Forbidden, InvalidRange, UnknownStore, StoreError.
         """
-        return data.read(self._context, caller, image_id, offset=offset, length=length)
+        return data.read(self._context, caller, image_id, offset=offset, length=length, prefer=prefer)
 
     def open_image(self, caller: Caller, image_id: str) -> ImageFile:
         """Open the data as a seekable binary file object with read-ahead."""
         return data.open_file(self._context, caller, image_id)
+
+    # Import
+
+    def stage(self, caller: Caller, image_id: str, source: Source, *, size: int | None = None) -> Image:
+        """Keep data for a later import; the image becomes ``uploading``.
+
+        Raises as ``upload``; the format is looked at when it is imported.
+        """
+        return staging.stage(self._context, caller, image_id, source, size=size)
+
+    def import_image(self, caller: Caller, image_id: str, request: ImportRequest) -> Task | None:
+        """Begin an import, which a runner of tasks does; None when nothing is to be done.
+
+        Raises InvalidInput, ForbiddenUrl, Conflict, Forbidden, LimitExceeded.
+        """
+        return imports.start(self._context, caller, image_id, request)
+
+    def image_tasks(self, caller: Caller, image_id: str) -> tuple[Task, ...]:
+        """Return the tasks of an image, newest first."""
+        return tasks.of_image(self._context, caller, image_id)
+
+    # Tasks
+
+    def create_task(self, caller: Caller, given: Mapping[str, Any]) -> Task:
+        """Make an image from a URL: ``import_from``, ``import_from_format``, ``image_properties``."""
+        return imports.start_legacy(self._context, caller, given)
+
+    def show_task(self, caller: Caller, task_id: str) -> Task:
+        """Return a task; raise TaskNotFound."""
+        return tasks.show(self._context, caller, task_id)
+
+    def list_tasks(self, caller: Caller, query: TaskQuery | None = None) -> TaskPage:
+        """Return a page of tasks; raise InvalidMarker, InvalidInput, Forbidden."""
+        return tasks.list_page(self._context, caller, query or TaskQuery())
+
+    def run_tasks(self) -> int:
+        """Work on tasks, here and now, until none is free; return how many were run."""
+        return tasks.run_pending(self._context, HANDLERS)
+
+    def start_tasks(self, threads: int, interval: float = 5.0) -> None:
+        """Have threads work on tasks until the service is closed.
+
+        They look every ``interval`` seconds for what other processes left,
+        and at once for what this one puts into the queue.
+        """
+        self._runner = tasks.Runner(self._context, HANDLERS, threads=threads, interval=interval)
+        self._runner.start()
+
+    # Locations
+
+    def places(self, caller: Caller, image: Image) -> Places:
+        """Return where the image's data lies, as the caller may know it."""
+        return locations.places(self._context, caller, image)
+
+    def add_location(
+        self, caller: Caller, image_id: str, url: str, validation: Mapping[str, str] | None = None
+    ) -> Task:
+        """Have a queued image's data be what lies at a URL.
+
+        ``validation`` may hold ``os_hash_algo`` and ``os_hash_value``: then
+        the image is active when the data turned out to have that digest,
+        else at once. Raises InvalidInput, ForbiddenUrl, Conflict, Forbidden.
+        """
+        return location_import.add(self._context, caller, image_id, url, validation or {})
+
+    def fetch_locations(self, caller: Caller, image_id: str) -> tuple[Mapping[str, Any], ...]:
+        """Return the URLs and metadata of the locations, for services; raise Forbidden."""
+        return location_import.fetch(self._context, caller, image_id)
 
     # Members
 
@@ -162,12 +328,49 @@ class ImageService:
     # Stores and upkeep
 
     def stores(self, caller: Caller) -> tuple[StoreInfo, ...]:
-        """Return the mounted stores."""
-        return data.stores(self._context, caller)
+        """Return the mounted stores, as anybody may know them."""
+        return stores.listing(self._context, caller)
+
+    def store_details(self, caller: Caller) -> tuple[StoreInfo, ...]:
+        """Return the mounted stores with their types and properties; raise Forbidden."""
+        return stores.details(self._context, caller)
+
+    def remove_copy(self, caller: Caller, store: str, image_id: str) -> None:
+        """Take an active image out of a store that isn't its only one.
+
+        Raises Conflict (unknown store, image not active), NotFound (not in
+        this store), Forbidden (its only one), BlobInUse.
+        """
+        stores.remove_copy(self._context, caller, store, image_id)
+
+    def usage(self, caller: Caller) -> dict[str, dict[str, int]]:
+        """Return ``usage`` and ``limit`` of what limits the caller's project, by resource.
+
+        The resources are those of Keystone's unified limits, with sizes in
+        MiB and -1 for no limit. Empty where nothing is limited.
+        """
+        return self._context.quotas.usage(caller.project)
 
     def reap(self) -> list[str]:
-        """Return images whose upload died to ``queued``; return their ids."""
-        return data.reap(self._context)
+        """Return images whose data won't come to ``queued``; return their ids."""
+        return reaper.reap(self._context)
+
+    def look_after(self) -> None:
+        """Do what has to be done now and then by some process: reap, drop old tasks."""
+        self.reap()
+        self.scrub()
+        self._context.registry.delete_expired_tasks()
+
+    def scrub(self) -> list[str]:
+        """Delete images whose delete has been pending for ``scrub_time``; return their ids."""
+        return deletion.scrub(self._context)
+
+    def restore_image(self, image_id: str) -> Image:
+        """Bring back an image whose delete is pending.
+
+        For operators, who ask no policy. Raises ImageNotFound, InvalidTransition.
+        """
+        return deletion.restore(self._context, image_id)
 
     def gc(self, *, grace_seconds: float = 3600.0, dry_run: bool = False) -> Iterator[Orphan]:
         """Remove blobs of ours that no record names, older than the grace time."""

@@ -35,6 +35,8 @@ READ_ONLY = frozenset(
         "locations",
     }
 )
+# Taken by the service, though no field shows them.
+RESERVED = frozenset({"location", "deleted", "deleted_at"})
 RESERVED_PREFIX = "os_glance"
 FROZEN_AFTER_QUEUED = frozenset({"disk_format", "container_format"})
 LARGEST_INT = 2**31 - 1
@@ -110,16 +112,21 @@ SETTABLE: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
 }
 
 
+BASE_FIELDS = READ_ONLY | RESERVED | SETTABLE.keys()
+
+
 def _property_name(name: str) -> str:
-    if not name or len(name) > LONGEST or re.search(r"[\x00-\x1f/]", name):
+    if not name.strip() or re.search(r"[\x00-\x1f]", name):
         raise InvalidInput(f"{name!r} can't be the name of a property")
+    if len(name) > LONGEST:
+        raise InvalidInput(f"Custom property name is longer than {LONGEST} characters: {name[:40]}…")
     return name
 
 
 def _guard(name: str) -> None:
     if name in READ_ONLY:
         raise ReadOnlyProperty(f"Attribute '{name}' is read-only.")
-    if name.startswith(RESERVED_PREFIX):
+    if name in RESERVED or name.startswith(RESERVED_PREFIX):
         raise ReadOnlyProperty(f"Attribute '{name}' is reserved.")
 
 
@@ -162,8 +169,11 @@ def apply(image: Image, change: Change, settings: Settings) -> Image:
             raise Conflict(f"Property {name} does not exist.")
         left = {key: value for key, value in image.properties.items() if key != name}
         return replace(image, properties=left)
-    if change.op is ChangeOp.REPLACE and name not in SETTABLE and name not in image.properties:
+    there = name in SETTABLE or name in image.properties
+    if change.op is ChangeOp.REPLACE and not there:
         raise Conflict(f"Property {name} does not exist.")
+    if change.only_new and there:
+        raise Conflict(f"Property {name} already present.")
     return assign(image, name, change.value, settings)
 
 
@@ -176,25 +186,23 @@ def _apply_inside(image: Image, name: str, rest: list[str], change: Change) -> I
     raise InvalidInput(f"Invalid JSON pointer for this resource: '{pointer}'")
 
 
-def check_compatible(image: Image) -> None:
-    """Raise InvalidInput for kinds of Amazon images whose two formats differ."""
-    kinds = {"ami", "ari", "aki"}
-    formats = (image.disk_format, image.container_format)
-    if None not in formats and set(formats) & kinds and formats[0] != formats[1]:
-        raise InvalidInput(
-            "Invalid mix of disk and container formats: when one of them is 'aki', 'ari' or 'ami', "
-            f"both must be the same, not {formats[0]!r} and {formats[1]!r}"
-        )
+def check_limits(before: Image | None, after: Image, settings: Settings) -> None:
+    """Raise LimitExceeded for more tags or properties than allowed, unless none were added.
 
-
-def check_limits(image: Image, settings: Settings) -> None:
-    """Raise LimitExceeded for too many tags or properties."""
-    for what, count, limit in (
-        ("tags", len(image.tags), settings.image_tag_quota),
-        ("properties", len(image.properties), settings.image_property_quota),
-    ):
-        if 0 <= limit < count:
+    What the service itself keeps in properties doesn't count.
+    """
+    checks: tuple[tuple[str, Callable[[Image], int], int], ...] = (
+        ("tags", lambda image: len(image.tags), settings.image_tag_quota),
+        ("properties", _own_properties, settings.image_property_quota),
+    )
+    for what, counted, limit in checks:
+        count = counted(after)
+        if 0 <= limit < count and (before is None or count > counted(before)):
             raise LimitExceeded(
                 f"The limit has been exceeded on the number of allowed image {what}: "
                 f"attempted {count}, maximum {limit}."
             )
+
+
+def _own_properties(image: Image) -> int:
+    return sum(not name.startswith(RESERVED_PREFIX) for name in image.properties)

@@ -7,20 +7,18 @@ looked at; what somebody else put into a store is left alone.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 
 from glancelike.errors import BlobNotFound
-from glancelike.model import utcnow
-from glancelike.service.context import Context
-from glancelike.service.data import upload_lease
+from glancelike.model import TaskQuery, TaskStatus, utcnow
+from glancelike.service.context import Context, upload_lease
+from glancelike.service.ingest import OUR_KEY
 from glancelike.stores.base import BlobInfo, Cap
 
 BATCH = 500
-OUR_KEY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +34,8 @@ class Orphan:
 def gc(context: Context, *, grace_seconds: float, dry_run: bool) -> Iterator[Orphan]:
     """Find orphans older than the grace time, and remove them."""
     youngest = utcnow() - timedelta(seconds=grace_seconds)
-    for mount in context.mounts:
-        if not {Cap.LIST, Cap.DELETE} <= set(mount.store.capabilities):
+    for mount in context.mounts.all():
+        if mount.read_only or not {Cap.LIST, Cap.DELETE} <= set(mount.store.capabilities):
             continue
         ours = (
             blob
@@ -59,15 +57,30 @@ def _batches(blobs: Iterator[BlobInfo]) -> Iterator[list[BlobInfo]]:
         yield batch
 
 
-def _orphans(context: Context, store: str, blobs: Iterable[BlobInfo]) -> list[BlobInfo]:
-    by_image = [(blob.key[:36], blob) for blob in blobs]
-    ids = {image_id for image_id, _blob in by_image}
-    # Leases first, records second: an upload that ended in between has its
-    # record by the time records are read.
+def _orphans(context: Context, store: str, blobs: list[BlobInfo]) -> list[BlobInfo]:
+    unnamed = _unnamed(context, store, blobs)
+    ids = {image_id for image_id, _blob in unnamed}
+    # Work first, records second: an upload or an import that ended in
+    # between has its record by the time records are read.
     busy = context.registry.leased([upload_lease(image_id) for image_id in ids])
-    named = context.registry.locations_of(ids)
-    return [
+    still = [
         blob
-        for image_id, blob in by_image
-        if upload_lease(image_id) not in busy and (store, blob.key) not in named.get(image_id, ())
+        for image_id, blob in unnamed
+        if upload_lease(image_id) not in busy and not _tasked(context, image_id)
     ]
+    return [blob for _image_id, blob in _unnamed(context, store, still)]
+
+
+def _unnamed(context: Context, store: str, blobs: list[BlobInfo]) -> list[tuple[str, BlobInfo]]:
+    """Return the blobs that no record names, each with the image's id."""
+    by_image = [(blob.key[:36], blob) for blob in blobs]
+    named = context.registry.locations_of({image_id for image_id, _blob in by_image})
+    return [
+        (image_id, blob) for image_id, blob in by_image if (store, blob.key) not in named.get(image_id, ())
+    ]
+
+
+def _tasked(context: Context, image_id: str) -> bool:
+    """Tell whether a task may be bringing data for the image."""
+    query = TaskQuery(image_id=image_id, status=TaskStatus.PROCESSING, limit=1)
+    return bool(context.registry.list_tasks(query).tasks)

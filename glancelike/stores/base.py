@@ -5,6 +5,7 @@ A driver keeps blobs under keys. What every driver owes, and what
 
 1. A key is absent or complete, never partial, also after kill -9. Keys are
    flat: ``a``, ``A`` and ``a/b`` are three keys and don't touch one another.
+   (In a store with URLS a key may also be a URL, one that is its own key.)
 2. An exception from ``source.read()`` means: discard what was written and
    let the same exception through, unchanged, whatever its type.
 3. Writing an existing key raises BlobExists and keeps the old bytes, also
@@ -32,11 +33,11 @@ from __future__ import annotations
 
 import enum
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from glancelike.errors import Unsupported
 from glancelike.model import Source as Source  # part of the SDK
@@ -57,6 +58,7 @@ class Cap(enum.Flag):
     LOCAL = enum.auto()  # local_path()
     PARTS = enum.auto()  # resumable and parallel upload
     USAGE = enum.auto()
+    URLS = enum.auto()  # key_of(), url_of(): callers may name its blobs by URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,3 +179,24 @@ class Store(Plugin):
     def usage(self) -> Usage:
         """Tell the bytes used and free."""
         raise Unsupported("the store can't tell its usage")
+
+    def public_properties(self) -> Mapping[str, Any]:
+        """Return what administrators may know of the store: JSON values, no secret."""
+        return {}
+
+    # URLs: a caller may name blobs that are there already. Both methods only
+    # translate: no I/O, and no look whether there is such a blob.
+
+    def key_of(self, url: str) -> str:
+        """Return the key of the blob that ``url`` names.
+
+        The scheme is one of ``schemes``. Where the URL itself is the key it
+        comes back in its one normal form, whose own key it is. Raises
+        InvalidInput (ForbiddenUrl, say) for a URL that can't be one of a
+        blob in this store.
+        """
+        raise Unsupported("the store's blobs have no URLs")
+
+    def url_of(self, key: str) -> str:
+        """Return the URL of a blob: no secret, no path of this host."""
+        raise Unsupported("the store's blobs have no URLs")

@@ -139,6 +139,9 @@ class FileStore(Store):
             )
         return {"filesystem_store_datadir": unquote(parts.path)}
 
+    def public_properties(self) -> Mapping[str, Any]:
+        return {"data_dir": str(self._path), "chunk_size": self._chunk, "thin_provisioning": False}
+
     def open(self) -> None:
         """Make what is missing, prove that blobs can be published, sweep.
 

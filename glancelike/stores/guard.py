@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from glancelike.errors import (
     BlobNotFound,
     ConfigError,
+    GlancelikeError,
     InvalidInput,
     InvalidKey,
     InvalidRange,
@@ -144,9 +145,9 @@ class Guard:
 
         What lies in the store under a name that can't be a key is left out.
         """
+        self._require(Cap.LIST, "list")
         if not (len(prefix) <= MAX_KEY and _PREFIX.fullmatch(prefix)):
             raise InvalidKey(f"{prefix!r} can't be the start of a key", store=self.id)
-        self._require(Cap.LIST, "list")
         return self._listed(prefix)
 
     def _listed(self, prefix: str) -> Iterator[BlobInfo]:
@@ -154,7 +155,7 @@ class Guard:
             for info in self.driver.list(prefix):
                 if not info.key.startswith(prefix):
                     raise StoreFault(f"listed {info.key!r}, which doesn't start with {prefix!r}")
-                if valid_key(info.key):
+                if self._holds(info.key):
                     yield self._blob(info.key, info)
 
     def copy(self, source_key: str, target_key: str) -> BlobInfo:
@@ -230,12 +231,38 @@ class Guard:
         with self.errors():
             return self.driver.usage()
 
+    def public_properties(self) -> Mapping[str, Any]:
+        """Return what administrators may know of the store."""
+        with self.errors():
+            return self.driver.public_properties()
+
+    def key_of(self, url: str) -> str:
+        """Return the key of the blob that ``url`` names; raise InvalidInput.
+
+        That the driver refuses a caller's URL is the caller's error, so it
+        passes as it is.
+        """
+        self._require(Cap.URLS, "tell blobs by URL")
+        with self.errors(passed=InvalidInput):
+            key = self.driver.key_of(url)
+        self._check_key(key)
+        return key
+
+    def url_of(self, key: str) -> str:
+        """Return the URL of a blob, which need not be there."""
+        self._check_key(key)
+        self._require(Cap.URLS, "tell blobs by URL", key)
+        with self.errors(key):
+            return self.driver.url_of(key)
+
     @contextmanager
-    def errors(self, key: str | None = None) -> Iterator[None]:
-        """Turn what the driver raises into StoreErrors that name store and key."""
+    def errors(
+        self, key: str | None = None, *, passed: type[GlancelikeError] = ConfigError
+    ) -> Iterator[None]:
+        """Turn what the driver raises, but ``passed``, into StoreErrors that name store and key."""
         try:
             yield
-        except ConfigError:
+        except passed:
             raise
         except Exception as error:  # noqa: BLE001 - a driver may raise anything
             raise self.stamped(error, key) from self._presentable(error)
@@ -285,13 +312,23 @@ class Guard:
         raise counted.error
 
     def _check_key(self, key: str) -> None:
-        if not valid_key(key):
+        if not self._holds(key):
             raise InvalidKey(
                 f"a key has up to {MAX_KEY} of the characters A-Z a-z 0-9 . _ - and segments of up to 255, "
                 f"separated by /, that start with a letter or digit",
                 store=self.id,
-                key=key[: MAX_KEY + 1],
+                key=self._scrub(key[: MAX_KEY + 1]),
             )
+
+    def _holds(self, key: str) -> bool:
+        """Tell whether the store can hold ``key``: a flat one, or a URL that is its own key."""
+        if valid_key(key) or Cap.URLS not in self.capabilities:
+            return valid_key(key)
+        try:
+            with self.errors(passed=InvalidInput):
+                return self.driver.key_of(key) == key
+        except InvalidInput:
+            return False
 
     def _require(self, cap: Cap, what: str, key: str | None = None) -> None:
         if cap not in self.capabilities:

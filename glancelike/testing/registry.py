@@ -15,17 +15,31 @@ What the clauses in the failures' messages are is said in
 from __future__ import annotations
 
 from glancelike.testing.registry_lists import ListTests
+from glancelike.testing.registry_metadefs import MetadefTests
+from glancelike.testing.registry_quotas import QuotaTests
 from glancelike.testing.registry_races import OutageTests, ProcessTests, ThreadTests
 from glancelike.testing.registry_records import RecordTests
 from glancelike.testing.registry_sharing import LeaseTests, MemberTests
+from glancelike.testing.registry_tasks import TaskTests
+from glancelike.testing.registry_upkeep import UpkeepTests
 
 __all__ = ["RegistryConformance"]
 
 
 class RegistryConformance(
-    RecordTests, MemberTests, LeaseTests, ListTests, ThreadTests, ProcessTests, OutageTests
+    RecordTests,
+    MemberTests,
+    LeaseTests,
+    ListTests,
+    TaskTests,
+    QuotaTests,
+    MetadefTests,
+    UpkeepTests,
+    ThreadTests,
+    ProcessTests,
+    OutageTests,
 ):
-    """Every clause of ``glancelike.registry.base``, tested.
+    """Every clause of ``glancelike.registry.base`` and ``registry.parts``, tested.
 
     Define ``make_registry``; set ``processes``; define ``outage`` where the
     registry can be away.

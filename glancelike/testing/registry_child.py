@@ -16,8 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from glancelike.model import Image, Member
+from glancelike.model import Amounts, Image, Member
 from glancelike.registry.base import ADMIN, Registry
+
+TAKER = "project-of-mine"
 
 
 def create(registry: Registry, image_id: str, name: str) -> None:
@@ -63,6 +65,51 @@ def rewrite(registry: Registry, image_id: str) -> None:
         registry.update(marked(image, f"mark-{number}"), expect=image.version)
 
 
+def progress(registry: Registry, task_id: str, expect: int, by: int) -> None:
+    """Note something on a task whose version is known."""
+    registry.update_task(replace(registry.get_task(task_id), progress={"by": by}), expect=expect)
+
+
+def take(registry: Registry, name: str, times: int, limit: int) -> int:
+    """Create images within a limit of the project's, deleting one now and then.
+
+    Ends with as many as there is room for; returns the most that were seen.
+    """
+    from glancelike.errors import QuotaExceeded
+
+    most = 0
+    mine: list[str] = []
+    for number in range(times):
+        image_id = f"{name}-{number}"
+        try:
+            registry.reserve(image_id, TAKER, Amounts(images=1), {"images": limit}, 60)
+        except QuotaExceeded:
+            if number < times - limit and mine:
+                registry.delete(mine.pop(), expect=1)
+        else:
+            registry.create(Image(image_id, owner=TAKER), settles=image_id)
+            mine.append(image_id)
+        most = max(most, registry.usage(TAKER).images)
+    return most
+
+
+def add_tags(registry: Registry, namespace: str, name: str, times: int) -> int:
+    """Add so many tags to a namespace, one at a time, by compare-and-set; count the attempts."""
+    from glancelike.errors import StaleNamespace
+
+    done = attempts = 0
+    while done < times:
+        attempts += 1
+        found = registry.get_namespace(namespace, ADMIN)
+        tags = {**found.tags, f"{name}-{done}": {}}
+        try:
+            registry.update_namespace(namespace, replace(found, tags=tags), expect=found.version)
+        except StaleNamespace:
+            continue
+        done += 1
+    return attempts
+
+
 def marked(image: Image, mark: str) -> Image:
     """Return the image with a name, tags and properties that all say the same."""
     return replace(
@@ -79,7 +126,8 @@ def is_whole(image: Image) -> bool:
 
 
 JOBS: dict[str, Callable[..., Any]] = {
-    job.__name__: job for job in (create, update, add_member, acquire_lease, increment, rewrite)
+    job.__name__: job
+    for job in (create, update, add_member, acquire_lease, increment, rewrite, progress, take, add_tags)
 }
 
 

@@ -16,6 +16,7 @@ from glancelike.errors import (
     BlobExists,
     BlobNotFound,
     GlancelikeError,
+    InvalidInput,
     Unsupported,
 )
 from glancelike.stores.base import Cap, Store
@@ -38,6 +39,7 @@ CALLS: dict[Cap, tuple[str, Callable[[AnyStore, str], Any]]] = {
     Cap.LOCAL: ("local_path()", lambda store, key: store.local_path(key)),
     Cap.PARTS: ("begin()", lambda store, key: store.begin(key)),
     Cap.USAGE: ("usage()", lambda store, key: store.usage()),
+    Cap.URLS: ("url_of()", lambda store, key: store.url_of(key)),
 }
 # What the calls above need besides, so that they get as far as the refusal.
 BESIDES = {Cap.UNKNOWN_SIZE: Cap.WRITE}
@@ -141,6 +143,29 @@ class Looking(StoreKit):
             store.delete(key)
             assert store.usage().used < after.used, clause(Cap.USAGE, "delete() freed nothing")
 
+    def test_urls(self, store: AnyStore) -> None:
+        self.needs(Cap.URLS)
+        key = self.key("by-url")  # of no blob: both methods only translate
+        url = store.url_of(key)
+        scheme = url.partition("://")[0]
+        assert scheme in self.driver.schemes, clause(Cap.URLS, f"{url!r} has none of the driver's schemes")
+        assert store.key_of(url) == key, clause(Cap.URLS, f"{url!r} isn't the URL of {key!r} alone")
+        for foreign in (
+            "",
+            key.rpartition("://")[2],
+            "nobody://has/this",
+            "file:///etc/passwd",
+            f"{scheme}:",
+        ):
+            with refusal(Cap.URLS, InvalidInput, f"key_of({foreign!r})"):
+                store.key_of(foreign)
+
+    def test_undeclared_urls(self, store: AnyStore) -> None:
+        if Cap.URLS in self.driver.capabilities:
+            return
+        with refusal(Cap.URLS, Unsupported, "key_of() of a driver that doesn't declare it"):
+            store.key_of("http://host/image")
+
     def test_secrets_stay_secret(self, bare: Store, caplog: pytest.LogCaptureFixture) -> None:
         for opt in bare.options:
             telling = any(word in opt.name.lower() for word in ("password", "secret", "token"))
@@ -161,6 +186,7 @@ class Looking(StoreKit):
                 lambda: bare.copy(key, key),
                 lambda: bare.parts(key, NO_UPLOAD),
                 lambda: bare.presign(self.key("missing"), "GET", 60),
+                lambda: bare.url_of(key),
             ):
                 said.append(_outcome(call))
         for secret in secrets:

@@ -8,9 +8,13 @@ from typing import Any
 import falcon
 
 from glancelike.web.auth import Auth
+from glancelike.web.cors import Cors
 from glancelike.web.errors import ErrorTable, Render, install
+from glancelike.web.gzip import Gzip
 from glancelike.web.middleware import Authentication, Hygiene, RequestIds
+from glancelike.web.proxy import ProxyHeaders
 from glancelike.web.routes import Route, mount
+from glancelike.web.settings import WebSettings
 
 App = falcon.App[falcon.Request, falcon.Response]
 
@@ -22,16 +26,33 @@ def build(
     errors: ErrorTable,
     render: Render,
     middleware: Sequence[Any] = (),
+    trailing_slash: bool = False,
+    settings: WebSettings | None = None,
 ) -> App:
     """Make the WSGI application; ``auth`` must be open.
 
     ``middleware`` is the service's own, in Falcon's form; it sees only
-    requests whose caller is known.
+    requests whose caller is known. With ``trailing_slash`` a path that ends
+    in one is another path, as some APIs have it.
+
+    The order: first the truth about the connection, then the request's id,
+    since all that follows may refuse and refusals carry the id. A preflight
+    is answered before anybody is asked who he is. Answers go the other way
+    round, so that Gzip sees what all others have made of them.
     """
+    settings = settings or WebSettings()
     public = {route.path for route in routes if route.public}
-    before: list[Any] = [RequestIds(), Hygiene(), Authentication(auth, public), *middleware]
+    before: list[Any] = [
+        *((ProxyHeaders(),) if settings.trust_proxy else ()),
+        RequestIds(),
+        Gzip(),
+        Hygiene(),
+        Cors(settings.cors),
+        Authentication(auth, public),
+        *middleware,
+    ]
     app: App = falcon.App(middleware=before)
-    app.req_options.strip_url_path_trailing_slash = True
+    app.req_options.strip_url_path_trailing_slash = not trailing_slash
     install(app, errors, render)
     mount(app, routes, make)
     return app

@@ -47,7 +47,8 @@ def install(app: falcon.App[Any, Any], table: ErrorTable, render: Render) -> Non
         message = str(error)
         if status >= 500:
             trace = error if status == 500 else None
-            log.error("%s %s: %s: %s", req.method, req.path, type(error).__name__, error, exc_info=trace)
+            told = (req.method, req.path, request_id(req), type(error).__name__, error)
+            log.error("%s %s (%s): %s: %s", *told, exc_info=trace)
             message = failure(req, status)
         answer(req, resp, status, message)
 
@@ -60,7 +61,8 @@ def install(app: falcon.App[Any, Any], table: ErrorTable, render: Render) -> Non
         answer(req, resp, status, error.description or plain(req, status))
 
     def unknown(req: falcon.Request, resp: falcon.Response, error: Exception, params: object) -> None:
-        log.error("%s %s: unexpected %s", req.method, req.path, type(error).__name__, exc_info=error)
+        told = (req.method, req.path, request_id(req), type(error).__name__)
+        log.error("%s %s (%s): unexpected %s", *told, exc_info=error)
         answer(req, resp, 500, failure(req, 500))
 
     def answer(req: falcon.Request, resp: falcon.Response, status: int, message: str) -> None:
@@ -86,7 +88,12 @@ def plain(req: falcon.Request, status: int) -> str:
 def failure(req: falcon.Request, status: int) -> str:
     """Say that the server failed, with the request id to look for in its log."""
     said = PLAIN.get(status, "The server failed to do this.")
-    return f"{said} (request id {req.env.get('app.request_id', 'unknown')})"
+    return f"{said} (request id {request_id(req)})"
+
+
+def request_id(req: falcon.Request) -> str:
+    """Return the id that the request's answer and log lines carry."""
+    return str(req.env.get("app.request_id", "unknown"))
 
 
 def phrase(status: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Set
-from urllib.parse import urlsplit
+from typing import Any
 
 import falcon
 
@@ -19,10 +19,12 @@ from glancelike.web.auth import Auth
 REQUEST_ID = re.compile(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 # Headers that an identity middleware would set. Nothing that comes from
-# outside may look as if one had.
+# outside may look as if one had. WSGI knows no other spelling of them:
+# case is gone, and hyphens are underscores.
 IDENTITY = re.compile(
     r"HTTP_X_(SERVICE_)?(USER|PROJECT|TENANT|DOMAIN|ROLES?|SYSTEM_SCOPE|IDENTITY_STATUS|"
     r"IS_ADMIN_PROJECT|TRUST_ID|SERVICE_CATALOG|TOKEN_INFO|AUTH_USER)(_.*)?"
+    r"|HTTP_OPENSTACK_SYSTEM_SCOPE"
 )
 
 
@@ -43,21 +45,19 @@ class RequestIds:
 
 
 class Hygiene:
-    """Drop identity headers from outside; refuse NUL, and other sites' pages.
-
-    A page of another site can make its reader's browser send requests here,
-    with the password the browser remembers, or to a loopback port that
-    trusts everybody. Browsers tell by ``Origin``, other clients don't.
-    """
+    """Drop identity headers from outside; refuse NUL."""
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         for name in [name for name in req.env if IDENTITY.fullmatch(name)]:
             del req.env[name]
         if "\0" in req.path or "%00" in req.query_string:
             raise falcon.HTTPBadRequest(description="The URL holds a NUL character.")
-        origin = req.get_header("Origin")
-        if origin is not None and urlsplit(origin).netloc != req.get_header("Host"):
-            raise falcon.HTTPForbidden(description=f"Requests from pages of {origin} aren't taken.")
+
+    def process_resource(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, params: dict[str, Any]
+    ) -> None:
+        if "" in params.values():
+            raise falcon.HTTPNotFound  # nothing is named by nothing
 
 
 class Authentication:

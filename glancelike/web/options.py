@@ -8,13 +8,57 @@ the rest, by file, section and name.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from oslo_config import cfg
+from oslo_config import cfg, types
+
+from glancelike.errors import ConfigError
+from glancelike.plugins import Plugin
 
 DEFAULT = "DEFAULT"
+
+# Values of options, by section and name.
+Values = Mapping[str, Mapping[str, Any]]
+
+
+class NameList(types.List):
+    """Names separated by commas, in brackets or not; of ``choices`` where given.
+
+    Glance wants the brackets, and breaks in odd ways without them.
+    """
+
+    def __init__(self, choices: Sequence[str] = ()) -> None:
+        super().__init__(types.String(choices=list(choices) or None, quotes=True))
+
+    def __call__(self, value: Any) -> list[str]:
+        if isinstance(value, str):
+            value = value.strip()
+            if value.startswith("[") and value.endswith("]"):
+                value = value[1:-1]
+        names: list[str] = super().__call__(value)
+        return names
+
+
+class StorageSize(types.ConfigType):
+    """A number of bytes, or of units of 1024: 10GB."""
+
+    UNITS = ("", "K", "M", "G", "T")
+
+    def __init__(self) -> None:
+        super().__init__(type_name="size")
+
+    def __call__(self, value: Any) -> int:
+        found = re.fullmatch(r"([0-9]+)(?:([KMGT]?)B)?", str(value).strip())
+        if found is None:
+            raise ValueError(f"{value!r} is no size: expected something like 0, 1048576 or 10GB")
+        units: int = 1024 ** self.UNITS.index(found[2] or "")
+        return int(found[1]) * units
+
+    def _formatter(self, value: Any) -> str:
+        return str(value)
 
 
 class OptionError(ValueError):
@@ -82,6 +126,43 @@ class OptionSet:
         """Return all values of a section."""
         return {opt.dest: self.get(group, opt.dest) for opt in self._registered[group]}
 
+    def of_plugin(self, plugin: type[Plugin], group: str) -> dict[str, Any]:
+        """Register a plugin's options and return their values.
+
+        They are in the section that the plugin names, else in ``group``.
+        Raises OptionError.
+        """
+        group = plugin.group or group
+        self.register(group, plugin.options)
+        values = {opt.dest: self.get(group, opt.dest) for opt in plugin.options}
+        try:
+            further = plugin.further_options(values)
+        except ConfigError as error:
+            raise OptionError(str(error)) from error
+        self.register(group, further)
+        return values | {opt.dest: self.get(group, opt.dest) for opt in further}
+
+    def of_part(
+        self,
+        options: Mapping[str, Iterable[cfg.Opt]],
+        further: Callable[[Values], Mapping[str, Iterable[cfg.Opt]]] = lambda _values: {},
+    ) -> Values:
+        """Return the values of registered options, by section.
+
+        ``further`` says which others there are because of these values;
+        they are registered and returned as well. Raises OptionError.
+        """
+        values = {group: {opt.dest: self.get(group, opt.dest) for opt in options[group]} for group in options}
+        try:
+            added = further(values)
+        except ConfigError as error:
+            raise OptionError(str(error)) from error
+        for group, opts in added.items():
+            self.register(group, opts)
+            told = {opt.dest: self.get(group, opt.dest) for opt in opts}
+            values[group] = values.get(group, {}) | told
+        return values
+
     def refuse_unknown(self, *, but: str = "") -> None:
         """Raise OptionError for an option or section that nothing would read.
 
@@ -122,6 +203,24 @@ def sample_of(namespace: str) -> str:
     text = io.StringIO()
     generator.generate(conf, text)
     return text.getvalue()
+
+
+def conf_of(options: Mapping[str, Iterable[cfg.Opt]], values: Values) -> cfg.ConfigOpts:
+    """Tell values to a library that takes them as a ConfigOpts only.
+
+    ``options`` are the library's own, by section; a value of None, or of an
+    option that it hasn't, is left out.
+    """
+    conf = cfg.ConfigOpts()
+    conf([], project="", default_config_files=[], default_config_dirs=[])
+    for group, opts in options.items():
+        listed = list(opts)
+        conf.register_opts(listed, group=_named(group))
+        given = values.get(group, {})
+        for opt in listed:
+            if given.get(opt.dest) is not None:
+                conf.set_override(opt.dest, given[opt.dest], group=_named(group))
+    return conf
 
 
 def _named(group: str) -> str | None:

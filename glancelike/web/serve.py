@@ -109,6 +109,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "control_socket_disable": True,
             "limit_request_line": 8190,
             "forwarder_headers": "",
+            # Whom to believe is ProxyHeaders' business, and the operator's.
+            "secure_scheme_headers": {},
             "post_fork": self._forked,
             "worker_exit": self._ended,
         }

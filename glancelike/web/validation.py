@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
+from jsonschema.exceptions import SchemaError, best_match
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +31,14 @@ class Schema:
         if error is None:
             return None
         return Fault("".join(f"[{step!r}]" for step in error.absolute_path), error.message)
+
+
+def broken(document: Any) -> str | None:
+    """Return what makes a document no JSON schema, None when it is one."""
+    if not isinstance(document, dict):
+        return f"expected an object, not {document!r}"
+    try:
+        Draft202012Validator.check_schema(document)
+    except SchemaError as error:
+        return str(error.message)
+    return None

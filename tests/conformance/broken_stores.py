@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from oslo_config import cfg
 
-from glancelike.errors import BlobExists, BlobNotFound, InvalidRange, StoreFault
+from glancelike.errors import BlobExists, BlobNotFound, InvalidInput, InvalidRange, StoreFault
 from glancelike.stores.base import BlobInfo, Cap, PartInfo, Source, Store, Usage
 from glancelike.stores.file import FileStore
 from glancelike.stores.memory import BLOCK, MemoryStore
@@ -724,7 +724,32 @@ class PresignsOtherBytes(Served):
     extra = b"and more"
 
 
-class SoundMemory(WithPassword):
+class WithUrls(MemoryStore):
+    capabilities = MemoryStore.capabilities | Cap.URLS
+
+    def key_of(self, url: str) -> str:
+        scheme, _, key = url.partition("://")
+        if scheme != "memory" or not key:
+            raise InvalidInput(f"{url!r} is no URL of this store")
+        return key
+
+    def url_of(self, key: str) -> str:
+        return f"memory://{key}"
+
+
+@caught("test_urls[bare]", "capability URLS")
+class TakesAnyUrl(WithUrls):
+    def key_of(self, url: str) -> str:
+        return url.rpartition("://")[2]
+
+
+@caught("test_urls[guarded]", "capability URLS")
+class ForgetsTheCase(WithUrls):
+    def key_of(self, url: str) -> str:
+        return super().key_of(url).upper()
+
+
+class SoundMemory(WithPassword, WithUrls):
     pass
 
 

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from glancelike.errors import StaleImage
-from glancelike.model import Image, Member, Page, Query, Viewer, Visibility
+from glancelike.model import Amounts, Image, Member, Page, Query, Task, Viewer, Visibility
 from glancelike.registry.base import ADMIN, Registry
 from glancelike.registry.memory import MemoryRegistry
+from glancelike.registry.parts import Purged
 from glancelike.testing import RegistryConformance
 
 
 class LosesUpdates(MemoryRegistry):
     """Compare first, set later."""
 
-    def update(self, image: Image, *, expect: int) -> Image:
+    def update(self, image: Image, *, expect: int, settles: str | None = None) -> Image:
         if self.get(image.id, ADMIN).version != expect:
             raise StaleImage(image.id)
         time.sleep(0.02)
-        return super().update(image, expect=self.get(image.id, ADMIN).version)
+        return super().update(image, expect=self.get(image.id, ADMIN).version, settles=settles)
 
 
 class IgnoresVersionOnDelete(MemoryRegistry):
@@ -100,12 +102,12 @@ class SharesPrivateImages(MemoryRegistry):
 class FoldsCase(MemoryRegistry):
     """Compare as careless collations do."""
 
-    def create(self, image: Image) -> Image:
+    def create(self, image: Image, *, settles: str | None = None) -> Image:
         return super().create(replace(image, tags=frozenset(tag.casefold() for tag in image.tags)))
 
 
 class KeepsMilliseconds(MemoryRegistry):
-    def create(self, image: Image) -> Image:
+    def create(self, image: Image, *, settles: str | None = None) -> Image:
         at = image.created_at
         return super().create(
             replace(image, created_at=at.replace(microsecond=at.microsecond // 1000 * 1000))
@@ -113,7 +115,7 @@ class KeepsMilliseconds(MemoryRegistry):
 
 
 class KeepsOldTags(MemoryRegistry):
-    def update(self, image: Image, *, expect: int) -> Image:
+    def update(self, image: Image, *, expect: int, settles: str | None = None) -> Image:
         return super().update(replace(image, tags=image.tags | self._images[image.id].tags), expect=expect)
 
 
@@ -161,7 +163,7 @@ class IsFalsy(MemoryRegistry):
 class WritesInSteps(MemoryRegistry):
     """Let others look between two halves of an update."""
 
-    def update(self, image: Image, *, expect: int) -> Image:
+    def update(self, image: Image, *, expect: int, settles: str | None = None) -> Image:
         new = super().update(image, expect=expect)
         self._images[image.id] = replace(new, tags=frozenset())
         time.sleep(0.002)
@@ -175,6 +177,77 @@ class ForgetsMembersOnly(MemoryRegistry):
     def locations_of(self, image_ids: Iterable[str]) -> dict[str, tuple[tuple[str, str], ...]]:
         asked = [image_id for image_id in image_ids if image_id in self._used]
         return {**dict.fromkeys(asked, ()), **super().locations_of(asked)}
+
+
+class CountsFirst(MemoryRegistry):
+    """Look at the quota first, reserve later."""
+
+    def reserve(
+        self, name: str, project: str, amounts: Amounts, limits: Mapping[str, int], seconds: float
+    ) -> None:
+        super().reserve(name, project, amounts, limits, seconds)
+        self.release_reservation(name)
+        time.sleep(0.02)
+        super().reserve(name, project, amounts, {}, seconds)
+
+
+class SettlesEarly(MemoryRegistry):
+    def update(self, image: Image, *, expect: int, settles: str | None = None) -> Image:
+        self.release_reservation(settles or "")
+        return super().update(image, expect=expect)
+
+
+class NeverSettles(MemoryRegistry):
+    def create(self, image: Image, *, settles: str | None = None) -> Image:
+        return super().create(image)
+
+    def update(self, image: Image, *, expect: int, settles: str | None = None) -> Image:
+        return super().update(image, expect=expect)
+
+
+class KeepsReservations(MemoryRegistry):
+    """Count what the dead have reserved for ever."""
+
+    def reserve(
+        self, name: str, project: str, amounts: Amounts, limits: Mapping[str, int], seconds: float
+    ) -> None:
+        super().reserve(name, project, amounts, limits, seconds * 1000)
+
+
+class RunsTasksTwice(MemoryRegistry):
+    def _held(self, lease: str) -> bool:
+        return not lease.startswith("task:") and super()._held(lease)
+
+
+class LosesTaskUpdates(MemoryRegistry):
+    def update_task(self, task: Task, *, expect: int) -> Task:
+        return super().update_task(task, expect=self.get_task(task.id).version)
+
+
+class ShowsPendingDeletes(MemoryRegistry):
+    def _visible(self, image: Image, viewer: Viewer) -> bool:
+        return super()._visible(image, replace(viewer, pending=True))
+
+
+class ForgetsTombstones(MemoryRegistry):
+    """Purge all there is of an image."""
+
+    def purge(self, before: datetime, *, limit: int = 1000) -> Purged:
+        for image_id, at in self._tombstones.items():
+            if at < before:
+                self._used.discard(image_id)
+        return super().purge(before, limit=limit)
+
+
+class HidesStagedData(MemoryRegistry):
+    """Let garbage collection take what waits for its import."""
+
+    def locations_of(self, image_ids: Iterable[str]) -> dict[str, tuple[tuple[str, str], ...]]:
+        found = super().locations_of(list(image_ids))
+        return {
+            image_id: tuple((place.store, place.key) for place in self._images[image_id].locations)
+            for image_id in found
+        }
 
 
 Test = Callable[[RegistryConformance, Registry], None]
@@ -209,10 +282,21 @@ CAUGHT: tuple[tuple[Callable[[], Registry], Any], ...] = (
     (IsFalsy, Kit.test_is_never_falsy),
     (WritesInSteps, Kit.test_readers_see_whole_images),
     (ForgetsMembersOnly, Kit.test_delete),
+    (CountsFirst, Kit.test_racing_reservations),
+    (CountsFirst, Kit.test_racing_creates_within_a_quota),
+    (SettlesEarly, Kit.test_records_settle_reservations),
+    (NeverSettles, Kit.test_records_settle_reservations),
+    (NeverSettles, Kit.test_racing_creates_within_a_quota),
+    (KeepsReservations, Kit.test_a_reservation_runs_out),
+    (RunsTasksTwice, Kit.test_runnable_tasks),
+    (LosesTaskUpdates, Kit.test_update_task),
+    (ShowsPendingDeletes, Kit.test_pending_deletes_are_not_seen),
+    (ForgetsTombstones, Kit.test_purge_images),
+    (HidesStagedData, Kit.test_staged_data),
 )
 
 
-@pytest.mark.parametrize(("broken", "test"), CAUGHT, ids=[broken.__name__ for broken, _ in CAUGHT])
+@pytest.mark.parametrize(("broken", "test"), CAUGHT, ids=lambda each: each.__name__)
 def test_catches(broken: Callable[[], Registry], test: Test) -> None:
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         test(Kit(), broken())

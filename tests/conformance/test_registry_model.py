@@ -37,7 +37,7 @@ PROJECTS = ("p", "q", "r")
 VALUES: dict[str, tuple[Any, ...]] = {
     "id": tuple(f"{number:02}" for number in range(60)),
     "name": (None, "", "a", "A", "é"),
-    "status": tuple(Status)[:4],
+    "status": (*tuple(Status)[:4], Status.PENDING_DELETE),
     "owner": (None, *PROJECTS),
     "visibility": tuple(Visibility),
     "disk_format": (None, "raw"),
@@ -111,7 +111,12 @@ QUERIES = st.builds(
     ).map(tuple),
     limit=st.integers(1, 12),
 )
-VIEWERS = st.builds(Viewer, st.sampled_from([None, *PROJECTS, "stranger"]), st.booleans())
+VIEWERS = st.builds(
+    Viewer,
+    st.sampled_from([None, *PROJECTS, "stranger"]),
+    st.booleans(),
+    st.sampled_from([False, False, True]),
+)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 from pathlib import Path
@@ -105,7 +106,7 @@ def test_a_local_file_is_left_to_the_server(tmp_path: Path, api: Api) -> None:
     environ["wsgi.file_wrapper"] = wrapper
     app(environ, lambda status, headers: started.append((status, dict(headers))))  # type: ignore[arg-type]
     (file,) = files
-    with file:
+    with contextlib.closing(file):
         assert (file.tell(), file.read()) == (7, DATA[7:])
     assert started[0][0].startswith("206 ")
     assert started[0][1]["content-length"] == "3"

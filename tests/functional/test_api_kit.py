@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import falcon.testing
 import pytest
 
 from glancelike.api.routes import ROUTES
@@ -12,25 +11,7 @@ from glancelike.policy import rules
 from glancelike.web.routes import Route
 from tests.server_fixtures import Api
 
-ACTIONS = [route for route in ROUTES if route.action]
 PRIVATE = [route for route in ROUTES if not route.public]
-
-
-def ask(client: falcon.testing.TestClient, route: Route, image_id: str) -> falcon.testing.Result:
-    """Ask for a route's operation with a body that could be meant."""
-    path = route.path.format(image_id=image_id, member_id="p-bob", tag="t")
-    bodies = {
-        "add_image": ("{}", "application/json"),
-        "modify_image": (
-            '[{"op": "add", "path": "/a", "value": "b"}]',
-            "application/openstack-images-v2.1-json-patch",
-        ),
-        "upload_image": ("x", "application/octet-stream"),
-        "add_member": ('{"member": "p-bob"}', "application/json"),
-        "modify_member": ('{"status": "accepted"}', "application/json"),
-    }
-    body, media_type = bodies.get(route.action or "", ("", "application/json"))
-    return client.simulate_request(route.method, path, body=body, headers={"Content-Type": media_type})
 
 
 def name(route: Route) -> str:
@@ -39,19 +20,14 @@ def name(route: Route) -> str:
 
 @pytest.mark.parametrize("route", PRIVATE, ids=name)
 def test_nothing_without_credentials(api: Api, route: Route) -> None:
-    answer = ask(api.as_(None), route, api.image())
+    path = re.sub(r"{\w+}", api.image(), route.path)
+    answer = api.as_(None).simulate_request(route.method, path)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith('Basic realm="')
 
 
-@pytest.mark.parametrize("route", ACTIONS, ids=name)
-def test_nothing_without_a_role(api: Api, route: Route) -> None:
-    answer = ask(api.as_("nobody"), route, api.image())
-    assert answer.status_code == 403
-
-
 def test_every_action_is_a_rule() -> None:
-    assert {route.action for route in ACTIONS} <= {rule.name for rule in rules()}
+    assert {route.action for route in ROUTES if route.action} <= {rule.name for rule in rules()}
 
 
 def test_every_operation_is_there_once() -> None:

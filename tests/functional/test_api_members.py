@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from tests.server_fixtures import Api
+
+V21 = "application/openstack-images-v2.1-json-patch"
 
 
 @pytest.fixture
@@ -63,9 +66,41 @@ def test_who_may_do_what(
     assert answer.status_code == status, answer.text
 
 
-def test_only_shared_images_have_members(api: Api) -> None:
-    path = f"/v2/images/{api.image(visibility='private')}/members"
-    assert api.as_("alice").post(path, json={"member": "p-bob"}).status_code == 403
+@pytest.mark.parametrize("visibility", ["private", "community", "public"])
+def test_only_shared_images_have_members(api: Api, path: str, visibility: str) -> None:
+    assert api.as_("alice").post(f"{path}/members", json={"member": "p-bob"}).status_code == 200
+    change = json.dumps([{"op": "replace", "path": "/visibility", "value": visibility}])
+    patched = api.as_("admin").patch(path, body=change, headers={"Content-Type": V21})
+    assert patched.status_code == 200
+    members, bob = f"{path}/members", f"{path}/members/p-bob"
+    for method, where, body, status in (
+        ("POST", members, {"member": "p-new"}, 403),
+        ("GET", members, None, 403),
+        ("GET", bob, None, 404),
+        ("PUT", bob, {"status": "accepted"}, 403),
+        ("DELETE", bob, None, 403),
+    ):
+        for user in ("alice", "admin"):
+            answer = api.as_(user).simulate_request(method, where, json=body)
+            assert answer.status_code == status, (method, where)
+    back = json.dumps([{"op": "replace", "path": "/visibility", "value": "shared"}])
+    api.as_("admin").patch(path, body=back, headers={"Content-Type": V21})
+    kept = api.as_("bob").get(members).json["members"]
+    assert [(member["member_id"], member["status"]) for member in kept] == [("p-bob", "pending")]
+
+
+def test_a_member_knows_of_itself_only(api: Api, path: str) -> None:
+    for project in ("p-bob", "p-carol"):
+        assert api.as_("alice").post(f"{path}/members", json={"member": project}).status_code == 200
+    bob = api.as_("bob")
+    assert [each["member_id"] for each in bob.get(f"{path}/members").json["members"]] == ["p-bob"]
+    assert bob.get(f"{path}/members/p-bob").status_code == 200
+    for where in ("p-carol", "p-nobody"):
+        assert bob.get(f"{path}/members/{where}").status_code == 404
+        assert bob.put(f"{path}/members/{where}", json={"status": "accepted"}).status_code == 404
+        assert bob.delete(f"{path}/members/{where}").status_code == 404
+    assert bob.delete(f"{path}/members/p-bob").status_code == 403
+    assert bob.post(f"{path}/members", json={"member": "p-x"}).status_code == 403
 
 
 def test_members_are_limited(api: Api) -> None:

@@ -158,6 +158,9 @@ def test_openstacksdk(api_server: Server, data: Path, tmp_path: Path) -> None:
         assert cloud.image.get_image(image.id).name == "sdk2"
         cloud.image.add_tag(image, "more")
         assert sorted(cloud.image.get_image(image.id).tags) == ["more", "t"]
+        cloud.image.deactivate_image(image.id)
+        assert cloud.image.get_image(image.id).status == "deactivated"
+        cloud.image.reactivate_image(image.id)
         assert {store.id for store in cloud.image.stores()} == {"disk", "ram"}
         with pytest.raises(openstack.exceptions.BadRequestException, match="does not match schema 'image'"):
             cloud.image.create_image("bad", min_disk=-1, allow_duplicates=True)

@@ -8,6 +8,7 @@ import pytest
 
 from glancelike import config
 from glancelike.errors import ConfigError
+from glancelike.vfs import MountOptions
 
 
 def load(tmp_path: Path, text: str) -> config.Config:
@@ -44,7 +45,7 @@ disk_formats = raw, qcow2
         "scratch": "memory",
     }
     assert loaded.default_store == "scratch"
-    assert loaded.descriptions == {"fast": "quick disks"}
+    assert loaded.store_options["fast"] == MountOptions("quick disks", type="file")
     assert (loaded.limits.image_size_cap, loaded.limits.disk_formats) == (1000, ("raw", "qcow2"))
 
 
@@ -57,8 +58,10 @@ disk_formats = raw, qcow2
         ("[DEFAULT]\nbind_port = many\n", "bind_port"),
         ("[DEFAULT]\nbind_port = 70000\n", "bind_port"),
         ("[DEFAULT]\nworkers = 0\n", "workers"),
-        ("[DEFAULT]\nenabled_backends = a:nowhere\n", "'nowhere' isn't installed .*file, memory"),
+        ("[DEFAULT]\nenabled_backends = a:nowhere\n", "'nowhere' isn't installed .*file, http, memory"),
         ("[DEFAULT]\nenabled_backends = database:file\n", "database"),
+        ("[DEFAULT]\nenabled_backends = os_glance_x:file\n", "os_glance_ is reserved"),
+        ("[DEFAULT]\nstaging_backend = magic\n", "'magic' isn't installed"),
         ("[DEFAULT]\nauth_strategy = magic\n", "'magic' isn't installed"),
         ("[DEFAULT]\nregistry = magic\n", "'magic' isn't installed"),
         ("[DEFAULT]\nhashing_algorithm = rot13\n", "rot13"),
@@ -92,4 +95,30 @@ def test_every_option_is_in_the_sample() -> None:
     sample = config.sample()
     for _group, opts in config.list_opts():
         for opt in opts:
-            assert f"#{opt.name} = " in sample or f"#{opt.dest} = " in sample, opt.name
+            assert f"#{opt.name} =" in sample or f"#{opt.dest} =" in sample, opt.name
+
+
+def test_staging_has_a_directory_and_options_of_its_own(tmp_path: Path) -> None:
+    plain = load(tmp_path, f"[DEFAULT]\nstate_path = {tmp_path}\n")
+    assert plain.staging.settings["filesystem_store_datadir"] == f"{tmp_path}/staging"
+    told = load(
+        tmp_path,
+        "[os_glance_staging_store]\nfilesystem_store_datadir = /x\n[file]\nweight = 3\nread_only = yes\n",
+    )
+    assert told.staging.settings["filesystem_store_datadir"] == "/x"
+    assert told.store_options["file"] == MountOptions(weight=3, read_only=True, type="file")
+
+
+def test_the_rules_for_urls_as_glance_writes_them(tmp_path: Path) -> None:
+    text = (
+        "[import_filtering_opts]\nallowed_schemes = [https]\nallowed_ports = []\n"
+        "disallowed_ports = [22, 25]\nallowed_networks = 10.2.0.0/16\n[outbound]\nretries = 7\n"
+    )
+    limits = load(tmp_path, text).limits
+    assert limits.url_rules.allowed_schemes == ("https",)
+    assert limits.url_rules.allowed_ports == ()
+    assert limits.url_rules.disallowed_ports == (22, 25)
+    assert str(limits.url_rules.allowed_networks[0]) == "10.2.0.0/16"
+    assert limits.fetch_limits.retries == 7
+    with pytest.raises(ConfigError, match="allowed_networks"):
+        load(tmp_path, "[import_filtering_opts]\nallowed_networks = [everything]\n")

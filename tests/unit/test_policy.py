@@ -7,34 +7,95 @@ from pathlib import Path
 
 import pytest
 
-from glancelike.errors import ConfigError, Forbidden
-from glancelike.model import Caller, Image, Visibility
+from glancelike.errors import ConfigError, Forbidden, ImageNotFound, NamespaceNotFound, NotFound
+from glancelike.model import Caller, Image, Namespace, Visibility
 from glancelike.policy import Policy, rules, sample
 
 OWNED = Image(id="i", owner="p", visibility=Visibility.PRIVATE)
+NAMESPACE = Namespace("n", owner="p", visibility="private")
 PEOPLE = {
     "admin": Caller("a", "other", frozenset({"admin"}), admin=True),
+    "service": Caller("s", "services", frozenset({"service"})),
     "member": Caller("m", "p", frozenset({"member", "reader"})),
     "reader": Caller("r", "p", frozenset({"reader"})),
     "stranger": Caller("s", "q", frozenset({"member", "reader"})),
     "nobody": Caller(),
+    "system": Caller("y", None, frozenset({"admin", "member", "reader"}), system_scope="all"),
 }
+READERS = {"admin", "member", "reader"}
+MEMBERS = {"admin", "member"}
+ANY_READER = READERS | {"stranger"}
+EVERYBODY = set(PEOPLE) - {"system"}
 MAY = {
-    "get_image": {"admin", "member", "reader"},
-    "get_images": {"admin", "member", "reader", "stranger"},
-    "add_image": {"admin", "member"},
-    "modify_image": {"admin", "member"},
-    "delete_image": {"admin", "member"},
+    "default": set(PEOPLE),
+    "context_is_admin": {"admin", "system"},
+    "service_api": {"admin", "service", "system"},
+    "add_image": MEMBERS,
+    "delete_image": MEMBERS,
+    "get_image": READERS,
+    "get_images": ANY_READER,
+    "modify_image": MEMBERS,
     "publicize_image": {"admin"},
-    "communitize_image": {"admin", "member"},
-    "download_image": {"admin", "member"},
-    "upload_image": {"admin", "member"},
-    "add_member": {"admin", "member"},
-    "get_member": {"admin", "member", "reader"},
-    "get_members": {"admin", "member", "reader"},
+    "communitize_image": MEMBERS,
+    "download_image": MEMBERS,
+    "download_from_store": MEMBERS,
+    "upload_image": MEMBERS,
+    "delete_image_location": {"admin"},
+    "get_image_location": READERS,
+    "set_image_location": MEMBERS,
+    "add_image_location": MEMBERS | {"service"},
+    "fetch_image_location": {"admin", "service"},
+    "add_member": MEMBERS,
+    "delete_member": MEMBERS,
+    "get_member": READERS,
+    "get_members": READERS,
     "modify_member": {"admin"},
-    "delete_member": {"admin", "member"},
+    "deactivate": MEMBERS,
+    "reactivate": MEMBERS,
+    "copy_image": {"admin"},
+    "manage_image_cache": {"admin"},
+    "cache_image": {"admin"},
+    "cache_list": {"admin"},
+    "cache_delete": {"admin"},
+    "cache_clean": {"admin"},
+    "cache_prune": {"admin"},
+    "list_cached_nodes": {"admin"},
+    "stores_info_detail": {"admin", "service"},
+    "get_task": EVERYBODY,
+    "get_tasks": EVERYBODY,
+    "add_task": EVERYBODY,
+    "modify_task": EVERYBODY,
+    "tasks_api_access": {"admin"},
+    "metadef_default": set(PEOPLE),
+    "metadef_admin": {"admin", "system"},
+    "get_metadef_namespaces": ANY_READER,
+    "add_metadef_namespace": {"admin"},
+    "get_metadef_namespace": READERS,
+    "modify_metadef_namespace": {"admin"},
+    "delete_metadef_namespace": {"admin"},
+    "get_metadef_object": READERS,
+    "get_metadef_objects": READERS,
+    "modify_metadef_object": {"admin"},
+    "add_metadef_object": {"admin"},
+    "delete_metadef_object": {"admin"},
+    "get_metadef_property": READERS,
+    "get_metadef_properties": READERS,
+    "modify_metadef_property": {"admin"},
+    "add_metadef_property": {"admin"},
+    "remove_metadef_property": {"admin"},
+    "get_metadef_tag": READERS,
+    "get_metadef_tags": READERS,
+    "modify_metadef_tag": {"admin"},
+    "add_metadef_tag": {"admin"},
+    "add_metadef_tags": {"admin"},
+    "delete_metadef_tag": {"admin"},
+    "delete_metadef_tags": {"admin"},
+    "list_metadef_resource_types": READERS,
+    "get_metadef_resource_type": READERS,
+    "add_metadef_resource_type_association": {"admin"},
+    "remove_metadef_resource_type_association": {"admin"},
 }
+WITHOUT_TARGET = {"get_images", "get_metadef_namespaces"}
 
 
 def test_every_rule_is_in_the_table() -> None:
@@ -44,15 +105,70 @@ def test_every_rule_is_in_the_table() -> None:
 @pytest.mark.parametrize("action", sorted(MAY))
 def test_defaults(action: str) -> None:
     policy = Policy()
-    image = None if action == "get_images" else OWNED
+    target: Image | Namespace | None = NAMESPACE if "metadef" in action else OWNED
     allowed = set()
     for name, caller in PEOPLE.items():
         try:
-            policy.check(caller, action, image)
+            policy.check(caller, action, None if action in WITHOUT_TARGET else target)
             allowed.add(name)
-        except Forbidden:
+        except (Forbidden, NotFound):
             pass
     assert allowed == MAY[action]
+
+
+def test_what_may_not_be_looked_at_is_not_there() -> None:
+    policy = Policy()
+    for action in ("get_image", "delete_image"):
+        with pytest.raises(ImageNotFound, match="i"):
+            policy.check(PEOPLE["stranger"], action, OWNED)
+    with pytest.raises(NamespaceNotFound, match="n"):
+        policy.check(PEOPLE["stranger"], "delete_metadef_namespace", NAMESPACE)
+    with pytest.raises(Forbidden):
+        policy.check(PEOPLE["reader"], "delete_image", OWNED)
+
+
+def test_what_is_to_be_made_is_no_secret() -> None:
+    facts = {"project_id": "p", "owner": "p", "visibility": "private"}
+    with pytest.raises(Forbidden):
+        Policy().check(PEOPLE["stranger"], "add_image", facts)
+
+
+def test_what_nobody_owns_is_not_the_project_s_that_is_not_named() -> None:
+    nobodys = Image(id="i", owner=None, visibility=Visibility.PUBLIC)
+    homeless = Caller("h", None, frozenset({"member", "reader"}))
+    for owner in (nobodys, {"project_id": None, "owner": None}):
+        with pytest.raises(Forbidden):
+            Policy().check(homeless, "modify_image", owner)
+
+
+def test_who_is_an_administrator(tmp_path: Path) -> None:
+    default = Policy()
+    claimed = Caller("x", "p", frozenset({"member"}), admin=True)
+    assert default.recognised(claimed).admin is False
+    assert default.recognised(PEOPLE["admin"]) is PEOPLE["admin"]
+    assert default.recognised(PEOPLE["system"]).admin is False
+    file = tmp_path / "policy.yaml"
+    file.write_text('"context_is_admin": "role:chief"\n')
+    policy = Policy(file)
+    assert policy.recognised(PEOPLE["admin"]).admin is False
+    assert policy.recognised(Caller("c", "p", frozenset({"chief"}))).admin is True
+
+
+def test_rules_may_ask_for_any_fact_of_an_image(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        "\"delete_image\": \"'raw':%(disk_format)s and 'x':%(flavour)s\"\n"
+        '"publicize_image": "service_roles:%(needed)s"\n'
+    )
+    policy = Policy(file)
+    yes = Image(id="i", owner="p", disk_format="raw", properties={"flavour": "x"})
+    policy.check(PEOPLE["member"], "delete_image", yes)
+    for no in (
+        Image(id="i", owner="p", disk_format="iso", properties={"flavour": "x"}),
+        Image(id="i", owner="p", disk_format="raw"),
+    ):
+        with pytest.raises(Forbidden):
+            policy.check(PEOPLE["member"], "delete_image", no)
 
 
 def test_the_member_itself_accepts() -> None:

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from glancelike.model import Filter, Op, Query, SortKey, Status, Viewer
+from glancelike.model import Amounts, Filter, Op, Query, SortKey, Status, TaskQuery, Viewer
 from glancelike.registry.base import ADMIN
 from glancelike.registry.sql import SqlRegistry, queries, tables
-from glancelike.registry.values import checked_query
+from glancelike.registry.values import AMOUNTS, checked_query
 from glancelike.testing.registry_kit import MINE, OTHER, START
 
 FEW, MANY = 600, 6000
@@ -162,6 +162,46 @@ def test_an_image_takes_two_statements(registries: tuple[SqlRegistry, SqlRegistr
         assert [text.split()[0] for text in sent] == ["SELECT", "SELECT"]
 
 
+def test_a_quota_of_images_needs_no_table(registries: tuple[SqlRegistry, SqlRegistry]) -> None:
+    """The sums over a project's images are in one index, but for the stores of each."""
+    sent: list[str] = []
+    sent += statements(registries[1], lambda registry: registry.usage(MINE))
+    reserve = partial(SqlRegistry.reserve, name="r", project=MINE, amounts=Amounts(1, 1, 1, 1), seconds=60)
+    limits = dict.fromkeys(AMOUNTS, 10**12)
+    statements(registries[1], partial(reserve, limits=limits))  # makes the project's row
+    several = statements(registries[1], partial(reserve, limits=limits))
+    assert len(several) == 4, several
+    sent += [text for text in several if "sum(" in text]
+    assert len(sent) == 2
+    with registries[1]._reading() as connection:
+        for text in sent:
+            bound = ("x",) * text.count("?")
+            details = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", bound)]
+            looked = [detail for detail in details if detail.startswith(("SEARCH images", "SCAN images"))]
+            assert len(looked) == 4
+            for detail in looked:
+                assert "COVERING INDEX ix_images_usage (owner=? AND shelf=?" in detail, details
+
+
+def test_a_queue_is_not_scanned(registries: tuple[SqlRegistry, SqlRegistry]) -> None:
+    for call in (
+        partial(SqlRegistry.runnable_tasks, limit=5),
+        partial(SqlRegistry.list_tasks, query=TaskQuery()),
+        partial(SqlRegistry.list_tasks, query=TaskQuery(owner=MINE)),
+        partial(SqlRegistry.list_tasks, query=TaskQuery(image_id="i")),
+        SqlRegistry.delete_expired_tasks,
+        partial(SqlRegistry.purge, before=START),
+    ):
+        for text in statements(registries[1], call):
+            if "tasks" not in text and "deleted_at" not in text:
+                continue
+            with registries[1]._reading() as connection:
+                bound = ("1",) * text.count("?")
+                plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", bound).all()
+            for row in plan:
+                assert not row[3].startswith(("SCAN tasks", "SCAN images")) or "INDEX" in row[3], plan
+
+
 def statements(registry: SqlRegistry, call: Callable[[SqlRegistry], object]) -> list[str]:
     """Collect what is sent to the database, but for the transaction's ends."""
     sent: list[str] = []
@@ -175,7 +215,7 @@ def statements(registry: SqlRegistry, call: Callable[[SqlRegistry], object]) -> 
         call(registry)
     finally:
         sa.event.remove(registry._engine, "before_cursor_execute", note)
-    return [text for text in sent if text != "BEGIN"]
+    return [text for text in sent if not text.startswith("BEGIN")]
 
 
 @pytest.mark.parametrize("sort", [(SortKey("created_at"),), BY_NAME], ids=["newest", "name"])

@@ -5,16 +5,25 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glancelike.errors import BlobNotFound, ConfigError, NoImageData, StoreUnavailable, UnknownStore
+from glancelike.errors import (
+    BlobNotFound,
+    ConfigError,
+    NoImageData,
+    StoreUnavailable,
+    UnknownStore,
+    Unsupported,
+)
 from glancelike.model import Location
 from glancelike.stores.base import BlobInfo, Cap, Store
+from glancelike.stores.file import FileStore
 from glancelike.stores.memory import MemoryStore
-from glancelike.vfs import LARGEST_WINDOW, ImageFile, MountTable
+from glancelike.vfs import LARGEST_WINDOW, STAGING, ImageFile, MountOptions, MountTable
 
 DATA = random.Random(7).randbytes(3_000_000)
 
@@ -176,3 +185,58 @@ def test_open_is_all_or_nothing() -> None:
     with pytest.raises(StoreUnavailable):
         MountTable({"a": Noted({}), "b": Broken({})}).open()
     assert events == ["open", "close"]
+
+
+def test_reads_by_weight_then_as_stored() -> None:
+    stores = {"a": MemoryStore({}), "b": MemoryStore({}), "c": MemoryStore({})}
+    table = MountTable(stores, options={"b": MountOptions(weight=5), "c": MountOptions(weight=-1)})
+    places = [Location(name, "k") for name in ("c", "gone", "a", "b")]
+    assert [each.store for each in table.ordered(places)] == ["b", "gone", "a", "c"]
+    assert [each.store for each in table.ordered(places, ["c", "a"])] == ["c", "a", "b", "gone"]
+    for name, store in stores.items():
+        store.write("k", io.BytesIO(name.encode()), size=1)
+    with ImageFile(table, table.ordered(places), 1) as file:
+        assert file.read() == b"b"
+
+
+def test_a_local_file_is_used_unless_another_store_goes_before_it(tmp_path: Path) -> None:
+    disk = FileStore({"filesystem_store_datadir": str(tmp_path)})
+    stores = {"ram": MemoryStore({}), "disk": disk}
+    places = [Location("ram", "k"), Location("disk", "k")]
+    equal = MountTable(stores)
+    equal.open()
+    try:
+        disk.write("k", io.BytesIO(b"x"), size=1)
+        assert equal.local_path(places) is not None
+        heavy = MountTable(stores, options={"ram": MountOptions(weight=1)})
+        assert heavy.local_path(heavy.ordered(places)) is None
+    finally:
+        equal.close()
+
+
+def test_the_staging_store_is_there_but_no_target() -> None:
+    table = MountTable({"a": MemoryStore({})}, staging=MemoryStore({}))
+    assert table.staging is table[STAGING]
+    assert [mount.id for mount in table] == ["a"]
+    assert [mount.id for mount in table.all()] == ["a", STAGING]
+    for ask in (table.listed, table.target):
+        with pytest.raises(UnknownStore):
+            ask(STAGING)
+    with pytest.raises(UnknownStore):
+        _ = MountTable({"a": MemoryStore({})}).staging
+    with pytest.raises(ConfigError, match="reserved"):
+        MountTable({"os_glance_mine": MemoryStore({})})
+    with pytest.raises(ConfigError, match="read-only"):
+        MountTable({"a": MemoryStore({})}, staging=ForwardOnly({}))
+
+
+def test_a_store_may_be_mounted_read_only() -> None:
+    table = MountTable(
+        {"a": MemoryStore({}), "b": MemoryStore({})}, options={"a": MountOptions(read_only=True)}
+    )
+    assert table.default == "b"
+    assert table.target(None).id == "b"
+    with pytest.raises(Unsupported, match="read-only"):
+        table.target("a")
+    with pytest.raises(ConfigError, match="read-only"):
+        MountTable({"a": MemoryStore({})}, options={"a": MountOptions(read_only=True)})

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
 from oslo_config import cfg
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from glancelike.errors import (
@@ -21,7 +19,6 @@ from glancelike.errors import (
     LimitExceeded,
     MemberExists,
     MemberNotFound,
-    RegistryError,
     SchemaOutdated,
     StaleImage,
 )
@@ -29,17 +26,21 @@ from glancelike.model import Image, Member, Page, Query, Status, Viewer, utcnow
 from glancelike.registry import values
 from glancelike.registry.base import Registry
 from glancelike.registry.sql import queries, records, schema
+from glancelike.registry.sql.cached import CachedSql
+from glancelike.registry.sql.database import now as clock
 from glancelike.registry.sql.engine import (
     absent,
     explained,
     make_engine,
-    parse_url,
     reader,
-    shown,
     writer,
 )
+from glancelike.registry.sql.metadefs import MetadefSql
 from glancelike.registry.sql.migrations import revisions
+from glancelike.registry.sql.quotas import QuotaSql, settle
 from glancelike.registry.sql.tables import DELETED, images, leases, locations, members
+from glancelike.registry.sql.tasks import TaskSql
+from glancelike.registry.sql.upkeep import UpkeepSql
 
 OPTIONS = (
     cfg.StrOpt(
@@ -60,27 +61,14 @@ OPTIONS = (
         help="Wait for the disk at every commit. Without, a power cut may take back the last commits.",
     ),
 )
-NOW = {
-    "postgresql": sa.select(sa.func.timezone("utc", sa.func.clock_timestamp())),
-    "mysql": sa.select(sa.func.utc_timestamp(6)),
-    "mariadb": sa.select(sa.func.utc_timestamp(6)),
-}
 i, m, le = images.c, members.c, leases.c
 
 
-class SqlRegistry(Registry):
+class SqlRegistry(TaskSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql, Registry):
     """Keep images in SQLite, PostgreSQL, MySQL or MariaDB."""
 
     schemes = ("sqlite", "postgresql", "mysql", "mariadb")
     options = OPTIONS
-
-    def __init__(self, settings: Mapping[str, Any] = MappingProxyType({})) -> None:
-        super().__init__(settings)
-        self._url = parse_url(self.settings["connection"])
-        self._where = shown(self._url)
-        self._engine: Engine | None = None
-        self._reader: Engine | None = None
-        self._writer: Engine | None = None
 
     @classmethod
     def settings_from_uri(cls, uri: str) -> dict[str, Any]:
@@ -124,7 +112,7 @@ class SqlRegistry(Registry):
         finally:
             engine.dispose()
 
-    def create(self, image: Image) -> Image:
+    def create(self, image: Image, *, settles: str | None = None) -> Image:
         image = replace(values.checked_image(image), version=1)
         row = records.scalars_of(image)
         row.update(version=1, created_at=image.created_at, updated_at=image.updated_at)
@@ -134,11 +122,12 @@ class SqlRegistry(Registry):
             except IntegrityError:
                 raise ImageExists(f"image {image.id} exists or existed") from None
             records.write_children(connection, image, records.Children())
+            settle(connection, settles)
         return image
 
     def get(self, image_id: str, viewer: Viewer) -> Image:
         if values.storable(image_id):
-            statement = queries.one(viewer.admin, viewer.project is not None)
+            statement = queries.one(viewer.admin, viewer.project is not None, viewer.pending)
             with self._reading() as connection:
                 rows = connection.execute(statement, {"id": image_id, "project": viewer.project}).all()
                 if rows:
@@ -161,7 +150,7 @@ class SqlRegistry(Registry):
             found = records.to_images(connection, rows[: query.limit])
         return Page(found, found[-1].id if found and len(rows) > len(found) else None)
 
-    def update(self, image: Image, *, expect: int) -> Image:
+    def update(self, image: Image, *, expect: int, settles: str | None = None) -> Image:
         image = values.checked_image(image)
         row = records.scalars_of(image)
         del row["id"]
@@ -171,6 +160,7 @@ class SqlRegistry(Registry):
             self._compare_and_set(connection, image.id, expect, row)
             old = records.children_of(connection, [image.id])[image.id]
             records.write_children(connection, image, old)
+            settle(connection, settles)
             created_at: datetime = connection.execute(
                 sa.select(i.created_at).where(i.id == image.id)
             ).scalar_one()
@@ -268,7 +258,7 @@ class SqlRegistry(Registry):
     def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
         values.check_lease(name, holder, seconds)
         with self._writing() as connection:
-            now = _now(connection)
+            now = clock(connection)
             until = now + timedelta(seconds=seconds)
             free = (le.holder == holder) | (le.expires_at <= now)
             taken = sa.update(leases).where(le.name == name, free).values(holder=holder, expires_at=until)
@@ -284,7 +274,7 @@ class SqlRegistry(Registry):
     def renew_lease(self, name: str, holder: str, seconds: float) -> bool:
         values.check_lease(name, holder, seconds)
         with self._writing() as connection:
-            now = _now(connection)
+            now = clock(connection)
             mine = sa.update(leases).where(le.name == name, le.holder == holder, le.expires_at > now)
             done = connection.execute(mine.values(expires_at=now + timedelta(seconds=seconds)))
             return done.rowcount == 1
@@ -297,31 +287,17 @@ class SqlRegistry(Registry):
     def leased(self, names: Iterable[str]) -> frozenset[str]:
         found: set[str] = set()
         with self._reading() as connection:
-            now = _now(connection)
+            now = clock(connection)
             for batch in records.batches(filter(values.storable, names)):
                 held = sa.select(le.name).where(le.name.in_(batch), le.expires_at > now)
                 found.update(connection.execute(held).scalars())
         return frozenset(found)
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        if self._reader is None:
-            raise RegistryError(f"{self._where} is not open")
-        with explained(self._url), self._reader.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        if self._writer is None:
-            raise RegistryError(f"{self._where} is not open")
-        with explained(self._url), self._writer.begin() as connection:
-            yield connection
-
     def _marker(self, connection: Connection, query: Query, viewer: Viewer) -> Sequence[Any] | None:
         if query.marker is None:
             return None
         if values.storable(query.marker):
-            statement = queries.marker(query.sort, viewer.admin, viewer.project is not None)
+            statement = queries.marker(query.sort, viewer.admin, viewer.project is not None, viewer.pending)
             row = connection.execute(statement, {"id": query.marker, "project": viewer.project}).first()
             if row is not None:
                 return row
@@ -355,14 +331,3 @@ def _driver(
 
 def _member(image_id: str, project: str) -> sa.Select[Any]:
     return sa.select(*records.MEMBER_COLUMNS).where(m.image_id == image_id, m.project == project)
-
-
-def _now(connection: Connection) -> datetime:
-    """Return the time by the one clock that all holders of a lease share."""
-    statement = NOW.get(connection.dialect.name)
-    if statement is None:
-        return utcnow()
-    from datetime import UTC
-
-    told: datetime = connection.execute(statement).scalar_one()
-    return told.replace(tzinfo=UTC)

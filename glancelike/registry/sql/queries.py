@@ -29,8 +29,19 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, FromClause, Select
 
 from glancelike.model import Op, Query, SortKey, Viewer, Visibility
+from glancelike.registry.sql.paging import Condition, Part, after, bound, order
 from glancelike.registry.sql.records import COLUMNS
-from glancelike.registry.sql.tables import DELETED, HEAD, HIDDEN, LISTED, images, members, properties, tags
+from glancelike.registry.sql.tables import (
+    DELETED,
+    HEAD,
+    HIDDEN,
+    LISTED,
+    PENDING,
+    images,
+    members,
+    properties,
+    tags,
+)
 
 PROBE = 4096
 SHAPES = 512  # statements kept a process; some 20 kB each
@@ -45,7 +56,6 @@ INDEXED = {
     "updated_at": frozenset(Op) - {Op.NEQ},
 }
 i, m, p, t = images.c, members.c, properties.c, tags.c
-Condition = ColumnElement[bool]
 Statement = Select[Any]
 
 
@@ -55,6 +65,7 @@ class Shape:
 
     admin: bool
     project: bool
+    pending: bool
     visibility: Visibility | str | None
     member_status: bool
     hidden: bool | None
@@ -67,6 +78,7 @@ class Shape:
         return cls(
             viewer.admin,
             viewer.project is not None,
+            viewer.pending,
             query.visibility,
             query.member_status != "all",
             query.hidden,
@@ -97,29 +109,25 @@ def parameters(query: Query, viewer: Viewer, marker: Sequence[Any] | None = None
     return found
 
 
-def _value(name: str, column: ColumnElement[Any], *, several: bool = False) -> sa.BindParameter[Any]:
-    return sa.bindparam(name, type_=column.type, expanding=several)
-
-
 # Visibility
 
 
 @lru_cache
-def visible(admin: bool, project: bool) -> Condition:
+def visible(admin: bool, project: bool, pending: bool) -> Condition:
     """Say which images a viewer may see when it knows their id."""
-    alive = i.shelf != DELETED
+    alive = i.shelf != DELETED if pending else i.shelf.in_([LISTED, HIDDEN])
     if admin:
         return alive
     seen: list[Condition] = [i.visibility.in_([Visibility.PUBLIC.value, Visibility.COMMUNITY.value])]
     if project:
-        seen += [i.owner == _value("project", i.owner), _Shared(False).condition()]
+        seen += [i.owner == bound("project", i.owner), _Shared(False).condition()]
     return alive & sa.or_(*seen)
 
 
 @lru_cache
-def one(admin: bool, project: bool) -> Statement:
+def one(admin: bool, project: bool, pending: bool) -> Statement:
     """Select the image ``id`` if a viewer from ``project`` may see it."""
-    return sa.select(*COLUMNS).where(i.id == _value("id", i.id), visible(admin, project))
+    return sa.select(*COLUMNS).where(i.id == bound("id", i.id), visible(admin, project, pending))
 
 
 # Scopes: together, and overlapping, what a listing may show. ``walked`` is
@@ -131,7 +139,7 @@ class _Own:
     visibility: Visibility
 
     def condition(self) -> Condition:
-        return (i.owner == _value("project", i.owner)) & (i.visibility == self.visibility.value)
+        return (i.owner == bound("project", i.owner)) & (i.visibility == self.visibility.value)
 
     def select(self, shelf: int, walked: list[Condition], checked: list[Condition]) -> Statement:
         return _select(images, [self.condition(), i.shelf == shelf, *walked], checked)
@@ -153,9 +161,9 @@ class _Shared:
     by_status: bool
 
     def _mine(self) -> list[Condition]:
-        mine: list[Condition] = [m.project == _value("project", m.project)]
+        mine: list[Condition] = [m.project == bound("project", m.project)]
         if self.by_status:
-            mine.append(m.status == _value("member_status", m.status))
+            mine.append(m.status == bound("member_status", m.status))
         return mine
 
     def condition(self) -> Condition:
@@ -210,11 +218,11 @@ def _matches(shape: Shape, number: int) -> Condition:
     """Translate a filter; a field or property that isn't set matches nothing."""
     field, op, is_property = shape.filters[number]
     if is_property:
-        wanted = p.value.in_(_value(f"filter{number}", p.value, several=True))
+        wanted = p.value.in_(bound(f"filter{number}", p.value, several=True))
         found = _with_property(shape, number).where(p.image_id == i.id, wanted)
         return sa.exists(found.correlate(images))
     column: ColumnElement[Any] = i[field]
-    value = _value(f"filter{number}", column, several=op is Op.IN)
+    value = bound(f"filter{number}", column, several=op is Op.IN)
     compared: dict[Op, Condition] = {
         Op.EQ: column == value,
         Op.NEQ: column != value,
@@ -229,12 +237,12 @@ def _matches(shape: Shape, number: int) -> Condition:
 
 def _with_property(shape: Shape, number: int) -> Statement:
     """Select by the indexed beginning of the value only."""
-    heads = _value(f"head{number}", p.head, several=True)
+    heads = bound(f"head{number}", p.head, several=True)
     return sa.select(p.image_id).where(p.name == shape.filters[number][0], p.head.in_(heads))
 
 
 def _with_tag(number: int) -> Statement:
-    return sa.select(t.image_id).where(t.value == _value(f"tag{number}", t.value))
+    return sa.select(t.image_id).where(t.value == bound(f"tag{number}", t.value))
 
 
 def _has_tags(shape: Shape) -> list[Condition]:
@@ -275,65 +283,11 @@ def counts(shape: Shape) -> Statement | None:
 # Order and pages
 
 
-def _order(keys: tuple[SortKey, ...], *, explicit: bool) -> list[ColumnElement[Any]]:
-    """Return the ORDER BY: None first when ascending, last when descending.
-
-    ``explicit`` says so in words: PostgreSQL needs them, MySQL has none.
-    """
-    clauses: list[ColumnElement[Any]] = []
-    for key in keys:
-        column = i[key.field]
-        clause = column.desc() if key.descending else column.asc()
-        if explicit and column.nullable:
-            clause = clause.nulls_last() if key.descending else clause.nulls_first()
-        clauses.append(clause)
-    return clauses
-
-
 @lru_cache
-def marker(keys: tuple[SortKey, ...], admin: bool, project: bool) -> Statement:
+def marker(keys: tuple[SortKey, ...], admin: bool, project: bool, pending: bool) -> Statement:
     """Select the sort values of the marker ``id``, if the viewer may see it."""
     values = [i[key.field] for key in keys]
-    return sa.select(*values).where(i.id == _value("id", i.id), visible(admin, project))
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Some of the images after a marker: a range to enter an index at, and the exact rest."""
-
-    walked: list[Condition]
-    checked: list[Condition]
-
-
-def _parts(keys: tuple[SortKey, ...], nulls: tuple[bool, ...]) -> list[_Part]:
-    """Say which images come after the marker, in parts that don't overlap.
-
-    ``nulls`` tells which of the marker's sort values are None.
-    """
-    exact: list[Condition] = []
-    ties: list[Condition] = []
-    for number, (key, null) in enumerate(zip(keys, nulls, strict=True)):
-        column = i[key.field]
-        value = _value(f"marker{number}", column)
-        if null:
-            if not key.descending:
-                exact.append(sa.and_(*ties, column.is_not(None)))
-            ties.append(column.is_(None))
-        else:
-            beyond = column < value if key.descending else column > value
-            if key.descending and column.nullable:
-                beyond = sa.or_(beyond, column.is_(None))
-            exact.append(sa.and_(*ties, beyond))
-            ties.append(column == value)
-    first, descending = i[keys[0].field], keys[0].descending
-    rest = [sa.or_(*exact)]
-    if nulls[0]:
-        return [_Part([first.is_(None)] if descending else [], rest)]
-    value = _value("marker0", first)
-    parts = [_Part([first <= value if descending else first >= value], rest)]
-    if first.nullable and descending:
-        parts.append(_Part([first.is_(None)], []))
-    return parts
+    return sa.select(*values).where(i.id == bound("id", i.id), visible(admin, project, pending))
 
 
 @lru_cache(SHAPES)
@@ -348,9 +302,11 @@ def page(
     scopes = _scopes(shape)
     if not scopes:
         return None
-    parts = [_Part([], [])] if nulls is None else _parts(shape.sort, nulls)
+    parts = [Part([], [])] if nulls is None else after(i, shape.sort, nulls)
     shelves = [LISTED, HIDDEN] if shape.hidden is None else [HIDDEN if shape.hidden else LISTED]
-    ordered = _order(shape.sort, explicit=explicit)
+    if shape.pending:
+        shelves += [PENDING[shelf] for shelf in shelves]
+    ordered = order(i, shape.sort, explicit=explicit)
     limit = sa.bindparam("limit", type_=sa.Integer)
     if driver is not None:
         return _probe(shape, scopes, shelves, parts, driver).order_by(*ordered).limit(limit)
@@ -362,7 +318,7 @@ def page(
     return sa.select(*COLUMNS).join(merged, merged.c.id == i.id).order_by(*ordered).limit(limit)
 
 
-def _walks(shape: Shape, scopes: list[Scope], shelves: list[int], parts: list[_Part]) -> list[Statement]:
+def _walks(shape: Shape, scopes: list[Scope], shelves: list[int], parts: list[Part]) -> list[Statement]:
     walked: list[Condition] = []
     checked = _has_tags(shape)
     for number, (field, _op, is_property) in enumerate(shape.filters):
@@ -378,13 +334,13 @@ def _walks(shape: Shape, scopes: list[Scope], shelves: list[int], parts: list[_P
 
 
 def _probe(
-    shape: Shape, scopes: list[Scope], shelves: list[int], parts: list[_Part], driver: int
+    shape: Shape, scopes: list[Scope], shelves: list[int], parts: list[Part], driver: int
 ) -> Statement:
     conditions = [
         i.shelf.in_(shelves),
         sa.or_(*(scope.condition() for scope in scopes)),
         *(_matches(shape, number) for number in range(len(shape.filters))),
         *_has_tags(shape),
-        sa.or_(*(sa.and_(True, *part.walked, *part.checked) for part in parts)),
+        sa.or_(*(part.condition() for part in parts)),
     ]
     return sa.select(*COLUMNS).where(i.id.in_(_drivers(shape)[driver]), _fenced(conditions))

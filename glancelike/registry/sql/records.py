@@ -12,7 +12,18 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glancelike.model import Image, Location, Member, MemberStatus, Status, Visibility
-from glancelike.registry.sql.tables import HEAD, HIDDEN, LISTED, images, locations, members, properties, tags
+from glancelike.registry.sql.tables import (
+    HEAD,
+    HIDDEN,
+    LISTED,
+    PENDING,
+    STAGED,
+    images,
+    locations,
+    members,
+    properties,
+    tags,
+)
 
 # The order of Image's fields, but for the children between them.
 SCALARS = (
@@ -111,7 +122,7 @@ def _to_image(row: Any, children: Children) -> Image:
         owner=owner,
         visibility=Visibility(visibility),
         protected=protected,
-        hidden=shelf == HIDDEN,
+        hidden=shelf in (HIDDEN, PENDING[HIDDEN]),
         disk_format=disk_format,
         container_format=container_format,
         min_disk=min_disk,
@@ -123,7 +134,10 @@ def _to_image(row: Any, children: Children) -> Image:
         hash_value=hash_value,
         tags=frozenset(children.tags),
         properties=children.properties,
-        locations=tuple(children.locations[position] for position in sorted(children.locations)),
+        locations=tuple(
+            place for position, place in sorted(children.locations.items()) if position != STAGED
+        ),
+        staged=children.locations.get(STAGED),
         created_at=created_at,
         updated_at=updated_at,
         version=version,
@@ -141,7 +155,8 @@ def scalars_of(image: Image) -> dict[str, Any]:
     row = {name: getattr(image, name) for name in SCALARS}
     row["status"] = image.status.value
     row["visibility"] = image.visibility.value
-    row["shelf"] = HIDDEN if image.hidden else LISTED
+    shelf = HIDDEN if image.hidden else LISTED
+    row["shelf"] = PENDING[shelf] if image.status is Status.PENDING_DELETE else shelf
     return row
 
 
@@ -167,6 +182,8 @@ def write_children(connection: Connection, image: Image, old: Children) -> None:
     if new:
         connection.execute(sa.insert(properties), new)
     places = dict(enumerate(image.locations))
+    if image.staged is not None:
+        places[STAGED] = image.staged
     if places == old.locations:
         return
     if old.locations:

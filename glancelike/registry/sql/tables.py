@@ -12,12 +12,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, SmallInteger, Table
 
-from glancelike.registry.sql.types import Exact, LongText, UtcTime
+from glancelike.registry.sql.types import Exact, HugeText, LongText, UtcTime
 from glancelike.registry.values import LENGTHS
 
 # Values of images.shelf. One column, not two flags: an index prefix that
-# finds the listed images without stepping over hidden and deleted ones.
+# finds the listed images without stepping over hidden and deleted ones. An
+# image whose delete is pending remembers where it comes from.
 LISTED, HIDDEN, DELETED = 0, 1, 2
+PENDING = {LISTED: 3, HIDDEN: 4}
+# Where staged data stands among the locations of its image.
+STAGED = -1
 
 # Characters of a property's value that are indexed: values are longer than
 # any database's index entry may be.
@@ -65,6 +69,10 @@ for name, *scope in (("owner", i.owner, i.visibility), ("visibility", i.visibili
             # PostgreSQL puts NULL last unless told; the others know no such words.
             index.ddl_if(callable_=_null_is_least)
             Index(index.name, *scope, i.shelf, key.nulls_first(), i.id).ddl_if("postgresql")
+# All that the sums of a project's quota need.
+Index("ix_images_usage", i.owner, i.shelf, i.status, i.size, i.id)
+# Tombstones to purge; None in all others.
+Index("ix_images_deleted_at", i.deleted_at)
 # Filters are looked up in these.
 Index("ix_images_name", i.name)
 Index("ix_images_status", i.status)
@@ -124,3 +132,100 @@ leases = Table(
     Column("expires_at", UtcTime, nullable=False),
     sqlite_with_rowid=False,
 )
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Exact(LENGTHS["id"]), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("type", Exact(32), nullable=False),
+    Column("status", Exact(32), nullable=False),
+    Column("owner", Exact(LENGTHS["owner"])),
+    Column("user", Exact(LENGTHS["owner"])),
+    Column("image_id", Exact(LENGTHS["id"])),
+    Column("request_id", Exact(64)),
+    Column("input", LongText, nullable=False),
+    Column("result", LongText),
+    Column("message", LongText, nullable=False),
+    Column("progress", LongText, nullable=False),
+    Column("secret", LongText),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+)
+# What is to be done, oldest first; listings; an image's tasks; what may go.
+Index("ix_tasks_status_created_at", tasks.c.status, tasks.c.created_at, tasks.c.id)
+Index("ix_tasks_created_at", tasks.c.created_at, tasks.c.id)
+Index("ix_tasks_image_id", tasks.c.image_id)
+Index("ix_tasks_owner_created_at", tasks.c.owner, tasks.c.created_at, tasks.c.id)
+Index("ix_tasks_expires_at", tasks.c.expires_at)
+
+# One row a project: the lock under which its reservations are made.
+quota_projects = Table(
+    "quota_projects",
+    metadata,
+    Column("project", Exact(LENGTHS["project"]), primary_key=True),
+    sqlite_with_rowid=False,
+)
+reservations = Table(
+    "quota_reservations",
+    metadata,
+    Column("name", Exact(LENGTHS["lease"]), primary_key=True),
+    Column("project", Exact(LENGTHS["project"]), nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("staged", BigInteger, nullable=False),
+    Column("images", Integer, nullable=False),
+    Column("uploading", Integer, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("ix_quota_reservations_project", reservations.c.project)
+
+cached_images = Table(
+    "cached_images",
+    metadata,
+    Column("image_id", Exact(LENGTHS["id"]), primary_key=True),
+    Column("node", Exact(LENGTHS["node"]), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("hits", BigInteger, nullable=False),
+    Column("last_accessed", UtcTime, nullable=False),
+    Column("last_modified", UtcTime, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# A namespace is one document: its parts are read and written together. Only
+# the resource types stand apart, for listings, which would else read it all.
+namespaces = Table(
+    "metadef_namespaces",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Exact(LENGTHS["namespace"]), nullable=False, unique=True),
+    Column("version", Integer, nullable=False),
+    Column("display_name", Exact(LENGTHS["display_name"])),
+    Column("description", Exact(LENGTHS["description"])),
+    Column("visibility", Exact(16), nullable=False),
+    Column("protected", Boolean, nullable=False),
+    Column("owner", Exact(LENGTHS["owner"])),
+    Column("resource_types", HugeText, nullable=False),
+    Column("document", HugeText, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+Index("ix_metadef_namespaces_visibility", namespaces.c.visibility, namespaces.c.owner)
+
+resource_types = Table(
+    "metadef_resource_types",
+    metadata,
+    Column("name", Exact(LENGTHS["resource_type"]), primary_key=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    sqlite_with_rowid=False,
+)
+associations = Table(
+    "metadef_associations",
+    metadata,
+    Column("resource_type", Exact(LENGTHS["resource_type"]), primary_key=True),
+    Column("namespace_id", ForeignKey(namespaces.c.id), primary_key=True),
+    sqlite_with_rowid=False,
+)
+Index("ix_metadef_associations_namespace_id", associations.c.namespace_id)

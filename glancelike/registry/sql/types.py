@@ -41,6 +41,16 @@ def _long_mysql(element: LongText, compiler: Any, **kw: Any) -> str:
     return f"TEXT CHARACTER SET utf8mb4 COLLATE {collation}"
 
 
+class HugeText(sa.Text):
+    """Text of up to 16 MiB that nothing is compared with."""
+
+
+@compiles(HugeText, "mysql")
+@compiles(HugeText, "mariadb")
+def _huge_mysql(element: HugeText, compiler: Any, **kw: Any) -> str:
+    return "MEDIUMTEXT CHARACTER SET utf8mb4"
+
+
 class UtcTime(sa.types.TypeDecorator[datetime]):
     """An aware datetime, kept in UTC to the microsecond."""
 

@@ -1,9 +1,4 @@
-"""Who calls: the contract of auth plugins, and two of them.
-
-``none`` trusts everybody, so it is for loopback only. ``basic`` checks
-HTTP Basic credentials against a file. Entry points ``glancelike.auth``;
-the name comes from the option ``auth_strategy``.
-"""
+"""``auth_strategy = basic``: HTTP Basic credentials and a file of accounts."""
 
 from __future__ import annotations
 
@@ -11,85 +6,24 @@ import base64
 import binascii
 import hashlib
 import hmac
-import ipaddress
 import logging
 import os
 import re
 import secrets
 import threading
-import time
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
 
 import falcon
 from oslo_config import cfg
 
 from glancelike.errors import ConfigError
 from glancelike.model import Caller
-from glancelike.plugins import Plugin, load
+from glancelike.web.auth.base import DEFAULT_ROLES, Auth
+from glancelike.web.auth.memory import Memory
 
 log = logging.getLogger(__name__)
-
-DEFAULT_ROLES = frozenset({"member", "reader"})
-
-
-class Auth(Plugin):
-    """Base class of auth plugins. ``trusting`` ones take anybody's word."""
-
-    trusting: ClassVar[bool] = False
-
-    @abstractmethod
-    def authenticate(self, req: falcon.Request) -> Caller:
-        """Return who calls, with the request's id; raise falcon.HTTPUnauthorized."""
-
-
-def load_auth(name: str, settings: Mapping[str, Any]) -> Auth:
-    """Make the auth plugin ``name``, not yet open, from those settings it knows.
-
-    Raises PluginError, a ConfigError.
-    """
-    plugin = load("glancelike.auth", name, Auth)
-    known = {opt.dest for opt in plugin.options}
-    return plugin({key: value for key, value in settings.items() if key in known})
-
-
-def warn_if_exposed(auth: Auth, host: str) -> None:
-    """Log a warning when others than this machine may reach a trusting server."""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if auth.trusting and not loopback:
-        log.warning(
-            "auth_strategy takes everybody for an administrator, and %s isn't loopback: "
-            "whoever reaches this server may do everything",
-            host,
-        )
-
-
-class NoneAuth(Auth):
-    """Take every caller for an administrator. Bind to loopback only.
-
-    Identity headers aren't looked at: they are dropped before.
-    """
-
-    trusting = True
-    options = (
-        cfg.StrOpt("auth_none_project", default="admin", help="Project of every caller under auth 'none'."),
-    )
-
-    def authenticate(self, req: falcon.Request) -> Caller:
-        project = self.settings["auth_none_project"]
-        return Caller(
-            "admin",
-            project,
-            frozenset({"admin", *DEFAULT_ROLES}),
-            admin=True,
-            request_id=req.env.get("app.request_id"),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,23 +118,17 @@ class Verified:
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
-        self._lock = threading.Lock()
-        self._until: dict[bytes, float] = {}
+        self._good: Memory[bytes, bool] = Memory(self.ENTRIES)
 
     def digest(self, credentials: bytes, account: Account) -> bytes:
         """Name credentials for one very account: a changed hash changes it."""
         return hmac.digest(self._key, account.hash + b"\0" + credentials, hashlib.sha256)
 
     def knows(self, digest: bytes) -> bool:
-        with self._lock:
-            return self._until.get(digest, 0.0) > time.monotonic()
+        return self._good.get(digest) is not None
 
     def remember(self, digest: bytes) -> None:
-        with self._lock:
-            while len(self._until) >= self.ENTRIES:
-                del self._until[next(iter(self._until))]
-            self._until.pop(digest, None)
-            self._until[digest] = time.monotonic() + self.SECONDS
+        self._good.set(digest, True, self.SECONDS)
 
 
 class BasicAuth(Auth):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import operator
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -23,18 +21,25 @@ from glancelike.errors import (
 from glancelike.model import (
     Filter,
     Image,
+    Location,
     Member,
     MemberStatus,
     Op,
     Page,
     Query,
-    SortKey,
+    Status,
     Viewer,
     Visibility,
     utcnow,
 )
 from glancelike.registry import values
 from glancelike.registry.base import Registry
+from glancelike.registry.memory.cached import CachedMemory
+from glancelike.registry.memory.metadefs import MetadefMemory
+from glancelike.registry.memory.order import in_order
+from glancelike.registry.memory.quotas import QuotaMemory
+from glancelike.registry.memory.tasks import TaskMemory
+from glancelike.registry.memory.upkeep import UpkeepMemory
 
 COMPARE: Mapping[Op, Callable[[Any, Any], Any]] = MappingProxyType(
     {
@@ -49,28 +54,21 @@ COMPARE: Mapping[Op, Callable[[Any, Any], Any]] = MappingProxyType(
 )
 
 
-class MemoryRegistry(Registry):
+class MemoryRegistry(TaskMemory, QuotaMemory, CachedMemory, MetadefMemory, UpkeepMemory, Registry):
     """Keep everything in this process until it ends; for tests and scripts."""
 
     schemes = ("memory",)
-
-    def __init__(self, settings: Mapping[str, Any] = MappingProxyType({})) -> None:
-        super().__init__(settings)
-        self._lock = threading.RLock()
-        self._images: dict[str, Image] = {}
-        self._used: set[str] = set()
-        self._members: dict[str, dict[str, Member]] = {}
-        self._leases: dict[str, tuple[str, float]] = {}
 
     @classmethod
     def settings_from_uri(cls, uri: str) -> dict[str, Any]:
         return {}
 
-    def create(self, image: Image) -> Image:
+    def create(self, image: Image, *, settles: str | None = None) -> Image:
         image = replace(values.checked_image(image), version=1)
         with self._lock:
             if image.id in self._used:
                 raise ImageExists(f"image {image.id} exists or existed")
+            self._settle(settles)
             self._used.add(image.id)
             self._images[image.id] = image
             self._members[image.id] = {}
@@ -87,24 +85,21 @@ class MemoryRegistry(Registry):
         query = values.checked_query(query)
         with self._lock:
             images = [image for image in self._images.values() if self._listed(image, query, viewer)]
-            if query.marker is not None:
-                marker = self._images.get(query.marker)
-                if marker is None or not self._visible(marker, viewer):
-                    raise InvalidMarker(f"marker {query.marker!r} not found")
-                images = [image for image in images if _before(marker, image, query.sort)]
-        # Sorting is stable: the last key first, the first one has the last word.
-        for key in reversed(query.sort):
-            images.sort(key=partial(_rank, key.field), reverse=key.descending)
+            marker = None if query.marker is None else self._images.get(query.marker)
+            if query.marker is not None and (marker is None or not self._visible(marker, viewer)):
+                raise InvalidMarker(f"marker {query.marker!r} not found")
+        images = in_order(images, query.sort, marker)
         page = images[: query.limit]
         return Page(
             tuple(_copy(image) for image in page), page[-1].id if page and len(images) > len(page) else None
         )
 
-    def update(self, image: Image, *, expect: int) -> Image:
+    def update(self, image: Image, *, expect: int, settles: str | None = None) -> Image:
         image = values.checked_image(image)
         with self._lock:
             found = self._expect(image.id, expect)
             image = replace(image, created_at=found.created_at, updated_at=utcnow(), version=expect + 1)
+            self._settle(settles)
             self._images[image.id] = image
         return _copy(image)
 
@@ -112,11 +107,12 @@ class MemoryRegistry(Registry):
         with self._lock:
             self._expect(image_id, expect)
             del self._images[image_id], self._members[image_id]
+            self._tombstones[image_id] = utcnow()
 
     def locations_of(self, image_ids: Iterable[str]) -> dict[str, tuple[tuple[str, str], ...]]:
         with self._lock:
             return {
-                image_id: tuple((place.store, place.key) for place in self._images[image_id].locations)
+                image_id: tuple((place.store, place.key) for place in _places(self._images[image_id]))
                 for image_id in image_ids
                 if image_id in self._images
             }
@@ -162,7 +158,7 @@ class MemoryRegistry(Registry):
     def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
         values.check_lease(name, holder, seconds)
         with self._lock:
-            if name in self.leased([name]) and self._leases[name][0] != holder:
+            if self._held(name) and self._leases[name][0] != holder:
                 return False
             self._leases[name] = (holder, time.monotonic() + seconds)
         return True
@@ -170,7 +166,7 @@ class MemoryRegistry(Registry):
     def renew_lease(self, name: str, holder: str, seconds: float) -> bool:
         values.check_lease(name, holder, seconds)
         with self._lock:
-            if name not in self.leased([name]) or self._leases[name][0] != holder:
+            if not self._held(name) or self._leases[name][0] != holder:
                 return False
             self._leases[name] = (holder, time.monotonic() + seconds)
         return True
@@ -182,9 +178,16 @@ class MemoryRegistry(Registry):
                 del self._leases[name]
 
     def leased(self, names: Iterable[str]) -> frozenset[str]:
-        now = time.monotonic()
         with self._lock:
-            return frozenset(n for n in names if n in self._leases and self._leases[n][1] > now)
+            return frozenset(name for name in names if self._held(name))
+
+    def _settle(self, reservation: str | None) -> None:
+        """Drop a reservation, if any; raise LeaseLost when it has run out."""
+        if reservation is not None:
+            held = self._reservations.get(reservation)
+            if held is None or held.until <= time.monotonic():
+                raise values.run_out(reservation)
+            del self._reservations[reservation]
 
     def _expect(self, image_id: str, version: int) -> Image:
         found = self._images.get(image_id)
@@ -201,6 +204,8 @@ class MemoryRegistry(Registry):
         return member is not None and status in ("all", member.status)
 
     def _visible(self, image: Image, viewer: Viewer) -> bool:
+        if image.status is Status.PENDING_DELETE and not viewer.pending:
+            return False
         return (
             viewer.admin
             or image.visibility in (Visibility.PUBLIC, Visibility.COMMUNITY)
@@ -228,10 +233,15 @@ class MemoryRegistry(Registry):
         )
 
 
+def _places(image: Image) -> tuple[Location, ...]:
+    return image.locations if image.staged is None else (image.staged, *image.locations)
+
+
 def _copy(image: Image) -> Image:
     """Keep the caller's hands off the dictionaries in here."""
-    places = tuple(replace(place, metadata=dict(place.metadata)) for place in image.locations)
-    return replace(image, properties=dict(image.properties), locations=places)
+    places = tuple(values.checked_location(place) for place in image.locations)
+    staged = None if image.staged is None else values.checked_location(image.staged)
+    return replace(image, properties=dict(image.properties), locations=places, staged=staged)
 
 
 def _owns(viewer: Viewer, image: Image) -> bool:
@@ -244,16 +254,3 @@ def _matches(image: Image, condition: Filter) -> bool:
     else:
         found = getattr(image, condition.field)
     return found is not None and bool(COMPARE[condition.op](found, condition.value))
-
-
-def _rank(field: str, image: Image) -> tuple[bool, Any]:
-    value = getattr(image, field)
-    return (value is not None, value)
-
-
-def _before(marker: Image, image: Image, sort: tuple[SortKey, ...]) -> bool:
-    for key in sort:
-        left, right = _rank(key.field, marker), _rank(key.field, image)
-        if left != right:
-            return (right < left) if key.descending else (left < right)
-    return False

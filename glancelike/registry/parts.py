@@ -1,0 +1,192 @@
+"""What a registry keeps besides images: tasks, quotas, cached images, metadata definitions.
+
+Part of the contract of ``registry.base``, whose clauses hold here too: one
+method is one transaction, values in and out, compare-and-set on
+``version``, text equal only to itself, thread-safe.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from glancelike.model import (
+    Amounts,
+    CachedImage,
+    Namespace,
+    NamespacePage,
+    NamespaceQuery,
+    Task,
+    TaskPage,
+    TaskQuery,
+    Viewer,
+)
+
+TASK_LEASE = "task:"  # before a task's id: the lease of whoever works on it
+
+
+class TaskRecords(ABC):
+    """Tasks: a queue in the database that any process may work on.
+
+    Whoever works on a task holds the lease ``TASK_LEASE + id``; a task that
+    isn't finished and whose lease is free is to be taken up by anybody.
+    """
+
+    @abstractmethod
+    def create_task(self, task: Task) -> Task:
+        """Add a task; ``version`` becomes 1. Raises InvalidInput."""
+
+    @abstractmethod
+    def get_task(self, task_id: str) -> Task:
+        """Return one task; raise TaskNotFound."""
+
+    @abstractmethod
+    def list_tasks(self, query: TaskQuery) -> TaskPage:
+        """Return one page; raise InvalidMarker, InvalidInput.
+
+        Sorting and paging are as stable as those of images.
+        """
+
+    @abstractmethod
+    def update_task(self, task: Task, *, expect: int) -> Task:
+        """Replace the task if its version is ``expect``; raise StaleTask, TaskNotFound.
+
+        Everything but ``id``, ``created_at``, ``updated_at`` and ``version``
+        is taken from ``task``.
+        """
+
+    @abstractmethod
+    def delete_task(self, task_id: str) -> None:
+        """Remove a task; raise TaskNotFound."""
+
+    @abstractmethod
+    def runnable_tasks(self, limit: int) -> tuple[Task, ...]:
+        """Return unfinished tasks that nobody holds the lease of, oldest first."""
+
+    @abstractmethod
+    def delete_expired_tasks(self, limit: int = 1000) -> int:
+        """Remove finished tasks whose ``expires_at`` is past; return how many."""
+
+
+class QuotaRecords(ABC):
+    """What a project uses, and what it has reserved for work under way.
+
+    A reservation keeps the sum exact under concurrency: it is made in one
+    transaction with the look at what is used, under a lock per project, and
+    given back once the image's own record counts what came of it. One whose
+    time has run out (its maker died) counts no more.
+    """
+
+    @abstractmethod
+    def usage(self, project: str) -> Amounts:
+        """Return what the project's images use, without reservations.
+
+        Images that are deleted, or whose delete is pending, don't count.
+        """
+
+    @abstractmethod
+    def reserve(
+        self, name: str, project: str, amounts: Amounts, limits: Mapping[str, int], seconds: float
+    ) -> None:
+        """Reserve amounts, or raise QuotaExceeded and reserve nothing.
+
+        ``limits`` maps fields of Amounts to the most that the project may
+        have; a field that is missing, or below 0, has no limit. Other
+        projects' and other names' reservations count; one of the same name
+        is replaced, so a reservation can grow. A field of which nothing is
+        asked for is not checked.
+        """
+
+    @abstractmethod
+    def extend_reservations(self, names: Iterable[str], seconds: float) -> None:
+        """Keep reservations for that much longer; unknown names are ignored."""
+
+    @abstractmethod
+    def release_reservation(self, name: str) -> None:
+        """Give a reservation back; no error when it isn't there."""
+
+
+class CacheRecords(ABC):
+    """Which node has which image in its local cache."""
+
+    @abstractmethod
+    def put_cached(self, cached: CachedImage) -> None:
+        """Add or replace what one node says of one image."""
+
+    @abstractmethod
+    def delete_cached(self, node: str, image_ids: Iterable[str]) -> None:
+        """Forget images of a node; unknown ones are ignored."""
+
+    @abstractmethod
+    def cached_nodes(self, image_id: str) -> tuple[str, ...]:
+        """Return the nodes that have the image, sorted."""
+
+
+class MetadefRecords(ABC):
+    """Namespaces of metadata definitions, each one document.
+
+    A viewer sees public namespaces and its own project's; an admin all.
+    What isn't visible raises NamespaceNotFound, as if it weren't there.
+    """
+
+    @abstractmethod
+    def create_namespace(self, namespace: Namespace) -> Namespace:
+        """Add a namespace; raise NamespaceExists when the name is taken by anybody."""
+
+    @abstractmethod
+    def get_namespace(self, name: str, viewer: Viewer) -> Namespace:
+        """Return a namespace; raise NamespaceNotFound."""
+
+    @abstractmethod
+    def list_namespaces(self, query: NamespaceQuery, viewer: Viewer) -> NamespacePage:
+        """Return one page; the marker is a namespace's name. Raises InvalidMarker.
+
+        Of what is in a namespace only ``resource_types`` is filled in, so
+        that a page takes no more than its rows. Sorting and paging are as
+        stable as those of images.
+        """
+
+    @abstractmethod
+    def update_namespace(self, name: str, namespace: Namespace, *, expect: int) -> Namespace:
+        """Replace the namespace called ``name`` if its version is ``expect``.
+
+        The new value may carry another name. Everything but ``created_at``,
+        ``updated_at`` and ``version`` is taken from it. Raises
+        StaleNamespace, NamespaceNotFound, NamespaceExists.
+        """
+
+    @abstractmethod
+    def delete_namespace(self, name: str, *, expect: int) -> None:
+        """Remove a namespace with all that is in it; raise as update does."""
+
+    @abstractmethod
+    def resource_types(self) -> tuple[tuple[str, datetime, datetime], ...]:
+        """Return each resource type that a namespace was ever associated with.
+
+        As (name, created, updated), sorted by name. They stay when the last
+        association goes.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """How many records a purge removed."""
+
+    images: int = 0
+    tasks: int = 0
+    leases: int = 0
+    reservations: int = 0
+
+
+class Upkeep(ABC):
+    """What keeps the registry small."""
+
+    @abstractmethod
+    def purge(self, before: datetime, *, limit: int = 1000) -> Purged:
+        """Remove what of deleted images is older than ``before``, and what has run out.
+
+        An image's id stays taken for ever: only what the tombstone says
+        besides is dropped. Call again until nothing is left.
+        """

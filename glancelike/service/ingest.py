@@ -1,0 +1,132 @@
+"""Bring bytes into a store, watched by all that has to see them.
+
+The one way for image data into a store: an upload, the staged data of an
+import, a copy from another store. Bytes first, then the row: whoever calls
+this names the blob in the record, or discards it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from glancelike.errors import DataMismatch, ImageTooLarge, StoreError, Unsupported
+from glancelike.model import Image, Location, Source
+from glancelike.service.context import Context
+from glancelike.stores.base import Cap
+from glancelike.streams import ChunkSource as ChunkSource
+from glancelike.transfer import Inspection, Outcome, Transfer, Watcher
+from glancelike.vfs import Mount
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A blob that is complete in its store but that no record names yet."""
+
+    location: Location
+    outcome: Outcome
+
+
+def writable(context: Context, store: str | None) -> Mount:
+    """Return the mount to write to; raise UnknownStore or Unsupported."""
+    return context.mounts.target(store)
+
+
+def check_size_known(mount: Mount, size: int | None) -> None:
+    """Raise Unsupported where the store can't take data of unknown size."""
+    if size is None and Cap.UNKNOWN_SIZE not in mount.store.capabilities:
+        raise Unsupported("the store needs to know the size before the upload", store=mount.id)
+
+
+# Keys of blobs that this service wrote, with the image they were for.
+OUR_KEY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9a-f]{12}")
+
+
+def new_key(image_id: str) -> str:
+    """Name a blob: one key an attempt.
+
+    A dead upload's leftover, or a late writer that has lost its lease,
+    can't be in the way of the next.
+    """
+    return f"{image_id}-{uuid.uuid4().hex[:12]}"
+
+
+def inspection_of(context: Context, image: Image) -> Inspection:
+    """Return the inspection that the image's data has to pass."""
+    return Inspection(
+        image.disk_format,
+        image.container_format,
+        require_match=context.settings.require_image_format_match,
+    )
+
+
+@contextmanager
+def ingested(
+    context: Context,
+    image: Image,
+    mount: Mount,
+    source: Source,
+    *,
+    size: int | None,
+    algorithms: Sequence[str] | None = None,
+    inspection: Inspection | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Iterator[Stored]:
+    """Write the source to a new blob, and discard it if the block raises.
+
+    ``algorithms`` None means those of the settings. Raises ImageTooLarge,
+    FormatMismatch, UnsafeImage, SizeMismatch, StoreError, and what the
+    source or a watcher raises.
+    """
+    settings = context.settings
+    if size is not None and size > settings.image_size_cap:
+        raise ImageTooLarge(f"Image is larger than image_size_cap, {settings.image_size_cap} bytes")
+    location = Location(mount.id, new_key(image.id))
+    with Transfer(
+        source,
+        algorithms=settings.algorithms if algorithms is None else algorithms,
+        cap=settings.image_size_cap,
+        inspection=inspection,
+        watchers=watchers,
+    ) as transfer:
+        mount.store.write(location.key, transfer, size=size)
+        try:
+            yield Stored(location, transfer.finish())
+        except BaseException:
+            discard(context, location)
+            raise
+
+
+def check_same(image: Image, outcome: Outcome) -> None:
+    """Raise DataMismatch unless size and digest are what the record says."""
+    if image.size is not None and outcome.size != image.size:
+        raise DataMismatch(f"Image {image.id}: {outcome.size} bytes instead of {image.size}")
+    found = outcome.digests.get(image.hash_algo or "")
+    if found is not None and image.hash_value is not None and found != image.hash_value:
+        raise DataMismatch(f"Image {image.id}: the data's {image.hash_algo} isn't what the record says")
+
+
+def delete_blob(context: Context, location: Location) -> None:
+    """Delete a blob, unless its store keeps what it has; raise StoreError."""
+    if deletable(context, location):
+        context.mounts[location.store].store.delete(location.key)
+
+
+def deletable(context: Context, location: Location) -> bool:
+    """Tell whether this server may delete from the location's store; raise UnknownStore."""
+    mount = context.mounts[location.store]
+    return not mount.read_only and Cap.DELETE in mount.store.capabilities
+
+
+def discard(context: Context, location: Location) -> None:
+    """Delete bytes that no row names any more; what fails is left to gc."""
+    try:
+        delete_blob(context, location)
+    except StoreError as error:
+        LOG.warning("data left in store for gc: %s", error)
