@@ -78,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     _command(samples, "sample", _config_sample, "print a sample file")
     policies = nouns.add_parser("policy", help="the policy rules").add_subparsers(required=True)
     _command(policies, "sample", _policy_sample, "print a sample file")
+    api = nouns.add_parser("api", help="the Image API").add_subparsers(required=True)
+    _command(api, "coverage", _api_coverage, "print the table of all operations")
     stores = nouns.add_parser("store", help="the mounted stores").add_subparsers(required=True)
     check = _command(stores, "check", _store_check, "write, read and delete a probe in each store")
     check.add_argument("store", nargs="*", help="ids of stores; all by default")
@@ -286,6 +288,13 @@ def _policy_sample(_arguments: argparse.Namespace) -> None:
     from glancelike import policy
 
     print(policy.sample(), end="")
+
+
+def _api_coverage(_arguments: argparse.Namespace) -> None:
+    from glancelike.api.coverage import coverage
+    from glancelike.api.routes import ROUTES
+
+    print(coverage(ROUTES), end="")
 
 
 def _gc(arguments: argparse.Namespace) -> None:

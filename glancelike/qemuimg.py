@@ -37,10 +37,14 @@ QUICK = Limits(cpu_seconds=8, address_space=GIB)
 def run(args: Sequence[str], limits: Limits = QUICK, beat: Callable[[], None] = lambda: None) -> str:
     """Run qemu-img under ``limits`` and return what it printed.
 
-    ``beat`` is called every few seconds; what it raises ends qemu-img.
+    ``args`` begin with the command and hold ``-f`` with the format of what
+    is read: without it qemu-img would guess, and believe the data. ``beat``
+    is called every few seconds; what it raises ends qemu-img.
     Raises UnsafeImage when it fails or a limit ends it, StoreFull when its
     output can't be stored, and ConfigError when a program is missing.
     """
+    if "-f" not in args:
+        raise ValueError(f"qemu-img {args[0]} without the format of what it reads")
     argv = ["prlimit", f"--cpu={limits.cpu_seconds}", f"--as={limits.address_space}", "--core=0"]
     if limits.file_bytes:
         argv.append(f"--fsize={limits.file_bytes}")

@@ -18,7 +18,7 @@ from typing import NoReturn
 from glancelike import config
 from glancelike.errors import ConfigError, GlancelikeError
 from glancelike.service import ImageService
-from glancelike.web.serve import LOG_FORMAT
+from glancelike.web import logs
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         signal.signal(number, lambda *_: ended.set())
     try:
         settings = config.load(sys.argv[1:] if argv is None else argv, prog="glancelike-worker")
-        logging.basicConfig(level=logging.DEBUG if settings.debug else logging.INFO, format=LOG_FORMAT)
+        logs.configure(debug=settings.debug)
         threads = max(1, settings.task_workers)
         with config.build(settings) as service, working(service, settings, threads=threads):
             log.info("glancelike-worker works with %d threads", threads)

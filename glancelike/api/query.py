@@ -196,6 +196,7 @@ def _instant(name: str, value: str) -> tuple[Op, datetime]:
     try:
         # An unescaped "+" of a zone offset arrives as a blank.
         parsed = datetime.fromisoformat(rest.strip().replace(" ", "+"))
-    except ValueError:
+        # A zone may carry the first and the last day out of the calendar.
+        return op, parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise InvalidInput(f"Invalid time format for {name}: '{rest}'") from None
-    return op, parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)

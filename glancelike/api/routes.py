@@ -16,6 +16,7 @@ from glancelike.api.image_members import ImageMembers
 from glancelike.api.image_tags import ImageTags
 from glancelike.api.images import Images
 from glancelike.api.info import Info
+from glancelike.api.openapi import OpenApi
 from glancelike.api.schemas import SchemaDocuments
 from glancelike.api.stores import Stores
 from glancelike.api.tasks import Tasks
@@ -38,6 +39,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v2", Versions, "list", public=True),
     Route("GET", "/v2/", Versions, "list", public=True),
     Route("GET", "/healthcheck", Health, "show", public=True),
+    Route("GET", "/v2/openapi.json", OpenApi, "show", public=True),
     Route("GET", IMAGES, Images, "list", "get_images"),
     Route("POST", IMAGES, Images, "create", "add_image"),
     Route("GET", IMAGE, Images, "show", "get_image"),

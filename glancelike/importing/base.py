@@ -34,6 +34,11 @@ class Subject(ABC):
     def image(self) -> Image:
         """The record as it is now; ``image.size`` is that of the staged data."""
 
+    @property
+    @abstractmethod
+    def size_cap(self) -> int:
+        """The most bytes that ``replace_data`` takes: look before making more of a small image."""
+
     @abstractmethod
     def source(self) -> AbstractContextManager[Source]:
         """Give the staged data to read once, forward."""

@@ -55,6 +55,11 @@ class ImageConversion(ImportPlugin):
             virtual_size = inspect(path, str(image.disk_format))
             if source == QEMU_NAMES[target]:
                 return
+            # A few kilobytes may claim to be a disk of any size, and raw is as large as the disk.
+            if target == "raw" and virtual_size > subject.size_cap:
+                raise ImageTooLarge(
+                    f"A raw disk of {virtual_size} bytes is over image_size_cap, {subject.size_cap} bytes"
+                )
             converted = directory / "converted"
             self._convert(path, source, converted, target, virtual_size, subject.confirm)
             inspect(converted, target)

@@ -106,6 +106,10 @@ class StagedSubject(Subject):
     def image(self) -> Image:
         return current(self._job)
 
+    @property
+    def size_cap(self) -> int:
+        return self._context.settings.image_size_cap
+
     @contextmanager
     def source(self) -> Iterator[Source]:
         source = staged_source(self._context, self.image)

@@ -325,6 +325,9 @@ class Runner:
                 run_pending(self._context, self._handlers)
             except GlancelikeError as error:
                 LOG.warning("looking for tasks: %s", error)
+            except Exception:
+                # One task that can't even be undone must not end the work on all others.
+                LOG.exception("looking for tasks")
             with self._wake:
                 if not self._pokes and not self._stopping:
                     self._wake.wait(self._interval)

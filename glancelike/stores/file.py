@@ -60,6 +60,8 @@ _TREE = re.compile(r"\.(?:[2-9]|[1-9][0-9]+)")
 _TEMP = re.compile(r"[0-9a-f]{32}(\.link)?")
 _UPLOAD = re.compile(r"[0-9a-f]{64}")
 _PART = re.compile(r"[0-9]{8}")
+# Whatever the umask: images are the service's, not every local user's.
+PRIVATE = 0o640
 _NO_LINK = {errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV}
 
 
@@ -95,7 +97,8 @@ class FileStore(Store):
         cfg.IntOpt(
             "filesystem_store_file_perm",
             default=0,
-            help="Permissions of image files, in octal digits such as 640; 0 leaves it to the umask.",
+            help="Permissions of image files, in octal digits such as 644; 0 lets owner and group read, "
+            "as far as the umask does.",
         ),
         cfg.BoolOpt(
             "filesystem_store_fsync",
@@ -340,7 +343,7 @@ class FileStore(Store):
         """Make a locked file in ``.tmp``; the name is gone at the end."""
         while True:
             name = uuid.uuid4().hex
-            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=self._tmp)
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE, dir_fd=self._tmp)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 if os.fstat(fd).st_nlink == 0:

@@ -26,13 +26,14 @@ def build(
     errors: ErrorTable,
     render: Render,
     middleware: Sequence[Any] = (),
+    early: Sequence[Any] = (),
     trailing_slash: bool = False,
     settings: WebSettings | None = None,
 ) -> App:
     """Make the WSGI application; ``auth`` must be open.
 
     ``middleware`` is the service's own, in Falcon's form; it sees only
-    requests whose caller is known. With ``trailing_slash`` a path that ends
+    requests whose caller is known; ``early`` sees all. With ``trailing_slash`` a path that ends
     in one is another path, as some APIs have it.
 
     The order: first the truth about the connection, then the request's id,
@@ -48,6 +49,7 @@ def build(
         Gzip(),
         Hygiene(),
         Cors(settings.cors),
+        *early,
         Authentication(auth, public),
         *middleware,
     ]

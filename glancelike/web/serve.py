@@ -30,14 +30,16 @@ from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
+from glancelike.web import logs
+
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 Factory = Callable[[], AbstractContextManager[WsgiApp]]
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("glancelike.access")
 
-LOG_FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"
 STALL_SECONDS = 60.0  # a peer that neither sends nor takes a byte for so long is gone
+HEAD_SECONDS = 10.0  # what a request's line and headers may take in all
 RESPAWN_SECONDS = 1.0
 PR_SET_PDEATHSIG = 1
 
@@ -61,7 +63,7 @@ def run(
     is entered in each worker and left when the worker ends. Port 0 takes
     any free one; the log tells which.
     """
-    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format=LOG_FORMAT)
+    logs.configure(debug=debug)
     listener = _listen(name, host, port)
     address = listener.getsockname()
     log.info("%s listens on http://%s:%d", name, host, address[1])
@@ -160,6 +162,16 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
             conn.sock = _Socket(plain.family, plain.type, plain.proto, fileno=plain.detach())
         super().enqueue_req(conn)
 
+    def handle(self, conn: Any) -> Any:
+        """Give the request's head a time in all: a byte now and then would hold a thread for ever."""
+        conn.sock.head_until = time.monotonic() + HEAD_SECONDS
+        return super().handle(conn)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        conn.sock.head_until = None
+        conn.sock.setblocking(True)
+        return super().handle_request(req, conn)
+
 
 class _Socket(socket.socket):
     """A socket whose blocking calls end when the peer stalls.
@@ -167,10 +179,14 @@ class _Socket(socket.socket):
     gunicorn knows a reset connection as everyday news, so a stall becomes one.
     """
 
+    head_until: float | None = None  # time.monotonic(), while a request's head is read
+
     def setblocking(self, flag: bool, /) -> None:
         self.settimeout(STALL_SECONDS if flag else 0.0)
 
     def recv(self, *args: Any) -> bytes:
+        if self.head_until is not None:
+            self.settimeout(max(0.001, self.head_until - time.monotonic()))
         with _stalls_are_resets():
             return super().recv(*args)
 
@@ -186,9 +202,7 @@ class _Socket(socket.socket):
 class _stalls_are_resets(contextlib.AbstractContextManager[None]):
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, TimeoutError):
-            raise ConnectionResetError(
-                errno.ECONNRESET, f"the peer stalled for {STALL_SECONDS:g} s"
-            ) from error
+            raise ConnectionResetError(errno.ECONNRESET, "the peer stalled") from error
 
 
 class _Logger(Logger):  # type: ignore[misc]

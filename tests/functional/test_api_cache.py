@@ -109,6 +109,13 @@ def test_other_methods(api: Api, method: str, path: str) -> None:
     assert api.as_("admin").simulate_request(method, path).status_code == 405
 
 
+def test_the_versions_of_the_cache_are_listed(api: Api) -> None:
+    versions = api.as_(None).get("/versions").json["versions"]
+    assert [each["id"] for each in versions] == [f"v2.{minor}" for minor in range(18, -1, -1)]
+    assert [each["id"] for each in versions if each["status"] == "CURRENT"] == ["v2.18"]
+    assert api.as_("admin").get("/v2.18/cache").status_code == 200
+
+
 def test_a_download_is_cached_and_counted(api: Api, remote: Remote) -> None:
     before = time.time()
     image_id = cached_image(api)

@@ -176,7 +176,7 @@ def test_data_is_uploaded_once(api: Api, file: str) -> None:
 
 def test_upload_needs_formats(api: Api) -> None:
     path = f"/v2/images/{api.image(disk_format=None)}/file"
-    assert api.as_("alice").put(path, body=b"x", headers=OCTETS).status_code == 409
+    assert api.as_("alice").put(path, body=b"x", headers=OCTETS).status_code == 400
 
 
 def test_upload_of_something_else_than_claimed(api: Api) -> None:

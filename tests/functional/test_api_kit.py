@@ -41,8 +41,27 @@ def test_versions_are_public(api: Api, path: str) -> None:
     assert answer.status_code == (300 if path == "/" else 200)
     versions = answer.json["versions"]
     assert [each["status"] for each in versions] == ["CURRENT"] + ["SUPPORTED"] * (len(versions) - 1)
-    assert all(re.fullmatch(r"v2\.\d+", each["id"]) for each in versions)
+    # 14, 16 and 18 are the cache's.
+    minors = [17, 15, *range(13, -1, -1)]
+    assert [each["id"] for each in versions] == [f"v2.{minor}" for minor in minors]
     assert versions[0]["links"] == [{"rel": "self", "href": "http://falconframework.org/v2/"}]
+
+
+@pytest.mark.parametrize("version", ["v2", "v2.0", "v2.9", "v2.17"])
+def test_a_path_may_name_any_version(api: Api, version: str) -> None:
+    image_id = api.image(data=b"data")
+    alice = api.as_("alice")
+    assert alice.get(f"/{version}/images/{image_id}").json["self"] == f"/v2/images/{image_id}"
+    assert alice.get(f"/{version}/images/{image_id}/file").content == b"data"
+    assert api.as_(None).get(f"/{version}/images").status_code == 401
+    assert api.as_(None).get(f"/{version}").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/images", "/v2.14/images", "/v2.99", "/v3/", "/images", "/v2images"])
+def test_other_paths_are_answered_with_the_versions(api: Api, path: str) -> None:
+    for answer in (api.as_(None).get(path), api.as_("alice").post(path, json={})):
+        assert answer.status_code == 300
+        assert answer.json["versions"][0]["id"] == "v2.17"
 
 
 def test_healthcheck_is_public(api: Api) -> None:
@@ -63,7 +82,7 @@ def test_healthcheck_is_public(api: Api) -> None:
 def test_error_bodies_follow_accept(api: Api, accept: str, content_type: str) -> None:
     for path, said in (
         ("/v2/images/<b>&c", "<b>&c"),
-        ("/nowhere", "The resource could not be found."),
+        ("/v2/nowhere", "The resource could not be found."),
     ):
         answer = api.as_("alice", accept).get(path)
         assert (answer.status_code, answer.headers["content-type"]) == (404, content_type)
@@ -86,7 +105,7 @@ def test_methods_that_are_not_there(api: Api) -> None:
 def test_request_ids(api: Api) -> None:
     pattern = r"req-[0-9a-f-]{36}"
     seen = set()
-    for path in ("/", "/v2/images", "/nowhere", "/v2/images/none"):
+    for path in ("/", "/v2/images", "/v2/nowhere", "/v2/images/none"):
         answer = api.as_("alice").get(path, headers={"X-Openstack-Request-Id": "req-evil\tx"})
         assert re.fullmatch(pattern, answer.headers["x-openstack-request-id"])
         seen.add(answer.headers["x-openstack-request-id"])

@@ -239,8 +239,8 @@ def test_a_running_upload_ends_well_when_the_server_is_stopped(run_server: RunSe
 
 def test_workers_die_with_a_killed_master(run_server: RunServer) -> None:
     server = run_server(workers=2)
+    wait_for(lambda: len(workers_of(server.process.pid)) == 2)
     workers = workers_of(server.process.pid)
-    assert len(workers) == 2
     server.process.kill()
     server.process.wait()
     wait_for(lambda: not any(is_running(pid) for pid in workers), 5)

@@ -170,7 +170,7 @@ def test_without_a_good_token_nobody_gets_in(cloud: Cloud) -> None:
         assert cloud.ask("GET", path, X_Auth_Token="garbage").status == status
 
 
-def test_no_header_makes_an_administrator(cloud: Cloud) -> None:
+def test_cve_2026_22797_no_header_makes_an_administrator(cloud: Cloud) -> None:
     spoofed = {
         **dict.fromkeys(("X_Identity_Status", "X_Service_Identity_Status"), "Confirmed"),
         **dict.fromkeys(("X_Roles", "X_Role", "X_Service_Roles", "X_User", "X_User_Id"), "admin"),
