@@ -13,7 +13,7 @@ run:
 
 test:
 	@tools/prepare test
-	@exec .venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@exec .venv/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 clean:
 	rm -rf .venv .tox build *.egg-info plugins/*/*.egg-info

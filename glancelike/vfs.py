@@ -16,6 +16,7 @@ from glancelike.errors import (
     BlobNotFound,
     ConfigError,
     NoImageData,
+    StoreDenied,
     StoreError,
     StoreUnavailable,
     UnknownStore,
@@ -173,7 +174,7 @@ class MountTable:
     def first(self, locations: Sequence[Location], use: Callable[[Guard, str], T]) -> T:
         """Return ``use(store, key)`` of the first location where it works.
 
-        A location whose store is away, or has lost the blob, is passed over
+        A location whose store is away, refuses, or has lost the blob, is passed over
         as long as there is another. See ``ordered``.
         """
         if not locations:
@@ -181,7 +182,7 @@ class MountTable:
         for number, location in enumerate(locations, 1):
             try:
                 return use(self[location.store].store, location.key)
-            except (StoreUnavailable, BlobNotFound, UnknownStore):
+            except (StoreUnavailable, StoreDenied, BlobNotFound, UnknownStore):
                 if number == len(locations):
                     raise
         raise AssertionError("unreachable")

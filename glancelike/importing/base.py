@@ -71,7 +71,7 @@ class Subject(ABC):
 
     @abstractmethod
     def confirm(self) -> None:
-        """Raise LeaseLost when another process has taken the work over.
+        """Raise LeaseLost when another process has taken the work over, ImageNotFound when it is in vain.
 
         To be called now and then by what takes long.
         """

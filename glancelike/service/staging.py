@@ -177,6 +177,7 @@ class StagedSubject(Subject):
 
     def confirm(self) -> None:
         self._job.confirm()
+        current(self._job)  # an image that was deleted needs no more work
 
 
 def staged_of(image: Image) -> Location:

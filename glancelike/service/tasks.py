@@ -223,6 +223,10 @@ def _run_one(context: Context, handlers: Mapping[TaskType, Handler], task_id: st
         # Whoever has it now goes on; when the database is back, anybody.
         LOG.warning("task %s is left as it is: %s", task_id, error)
         return False
+    except Exception:
+        # A task that can't even be undone must not be in the way of those behind it.
+        LOG.exception("task %s is left as it is", task_id)
+        return False
     finally:
         context.leases.release(lease, holder)
     return True
@@ -326,7 +330,7 @@ class Runner:
             except GlancelikeError as error:
                 LOG.warning("looking for tasks: %s", error)
             except Exception:
-                # One task that can't even be undone must not end the work on all others.
+                # A thread that ended here would be missed by nobody.
                 LOG.exception("looking for tasks")
             with self._wake:
                 if not self._pokes and not self._stopping:

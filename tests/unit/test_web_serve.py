@@ -23,7 +23,7 @@ def test_reading_from_a_silent_peer_ends(pair: tuple[socket.socket, socket.socke
     with pair[0] as ours, pair[1] as far:
         far.sendall(b"abc")
         assert ours.recv(10) == b"abc"
-        with pytest.raises(ConnectionResetError, match=r"stalled for 0\.2 s"):
+        with pytest.raises(ConnectionResetError, match="the peer stalled"):
             ours.recv(10)
 
 
