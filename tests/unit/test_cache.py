@@ -41,6 +41,7 @@ class Remote:
         self.reads: list[int] = []
         self.fail_at: int | None = None
         self.hold_at: int | None = None
+        self.held = threading.Event()
         self.go_on = threading.Event()
         self._block = block
 
@@ -54,6 +55,7 @@ class Remote:
                 self.fail_at = None
                 raise StoreUnavailable("the store went away")
             if self.hold_at is not None and at >= self.hold_at:
+                self.held.set()
                 assert self.go_on.wait(30)
             yield self.data[at : min(at + self._block, end)]
             at += self._block
@@ -189,6 +191,7 @@ def test_ranges_from_an_entry_and_while_it_grows(cache: ImageCache, remote: Remo
 
     assert part(MIB + 5, MIB) == DATA[MIB + 5 : 2 * MIB + 5]
     assert remote.reads == [0]
+    assert remote.held.wait(30)
     remote.hold_at = None
     # Not here yet: had from the store, without waiting for what is before it.
     assert part(4 * MIB, 10) == DATA[4 * MIB : 4 * MIB + 10]
@@ -348,6 +351,7 @@ def test_a_reader_of_a_stuck_fill_turns_to_the_store(
     assert next(reading) == DATA[:MIB]
     assert next(reading) == DATA[MIB : 2 * MIB]
     monkeypatch.setattr(blocks, "PATIENCE", 0.2)
+    assert remote.held.wait(30)
     stuck, remote.hold_at = remote.go_on, None
     assert b"".join(reading) == DATA[2 * MIB :]
     assert remote.reads == [0, 2 * MIB]
