@@ -170,23 +170,7 @@ def _read(options: OptionSet) -> Config:
     signing = options.of_part(signatures.OPTIONS, signatures.further_options)
     notifying = options.of_part(notifications.OPTIONS, notifications.further_options)
     options.refuse_unknown()
-    formats = options.section("image_format")
-    limits = Settings(
-        **{opt.dest: conf[opt.dest] for opt in (*LIMITS, *DELETES, *LOCATIONS)},
-        **_properties(conf),
-        **options.section("quota"),
-        user_storage_quota=conf["user_storage_quota"],
-        require_image_format_match=formats["require_image_format_match"],
-        disk_formats=tuple(formats["disk_formats"]),
-        container_formats=tuple(formats["container_formats"]),
-        task_time_to_live=tasks["task_time_to_live"],
-        enabled_import_methods=tuple(conf["enabled_import_methods"]),
-        import_work_directory=tasks["work_dir"],
-        url_rules=rules_of(options.section("import_filtering_opts")),
-        fetch_limits=limits_of(options.section("outbound")),
-        glance_download_properties=tuple(options.get("glance_download_properties", "extra_properties")),
-    )
-    check_algorithm(limits.hashing_algorithm)
+    limits = _limits(options)
     policy_file = options.get("oslo_policy", "policy_file")
     return Config(
         bind_host=conf["bind_host"],
@@ -221,6 +205,28 @@ def _read(options: OptionSet) -> Config:
         task_workers=tasks["task_workers"],
         task_poll_interval=tasks["task_poll_interval"],
     )
+
+
+def _limits(options: OptionSet) -> Settings:
+    """Return the limits and defaults of the service; raise ConfigError."""
+    conf, formats, tasks = (options.section(name) for name in (DEFAULT, "image_format", "task"))
+    limits = Settings(
+        **{opt.dest: conf[opt.dest] for opt in (*LIMITS, *DELETES, *LOCATIONS)},
+        **_properties(conf),
+        **options.section("quota"),
+        user_storage_quota=conf["user_storage_quota"],
+        require_image_format_match=formats["require_image_format_match"],
+        disk_formats=tuple(formats["disk_formats"]),
+        container_formats=tuple(formats["container_formats"]),
+        task_time_to_live=tasks["task_time_to_live"],
+        enabled_import_methods=tuple(conf["enabled_import_methods"]),
+        import_work_directory=tasks["work_dir"],
+        url_rules=rules_of(options.section("import_filtering_opts")),
+        fetch_limits=limits_of(options.section("outbound")),
+        glance_download_properties=tuple(options.get("glance_download_properties", "extra_properties")),
+    )
+    check_algorithm(limits.hashing_algorithm)
+    return limits
 
 
 def _properties(conf: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,19 @@ from collections.abc import Mapping
 from glancelike.api import metadef_descriptions, patch
 from glancelike.api.cache import TARGET
 from glancelike.api.image_import import STORE_HEADER
-from glancelike.api.operation import FLAG, JSON, NUMBER, OCTETS, TEXT, Json, Operation, listing, told
+from glancelike.api.operation import (
+    ANY,
+    FLAG,
+    JSON,
+    NUMBER,
+    OCTETS,
+    SORT_DIR,
+    TEXT,
+    Json,
+    Operation,
+    listing,
+    told,
+)
 from glancelike.api.task_schema import NEW_TASK
 from glancelike.model import (
     SORT_FIELDS,
@@ -20,9 +32,7 @@ from glancelike.model import (
     Visibility,
 )
 
-ANY: Json = {"type": "object"}
 DATA: Json = {"type": "string", "format": "binary"}
-SORT_DIR: Json = {"type": "string", "enum": ["asc", "desc"]}
 INSTANT: Json = {
     "type": "string",
     "pattern": "^(gt|gte|eq|neq|lt|lte):",

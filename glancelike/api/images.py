@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 import falcon
 
@@ -22,15 +21,8 @@ class Images(Resource):
         pairs = parse_pairs(req.query_string)
         query = parse_query(pairs, self.service.settings)
         page = self.service.list_images(caller_of(req), query)
-        kept = [(name, value) for name, value in pairs if name != "marker"]
-        body = {
-            "images": [self._body(req, image) for image in page.images],
-            "first": _link(kept),
-            "schema": f"{wire.PREFIX}/schemas/images",
-        }
-        if page.next_marker is not None:
-            body["next"] = _link([*kept, ("marker", page.next_marker)])
-        resp.media = body
+        images = [self._body(req, image) for image in page.images]
+        resp.media = wire.page("images", "/images", images, pairs, page.next_marker)
 
     def create(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = read_json(req)
@@ -86,8 +78,3 @@ class Images(Resource):
             self.schemas.image_part.validate({name: change.value})
         elif name == "tags" and not isinstance(change.value, str):
             raise InvalidInput(f"A tag must be a string, not {change.value!r}.")
-
-
-def _link(pairs: list[tuple[str, str]]) -> str:
-    query = urlencode(pairs)
-    return f"{wire.PREFIX}/images?{query}" if query else f"{wire.PREFIX}/images"

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from glancelike.api.operation import JSON, NUMBER, TEXT, Json, Operation, listing, told
+from glancelike.api.operation import ANY, JSON, NUMBER, SORT_DIR, TEXT, Json, Operation, listing, told
 
-ANY: Json = {"type": "object"}
-SORT_DIR: Json = {"type": "string", "enum": ["asc", "desc"]}
 PAGE: Mapping[str, Json] = {"limit": NUMBER, "marker": TEXT, "sort_key": TEXT, "sort_dir": SORT_DIR}
 RESOURCE_TYPE: Mapping[str, Json] = {
     "resource_type": {"type": "string", "description": "Take the prefix for this resource type into account"}
 }
 
 
-def _several(name: str, item: str) -> Json:
+def _by_name(name: str) -> Json:
     return {
         "type": "object",
         "properties": {name: {"type": "object", "additionalProperties": ANY}},
@@ -59,7 +57,7 @@ DESCRIPTIONS: Mapping[str, Operation] = {
     ),
     "MetadefNamespaces.delete": told("Delete a namespace", {204: None}, 409),
     **_kind("MetadefProperties", "a property", "Property", "NewProperty"),
-    "MetadefProperties.list": told("List properties", {200: _several("properties", "Property")}),
+    "MetadefProperties.list": told("List properties", {200: _by_name("properties")}),
     "MetadefProperties.show": told("Show a property", {200: "Property"}, query=RESOURCE_TYPE),
     "MetadefProperties.clear": told("Delete all properties", {204: None}, 409),
     **_kind("MetadefObjects", "an object", "Object", "NewObject"),

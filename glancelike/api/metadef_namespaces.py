@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 import falcon
 
 from glancelike.api import metadef_wire as wire
 from glancelike.api.query import parse_pairs
 from glancelike.api.resource import Resource
 from glancelike.api.wire import instant
+from glancelike.api.wire import page as paged
 from glancelike.model import NamespaceQuery, SortKey
 from glancelike.registry.metadef_values import SORT_FIELDS
 from glancelike.web.body import read_json
@@ -21,15 +20,13 @@ SORT_KEYS = {("namespace" if field == "name" else field): field for field in SOR
 class MetadefNamespaces(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response) -> None:
         page = self.service.metadefs.list_namespaces(caller_of(req), self._query(req))
-        kept = [(name, value) for name, value in parse_pairs(req.query_string) if name != "marker"]
-        body = {
-            "namespaces": [wire.namespace(each) for each in page.namespaces],
-            "first": _link(kept),
-            "schema": f"{wire.SCHEMAS}/namespaces",
-        }
-        if page.next_marker is not None:
-            body["next"] = _link([*kept, ("marker", page.next_marker)])
-        resp.media = body
+        resp.media = paged(
+            "namespaces",
+            "/metadefs/namespaces",
+            [wire.namespace(each) for each in page.namespaces],
+            parse_pairs(req.query_string),
+            page.next_marker,
+        )
 
     def create(self, req: falcon.Request, resp: falcon.Response) -> None:
         made = self.service.metadefs.create_namespace(caller_of(req), read_json(req))
@@ -75,8 +72,3 @@ class MetadefResourceTypes(Resource):
                 for name, made, changed in found
             ]
         }
-
-
-def _link(pairs: list[tuple[str, str]]) -> str:
-    query = urlencode(pairs)
-    return f"{wire.NAMESPACES}?{query}" if query else wire.NAMESPACES

@@ -16,6 +16,8 @@ JSON = "application/json"
 OCTETS = "application/octet-stream"
 TEXT: Json = {"type": "string"}
 NUMBER: Json = {"type": "integer", "minimum": 0}
+ANY: Json = {"type": "object"}
+SORT_DIR: Json = {"type": "string", "enum": ["asc", "desc"]}
 FLAG: Json = {"type": "string", "enum": ["true", "false"]}
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import Any, TypeVar
-from urllib.parse import urlencode
+from typing import TypeVar
 
 import falcon
 
@@ -25,15 +24,8 @@ class Tasks(Resource):
         pairs = parse_pairs(req.query_string)
         query = _query(dict(pairs), self.service.settings.limit_param_default)
         page = self.service.list_tasks(caller_of(req), query)
-        kept = [(name, value) for name, value in pairs if name != "marker"]
-        body: dict[str, Any] = {
-            "tasks": [wire.task_stub(task) for task in page.tasks],
-            "first": _link(kept),
-            "schema": f"{wire.PREFIX}/schemas/tasks",
-        }
-        if page.next_marker is not None:
-            body["next"] = _link([*kept, ("marker", page.next_marker)])
-        resp.media = body
+        stubs = [wire.task_stub(task) for task in page.tasks]
+        resp.media = wire.page("tasks", "/tasks", stubs, pairs, page.next_marker)
 
     def create(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = read_json(req)
@@ -96,8 +88,3 @@ def _choice(kind: type[E], name: str, value: str | None) -> E | None:
         return kind(value)
     except ValueError:
         raise InvalidInput(f"Invalid {name} value: {value}") from None
-
-
-def _link(pairs: list[tuple[str, str]]) -> str:
-    query = urlencode(pairs)
-    return f"{wire.PREFIX}/tasks?{query}" if query else f"{wire.PREFIX}/tasks"

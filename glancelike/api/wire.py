@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from glancelike.model import Image, Member, Task
 from glancelike.service import Places
@@ -14,6 +16,25 @@ PREFIX = "/v2"
 def instant(value: datetime) -> str:
     """Write a time to the second, as in ``2026-11-23T02:30:00Z``."""
     return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def page(
+    name: str, path: str, items: list[Any], asked: Iterable[tuple[str, str]], next_marker: str | None
+) -> dict[str, Any]:
+    """Return the body of one page of the collection at ``path``, such as ``/images``.
+
+    Its links keep what the query ``asked`` for, but for the marker.
+    """
+    kept = [(key, value) for key, value in asked if key != "marker"]
+
+    def link(pairs: list[tuple[str, str]]) -> str:
+        query = urlencode(pairs)
+        return f"{PREFIX}{path}?{query}" if query else f"{PREFIX}{path}"
+
+    body = {name: items, "first": link(kept), "schema": f"{PREFIX}/schemas{path}"}
+    if next_marker is not None:
+        body["next"] = link([*kept, ("marker", next_marker)])
+    return body
 
 
 def image(value: Image, places: Places) -> dict[str, Any]:
