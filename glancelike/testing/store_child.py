@@ -50,6 +50,16 @@ def stall_halfway(size: int) -> EndlessSource:
     return EndlessSource(size, hook=hook)
 
 
+def _settled(quiet: float = 0.4, patience: float = 10.0) -> None:
+    """Wait until memory has stopped growing: on a busy machine reading ahead is slow, too."""
+    end = time.monotonic() + patience
+    most, since = memory("VmRSS"), time.monotonic()
+    while time.monotonic() < min(since + quiet, end):
+        time.sleep(0.02)
+        if (now := memory("VmRSS")) > most:
+            most, since = now, time.monotonic()
+
+
 def flat(store: Store, job: Job) -> dict[str, int]:
     """Write and read a large blob and tell how the memory grew."""
     store.write(f"{job.key}-warm", EndlessSource(1 << 20), size=1 << 20)
@@ -60,7 +70,7 @@ def flat(store: Store, job: Job) -> dict[str, int]:
     count, digest = 0, 0
     for number, block in enumerate(store.read(job.key)):
         if number == 1:
-            time.sleep(0.2)  # a consumer that slow must not make the driver read ahead
+            _settled()  # a consumer that slow must not make the driver read ahead
         count += len(block)
         digest = zlib.crc32(block, digest)
     read = memory("VmHWM") - before

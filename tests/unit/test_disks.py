@@ -27,8 +27,18 @@ SIZE = 4 << 20
 
 
 def make(path: Path, fmt: str, *options: str, size: int = SIZE) -> Path:
-    """Make an image with qemu-img; ``fmt`` is qemu's name."""
-    subprocess.run(["qemu-img", "create", "-q", "-f", fmt, *options, str(path), str(size)], check=True)
+    """Make an image with qemu-img; ``fmt`` is qemu's name.
+
+    For LUKS it measures the CPU, and fails on a busy machine ("Unable to get
+    accurate CPU usage"): then once more.
+    """
+    command = ["qemu-img", "create", "-q", "-f", fmt, *options, str(path), str(size)]
+    for _attempt in range(20):
+        made = subprocess.run(command, capture_output=True, text=True)
+        if "accurate CPU usage" not in made.stderr:
+            break
+        time.sleep(0.2)
+    assert made.returncode == 0, made.stderr
     return path
 
 
