@@ -129,12 +129,21 @@ class Store(Plugin):
         """Iterate over the complete blobs whose key starts with ``prefix``, in any order."""
         raise Unsupported("the store can't list")
 
-    def copy(self, source_key: str, target_key: str) -> BlobInfo:
-        """Copy a blob inside the store; BlobNotFound, BlobExists as above."""
+    def copy(self, source_key: str, target_key: str, *, source: Store | None = None) -> BlobInfo:
+        """Copy a blob without its bytes passing through here; BlobNotFound, BlobExists as above.
+
+        ``source`` is another open store of the very same class that has the
+        blob, None this one. Raises Unsupported, before anything is done,
+        where the two have no backend in common that could copy.
+        """
         raise Unsupported("the store can't copy")
 
     def presign(self, key: str, method: str, expires: int) -> str:
-        """Return a URL good for ``GET`` or ``PUT`` of the key for ``expires`` seconds."""
+        """Return a URL good for ``GET`` or ``PUT`` of the key for ``expires`` seconds.
+
+        Whoever has it needs no credentials. Nothing is looked up, and a PUT
+        may replace what is there: it is for keys that nobody reads yet.
+        """
         raise Unsupported("the store can't presign")
 
     def local_path(self, key: str) -> Path:
@@ -175,6 +184,23 @@ class Store(Plugin):
     def abort(self, key: str, upload: str) -> None:
         """Drop an upload and its parts; no error when it's gone."""
         raise Unsupported("the store has no resumable upload")
+
+    def sweep(self, before: datetime) -> int:
+        """Remove what writes and uploads that began ``before`` never finished.
+
+        ``before`` is older than any upload may still be going on. Returns
+        how many were removed. No capability: a store in which nothing can
+        be left behind does nothing.
+        """
+        return 0
+
+    def probe(self) -> Mapping[str, str]:
+        """Try what the backend supports beyond the contract; map each feature to ``ok`` or why not.
+
+        For ``glancelike store check``, which tries the contract itself; it may
+        write, and cleans up after itself.
+        """
+        return {}
 
     def usage(self) -> Usage:
         """Tell the bytes used and free."""

@@ -26,6 +26,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -40,6 +41,7 @@ from glancelike.errors import (
     InvalidRange,
     SizeMismatch,
     StoreFull,
+    Unsupported,
 )
 from glancelike.stores.base import BlobInfo, Cap, PartInfo, Source, Store, Usage
 from glancelike.stores.descriptors import (
@@ -220,7 +222,10 @@ class FileStore(Store):
             with suppress(BlobNotFound), absent(), opened(name if depth > 1 else ".", self._root) as tree:
                 yield from self._walk(tree, "", depth, prefix)
 
-    def copy(self, source_key: str, target_key: str) -> BlobInfo:
+    def copy(self, source_key: str, target_key: str, *, source: Store | None = None) -> BlobInfo:
+        if source is not None:
+            # A link would make one copy of two, which a second store is not for.
+            raise Unsupported("a copy in another directory has to be written")
         fd, _ = self._open_blob(source_key)
         try:
             *above, name = _place(source_key)
@@ -284,7 +289,11 @@ class FileStore(Store):
         return info
 
     def abort(self, key: str, upload: str) -> None:
-        with suppress(BlobNotFound), self._upload(key, upload) as parts:
+        with suppress(BlobNotFound), self._upload(key, upload):
+            self._drop_upload(upload)
+
+    def _drop_upload(self, upload: str) -> None:
+        with suppress(FileNotFoundError), opened(upload, self._uploads) as parts:
             while True:
                 for name in entries(parts, _PART):
                     with suppress(FileNotFoundError):
@@ -298,6 +307,17 @@ class FileStore(Store):
                         raise
                     continue  # a part came in meanwhile
                 return
+
+    def sweep(self, before: datetime) -> int:
+        """Remove what dead writers left, and uploads that got no part since ``before``."""
+        self._sweep()
+        swept = 0
+        for upload in entries(self._uploads, _UPLOAD):
+            with suppress(FileNotFoundError):
+                if os.stat(upload, dir_fd=self._uploads).st_mtime < before.timestamp():
+                    self._drop_upload(upload)
+                    swept += 1
+        return swept
 
     def usage(self) -> Usage:
         return Usage(sum(info.size for info in self.list()), self._free())

@@ -12,6 +12,7 @@ import errno
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -158,13 +159,20 @@ class Guard:
                 if self._holds(info.key):
                     yield self._blob(info.key, info)
 
-    def copy(self, source_key: str, target_key: str) -> BlobInfo:
-        """Copy a blob inside the store; BlobNotFound, BlobExists as above."""
+    def copy(self, source_key: str, target_key: str, *, source: Guard | None = None) -> BlobInfo:
+        """Copy a blob, of ``source`` or this store, without its bytes passing through here.
+
+        Raises BlobNotFound, BlobExists, and Unsupported also where the two
+        stores have no backend in common.
+        """
         self._check_key(source_key)
         self._check_key(target_key)
         self._require(Cap.COPY, "copy", source_key)
+        theirs = None if source is None or source.driver is self.driver else source.driver
+        if theirs is not None and type(theirs) is not type(self.driver):
+            raise Unsupported("can't copy from a store of another kind", store=self.id, key=target_key)
         with self.errors(target_key):
-            return self._blob(target_key, self.driver.copy(source_key, target_key))
+            return self._blob(target_key, self.driver.copy(source_key, target_key, source=theirs))
 
     def presign(self, key: str, method: str, expires: int) -> str:
         """Return a URL good for ``GET`` or ``PUT`` of the key for ``expires`` seconds."""
@@ -224,6 +232,16 @@ class Guard:
         self._require(Cap.PARTS, "upload in parts", key)
         with self.errors(key):
             self.driver.abort(key, upload)
+
+    def sweep(self, before: datetime) -> int:
+        """Remove what writes and uploads that began ``before`` never finished; return how many."""
+        with self.errors():
+            return self.driver.sweep(before)
+
+    def probe(self) -> Mapping[str, str]:
+        """Try what the backend supports beyond the contract: each feature, and ``ok`` or why not."""
+        with self.errors():
+            return {feature: self._scrub(said) for feature, said in self.driver.probe().items()}
 
     def usage(self) -> Usage:
         """Tell the bytes used and free."""

@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from glancelike.errors import BlobExists, BlobNotFound, ConfigError, InvalidRange, SizeMismatch
@@ -19,6 +20,7 @@ BLOCK = 1 << 20
 class _Upload:
     key: str
     parts: dict[int, bytes] = field(default_factory=dict)
+    begun: datetime = field(default_factory=utcnow)
 
 
 class MemoryStore(Store):
@@ -67,8 +69,10 @@ class MemoryStore(Store):
             infos = [info for info, _ in self._blobs.values()]
         return (info for info in infos if info.key.startswith(prefix))
 
-    def copy(self, source_key: str, target_key: str) -> BlobInfo:
-        return self._publish(target_key, self._blob(source_key)[1])
+    def copy(self, source_key: str, target_key: str, *, source: Store | None = None) -> BlobInfo:
+        origin = self if source is None else source
+        assert isinstance(origin, MemoryStore)  # noqa: S101 - the contract says so
+        return self._publish(target_key, origin._blob(source_key)[1])
 
     def begin(self, key: str) -> str:
         self._check_absent(key)
@@ -102,6 +106,13 @@ class MemoryStore(Store):
     def abort(self, key: str, upload: str) -> None:
         with self._lock:
             self._uploads.pop(upload, None)
+
+    def sweep(self, before: datetime) -> int:
+        with self._lock:
+            old = [upload for upload, found in self._uploads.items() if found.begun < before]
+            for upload in old:
+                del self._uploads[upload]
+        return len(old)
 
     def usage(self) -> Usage:
         with self._lock:

@@ -93,6 +93,10 @@ class StoreKit:
         """Return another driver on the same data, not open yet."""
         return type(self.driver)(dict(self.driver.settings))
 
+    def make_peer(self) -> Store | None:
+        """Return another store whose blobs ``copy`` can take, not open yet; None if there is none."""
+        return None
+
     def name_key(self, name: str) -> str:
         """Return the key that a name stands for, itself unless the store's keys are URLs."""
         return name

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
+import urllib.error
 import urllib.request
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,9 @@ from glancelike.errors import (
     InvalidInput,
     Unsupported,
 )
+from glancelike.model import utcnow
 from glancelike.stores.base import Cap, Store
+from glancelike.stores.guard import Guard
 from glancelike.testing.sources import WatchedSource, payload
 from glancelike.testing.store_kit import MIB, AnyStore, StoreKit, Task, clause, refusal
 
@@ -116,6 +121,42 @@ class Looking(StoreKit):
             store.copy(source, source)
         self.check_content(store, target, b"old", 3, "copy() replaced the old bytes")
 
+    def test_copy_from_a_peer(self, bare: Store) -> None:
+        self.needs(Cap.COPY, Cap.DELETE)
+        peer = self.make_peer()
+        if peer is None:
+            pytest.skip("there is no other store that it could copy from")
+        data = payload(MIB + 2)
+        peer.open()
+        try:
+            key, target = self.key("theirs"), self.key("sub/ours")
+            peer.write(key, WatchedSource(data), size=len(data))
+            try:
+                for to, from_ in ((bare, peer), (Guard(bare, store_id="kit"), Guard(peer, store_id="peer"))):
+                    info = to.copy(key, target, source=from_)  # type: ignore[arg-type]
+                    said = f"copy(source=) returned {info!r}"
+                    assert (info.key, info.size) == (target, len(data)), clause(Cap.COPY, said)
+                    self.check_content(bare, target, data, Cap.COPY, "the copy isn't the original")
+                    with refusal(3, BlobExists, "copy(source=) to an existing key"):
+                        to.copy(key, target, source=from_)  # type: ignore[arg-type]
+                    bare.delete(target)
+                with refusal(7, BlobNotFound, "copy(source=) of a missing key"):
+                    bare.copy(self.key("missing"), target, source=peer)
+            finally:
+                peer.delete(key)
+        finally:
+            peer.close()
+
+    def test_copy_from_another_kind(self, guard: Guard) -> None:
+        self.needs(Cap.COPY)
+
+        class Other(Store):
+            stat = read = Store.delete  # type: ignore[assignment]
+
+        other = Guard(Other({}), store_id="other")
+        with refusal(Cap.COPY, Unsupported, "copy() from a store of another kind"):
+            guard.copy(self.key(), self.key("target"), source=other)
+
     def test_local_path(self, store: AnyStore) -> None:
         self.needs(Cap.LOCAL)
         data = payload(MIB + 1)
@@ -130,6 +171,49 @@ class Looking(StoreKit):
         url = store.presign(self.seeded(data), "GET", 60)
         with urllib.request.urlopen(url, timeout=self.patience) as answer:  # noqa: S310 - the driver's own URL
             assert answer.read() == data, clause(Cap.PRESIGN, "the URL gives other bytes")
+
+    def test_presigned_put(self, store: AnyStore) -> None:
+        self.needs(Cap.PRESIGN, Cap.WRITE)
+        data, key = payload(MIB + 1), self.key()
+        url = store.presign(key, "PUT", 60)
+        headers = {"Content-Type": "application/octet-stream"}
+        put = urllib.request.Request(url, data=data, method="PUT", headers=headers)  # noqa: S310
+        with urllib.request.urlopen(put, timeout=self.patience) as answer:  # noqa: S310
+            assert answer.status < 300, clause(Cap.PRESIGN, f"PUT was answered {answer.status}")
+        self.check_content(store, key, data, Cap.PRESIGN, "what was PUT to the URL isn't there")
+
+    def test_presigned_url_is_for_one_use(self, store: AnyStore) -> None:
+        self.needs(Cap.PRESIGN)
+        key = self.seeded(b"to be read")
+        url = store.presign(key, "GET", 60)
+        put = urllib.request.Request(url, data=b"x", method="PUT")  # noqa: S310
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(put, timeout=self.patience)  # noqa: S310
+        url = store.presign(key, "GET", 1)
+        time.sleep(2.5)
+        try:
+            urllib.request.urlopen(url, timeout=self.patience).close()  # noqa: S310
+        except urllib.error.HTTPError:
+            return
+        pytest.fail(clause(Cap.PRESIGN, "a URL is good after it has expired"))
+
+    def test_sweep(self, store: AnyStore) -> None:
+        self.needs(Cap.WRITE)
+        key = self.seeded(b"to stay")
+        uploads = Cap.PARTS in self.driver.capabilities
+        upload = self.begun(store, self.key("upload")) if uploads else ""
+        assert isinstance(store.sweep(utcnow() - timedelta(days=1)), int), "sweep() must count"
+        if uploads:
+            assert store.parts(self._uploads[-1][0], upload) == (), "sweep() removed a young upload"
+        store.sweep(utcnow() + timedelta(minutes=1))
+        self.check_content(store, key, b"to stay", 1, "sweep() touched a complete blob")
+        if uploads:
+            with refusal(Cap.PARTS, BlobNotFound, "parts() of an upload that was swept"):
+                store.parts(self._uploads[-1][0], upload)
+
+    def test_probe(self, store: AnyStore) -> None:
+        found = store.probe()
+        assert all(isinstance(text, str) for pair in found.items() for text in pair), "probe() maps text"
 
     def test_usage(self, store: AnyStore) -> None:
         self.needs(Cap.USAGE, Cap.WRITE)

@@ -13,6 +13,9 @@ class TestMemoryStore(StoreConformance):
     def make_store(self) -> MemoryStore:
         return MemoryStore({})
 
+    def make_peer(self) -> MemoryStore:
+        return MemoryStore({})
+
 
 def test_uri() -> None:
     assert MemoryStore.settings_from_uri("memory://") == {}
