@@ -1,0 +1,25 @@
+"""The conformance kit on a real Swift."""
+
+from __future__ import annotations
+
+import pytest
+from glancelike_store_swift import SwiftStore
+from swift_servers import MIB, SmallSwift, settings
+
+from glancelike.stores.base import Store
+from glancelike.testing import StoreConformance
+
+
+class TestSwiftStore(StoreConformance):
+    spawnable = True
+    flat_size = 96 * MIB
+
+    @pytest.fixture(autouse=True)
+    def _server(self, swift: SmallSwift) -> None:
+        self.swift = swift
+
+    def make_store(self) -> Store:
+        return SwiftStore(settings(self.swift.auth_url))
+
+    def make_peer(self) -> Store:
+        return SwiftStore(settings(self.swift.auth_url, "others"))
