@@ -73,8 +73,9 @@ class Stream:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        # Not left to the connection: it takes a response with an error's status for none.
+        self._response.close()
         if whole:
-            self._response.close()
             self._client.give(connection)
         else:
             connection.close()
@@ -248,8 +249,15 @@ class Client:
         connection = self._take(url)
         connection.requests_args["timeout"] = self._timeout * patience
         try:
-            return Stream(self, connection, connection.request(method, path, data=body, headers=headers))
+            response = connection.request(method, path, data=body, headers=headers)
+            if "Date" not in response.headers:
+                # Every server sends one, and Swift sends it last. http.client takes headers
+                # that a broken connection has cut off for whole.
+                raise ConnectionError("the answer's headers were cut off")
+            return Stream(self, connection, response)
         except BaseException as error:
+            if connection.resp is not None:
+                connection.resp.close()
             connection.close()
             if isinstance(error, BROKEN):
                 # Neither text nor cause: both may hold the URL and the headers.

@@ -19,8 +19,8 @@ whose writer died counts for CLAIM_SECONDS, by the cluster's clock.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from glancelike.errors import BlobExists, StoreError, StoreUnavailable
@@ -53,7 +53,9 @@ class Publisher:
         certain = True
         try:
             self._put(key, upload, nonce, put)
-            if not self._is_mine(key, nonce, container):
+            with _undecided():
+                mine = self._is_mine(key, nonce, container)
+            if not mine:
                 raise BlobExists("another writer was faster")
         except Undecided:
             certain = False
@@ -69,19 +71,17 @@ class Publisher:
         """Store the object; raise Undecided when a try of it may still be under way."""
         headers = {"If-None-Match": "*", UPLOAD_META: upload, NONCE_META: nonce}
         headers["Content-Type"] = "application/octet-stream"
-        try:
+        answer: Answer | None = None
+        with suppress(StoreUnavailable):
             answer = put(headers)
-        except StoreUnavailable as error:
-            if self._nonce(key) == nonce:
-                return
-            raise Undecided(*error.args) from None
-        if answer.status == 201:
+        if answer is not None and answer.status == 201:
             return
-        found = self._nonce(key)
+        with _undecided():
+            found = self._nonce(key)
         if found == nonce:
             return
-        if answer.tries > 1:
-            raise Undecided("the key was taken while a repeated request was under way")
+        if answer is None or answer.tries > 1:
+            raise Undecided("no answer to the request that publishes the blob")
         if found is None:
             # Refused for an object that isn't there any more, or for a newer tombstone.
             raise StoreUnavailable("the key was taken for a moment: try again")
@@ -121,3 +121,12 @@ class Publisher:
         """Return the nonce of the object under a key, "" of one that has none."""
         headers = self._objects.head(self._layout.container_of(key), key, newest=True)
         return None if headers is None else headers.get(NONCE_META, "")
+
+
+@contextmanager
+def _undecided() -> Iterator[None]:
+    """Turn errors of looking into Undecided: the object may be there all the same."""
+    try:
+        yield
+    except StoreError as error:
+        raise Undecided(*error.args) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -142,16 +142,7 @@ class SwiftStore(Store):
         self._check_absent(target_key)
         self._make_container(target_key)
         group = self._layout.group(target_key, new_id())
-        segments: list[Segment] = []
-        try:
-            for segment in self._segments.copy(group, path, headers, through):
-                segments.append(segment)
-            self._publish(group, segments)
-        except Undecided:
-            raise
-        except BaseException:
-            self._segments.discard(group)
-            raise
+        self._store(group, self._segments.copy(group, path, headers, through))
         return BlobInfo(target_key, size_of(headers))
 
     def presign(self, key: str, method: str, expires: int) -> str:
@@ -202,14 +193,23 @@ class SwiftStore(Store):
                 # No segments: what is in memory anyway is published as it is.
                 self._publisher.publish(key, group.id, self._put_whole(key, small))
                 return len(small)
-        segments: list[Segment] = []
+        return self._store(group, self._segments.send(group, intake, size))
+
+    def _store(self, group: Group, arriving: Iterator[Segment]) -> int:
+        """Gather segments and publish them; what failed for certain is deleted."""
         try:
-            for segment in self._segments.send(group, intake, size):
-                segments.append(segment)
-            self._publish(group, segments)
+            segments = list(arriving)
+        except BaseException:
+            self._segments.discard(group)
+            raise
+        container, key = self._layout.container_of(group.key), group.key
+        try:
+            self._publisher.publish(
+                key, group.id, lambda headers: self._segments.join(group, segments, container, key, headers)
+            )
         except Undecided:
             raise  # the object may appear yet, and needs its segments
-        except BaseException:
+        except StoreError:
             self._segments.discard(group)
             raise
         return sum(segment.size for segment in segments)
@@ -218,12 +218,6 @@ class SwiftStore(Store):
         path = f"{self._layout.container_of(key)}/{key}"
         return lambda headers: self._client.call(
             "PUT", path, headers=headers, body=data, expect={202, 409, 412}
-        )
-
-    def _publish(self, group: Group, segments: Sequence[Segment]) -> None:
-        container, key = self._layout.container_of(group.key), group.key
-        self._publisher.publish(
-            key, group.id, lambda headers: self._segments.join(group, segments, container, key, headers)
         )
 
     def _origin(self, key: str, origin: SwiftStore) -> tuple[str, Headers, dict[str, str]]:

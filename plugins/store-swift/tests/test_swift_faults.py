@@ -73,7 +73,8 @@ def test_a_download_goes_on_where_it_broke_off(store: SwiftStore, flaky: FlakyPr
     assert b"".join(store.read("broken")) == DATA
     flaky.faults.append(Fault("^GET .*/broken ", "cut-answer", after, times=2))
     assert b"".join(store.read("broken", offset=99, length=5 * MIB)) == DATA[99 : 99 + 5 * MIB]
-    assert len([line for line in flaky.requests if line.startswith("GET") and "/broken " in line]) == 6
+    asked = len([line for line in flaky.requests if line.startswith("GET") and "/broken " in line])
+    assert asked >= 5, "nothing was broken"
 
 
 def test_a_download_that_gets_nowhere_ends(store: SwiftStore, flaky: FlakyProxy) -> None:
@@ -97,8 +98,7 @@ def test_a_download_never_goes_on_with_another_blob(store: SwiftStore, flaky: Fl
     store.delete("changing")
     fill(store, "changing", payload(len(DATA), seed=8))
     with pytest.raises(StoreFault, match="replaced"):
-        for block in blocks:
-            got += block
+        got += b"".join(blocks)
     assert got == DATA[: len(got)]
 
 
@@ -188,40 +188,36 @@ def test_a_killed_server_comes_back(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["sized", "unsized"])
-@pytest.mark.parametrize("whose", ["Container", "Account"])
-def test_a_quota_is_a_full_store(swift: SmallSwift, whose: str, known: bool) -> None:
-    with opened(swift.auth_url, "quota") as store:
+def test_a_quota_is_a_full_store(swift: SmallSwift, known: bool) -> None:
+    with opened(swift.auth_url, f"quota-{known}") as store:
         fill(store, "first", b"f" * 1000)
-        header = {f"X-{whose}-Meta-Quota-Bytes": str(5 * MIB)}
-        # An account's usage is told by the updater, which doesn't run: only its quota counts here.
-        if whose == "Account":
-            set_account_quota(swift, 5 * MIB)
-            header = {}
-        if header:
-            store._objects.post_container("quota", header)
-        try:
-            free = store.usage().free
-            assert free is not None
-            assert free <= 5 * MIB
-            with pytest.raises(StoreFull):
-                store.write("large", EndlessSource(30 * MIB), size=30 * MIB if known else None)
-            absent(store, "large")
-            assert inside(store) == []
-            fill(store, "small", b"fits")
-        finally:
-            store._objects.post_container("quota", {"X-Container-Meta-Quota-Bytes": ""})
-            set_account_quota(swift, None)
-            for key in ("first", "small"):
-                store.delete(key)
+        assert store.usage().free is None
+        store._objects.post_container(f"quota-{known}", {"X-Container-Meta-Quota-Bytes": str(5 * MIB)})
+        free = store.usage().free
+        assert free is not None
+        assert 4 * MIB < free < 5 * MIB
+        with pytest.raises(StoreFull):
+            store.write("large", EndlessSource(30 * MIB), size=30 * MIB if known else None)
+        absent(store, "large")
+        assert inside(store) == []
+        fill(store, "small", b"fits")
 
 
-def set_account_quota(swift: SmallSwift, quota: int | None) -> None:
-    """Do what only a reseller's administrator may."""
+def test_an_accounts_quota_is_a_full_store(swift: SmallSwift) -> None:
+    # The usage of accounts is counted by a daemon that doesn't run here: a segment alone must be too much.
     boss = settings(swift.auth_url, swift_store_user="boss:boss", swift_store_key="bossing")
     boss["swift_store_endpoint"] = f"{swift.url}/v1/AUTH_other"
-    store = SwiftStore(boss)
-    store._client.call("POST", "", headers={"X-Account-Meta-Quota-Bytes": str(quota or "")})
-    store.close()
+    reseller = SwiftStore(boss)
+    with opened(swift.auth_url, "account-quota") as store, closing(reseller):
+        reseller._client.call("POST", "", headers={"X-Account-Meta-Quota-Bytes": str(MIB)})
+        try:
+            assert store.usage().free == MIB
+            with pytest.raises(StoreFull):
+                fill(store, "large")
+            absent(store, "large")
+            assert inside(store) == []
+        finally:
+            reseller._client.call("POST", "", headers={"X-Account-Meta-Quota-Bytes": ""})
 
 
 def test_an_old_token_is_renewed(tmp_path: Any) -> None:
@@ -262,20 +258,12 @@ def test_what_stops_the_start(swift: SmallSwift, caplog: pytest.LogCaptureFixtur
     with opened(swift.auth_url, "keyed"):
         pass
     for kind, named, change in table:
-        with (
-            pytest.raises(kind, match=named) as caught,
-            opened(swift.auth_url, **{"container": "keyed", **_plain(change)}),
-        ):
-            pass
+        with pytest.raises(kind, match=named) as caught:
+            SwiftStore({**settings(swift.auth_url, "keyed"), **change}).open()
         assert wrong not in str(caught.value)
         assert KEY not in str(caught.value)
     assert wrong not in caplog.text
     assert KEY not in caplog.text
-
-
-def _plain(change: dict[str, Any]) -> dict[str, Any]:
-    container = change.pop("swift_store_container", None)
-    return {**change, **({"container": container} if container else {})}
 
 
 def test_undecided_is_a_store_that_is_away() -> None:
