@@ -91,21 +91,20 @@ class Bucket:
         return str(answer["UploadId"])
 
     @contextmanager
-    def upload(self, key: str, token: str) -> Iterator[str]:
+    def upload(self, key: str, token: str) -> Iterator[Upload]:
         """Start a multipart upload that is dropped if the body fails.
 
         But not where nobody knows whether it was completed: to drop it then
         would take the bytes from under the blob on some endpoints. What
         can't be dropped is left to the sweep.
         """
-        upload = self.begin(key, token)
+        upload = Upload(self, key, self.begin(key, token))
         try:
             yield upload
-        except StoreUnavailable:
-            raise
-        except BaseException:
-            with suppress(StoreError):
-                self.abort(key, upload)
+        except BaseException as error:
+            if not (upload.completing and isinstance(error, StoreUnavailable)):
+                with suppress(StoreError):
+                    self.abort(key, upload.id)
             raise
 
     def complete(self, key: str, upload: str, etags: dict[int, str], **more: Any) -> Any:
@@ -132,3 +131,18 @@ class Bucket:
             for item in page.get("Contents", ()):
                 key = item["Key"].removeprefix(self.prefix)
                 yield BlobInfo(key, item["Size"], item.get("LastModified"), item.get("ETag"))
+
+
+class Upload:
+    """A multipart upload of this process; ``completing`` once it was asked to be an object."""
+
+    def __init__(self, bucket: Bucket, key: str, upload: str) -> None:
+        self._bucket = bucket
+        self._key = key
+        self.id = upload
+        self.completing = False
+
+    def complete(self, etags: dict[int, str], **more: Any) -> Any:
+        """Join the parts into the object."""
+        self.completing = True
+        return self._bucket.complete(self._key, self.id, etags, **more)

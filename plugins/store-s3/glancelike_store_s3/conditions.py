@@ -13,8 +13,8 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from glancelike.errors import BlobExists, StoreDenied, StoreError, StoreUnavailable
 from glancelike_store_s3.bucket import CONTENT_TYPE, HIDDEN, Bucket
@@ -30,18 +30,20 @@ SLOW_BODY = 256 * 1024
 
 @dataclass
 class Conditions:
-    """What the endpoint makes of conditions; found out once, when first needed.
+    """What the endpoint makes of conditions; found out when first needed.
 
     ``setting`` is that of s3_store_conditional_writes; ``connect`` makes a
-    client of its own, whose events are nobody else's.
+    client of its own, whose events are nobody else's. A process asks each
+    endpoint once, however many stores it opens there.
     """
+
+    _known: ClassVar[dict[str, dict[str, str]]] = {}
+    _known_copy: ClassVar[dict[str, str]] = {}
+    _lock: ClassVar[threading.Lock] = threading.Lock()
 
     bucket: Bucket
     setting: str
     connect: Callable[[], Any]
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _found: dict[str, str] | None = None
-    _copy: str | None = None
 
     @property
     def decides(self) -> bool:
@@ -56,23 +58,24 @@ class Conditions:
 
     def found(self) -> Mapping[str, str]:
         """Return ``ok`` or why not for put, complete and race."""
+        if self.setting != "auto":
+            said = OK if self.setting == "always" else "s3_store_conditional_writes is never"
+            return dict.fromkeys(("put", "complete", "race"), said)
+        endpoint = self.bucket.client.meta.endpoint_url
         with self._lock:
-            if self._found is None:
-                if self.setting == "auto":
-                    self._found = self._find_out()
-                else:
-                    said = OK if self.setting == "always" else "s3_store_conditional_writes is never"
-                    self._found = dict.fromkeys(("put", "complete", "race"), said)
-            return self._found
+            if endpoint not in self._known:
+                self._known[endpoint] = self._find_out()
+            return self._known[endpoint]
 
     def copy(self) -> str:
         """Return ``ok`` or why not for copies. Most endpoints have no conditional ones."""
         if self.found()["put"] != OK:
             return self.found()["put"]
+        endpoint = self.bucket.client.meta.endpoint_url
         with self._lock:
-            if self._copy is None:
-                self._copy = self._try_copy()
-            return self._copy
+            if endpoint not in self._known_copy:
+                self._known_copy[endpoint] = self._try_copy()
+            return self._known_copy[endpoint]
 
     def _find_out(self) -> dict[str, str]:
         name = f"{HIDDEN}probe/{uuid.uuid4().hex}"

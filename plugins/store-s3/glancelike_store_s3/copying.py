@@ -72,7 +72,5 @@ class Copier:
 
         with self._bucket.upload(key, token) as upload:
             with ThreadPoolExecutor(self._threads, thread_name_prefix="s3-copy") as pool:
-                etags = dict(pool.map(partial(copy_part, upload), range(0, size, step)))
-            return self._publisher.publish(
-                key, token, "complete", lambda c: self._bucket.complete(key, upload, etags, **c)
-            )
+                etags = dict(pool.map(partial(copy_part, upload.id), range(0, size, step)))
+            return self._publisher.publish(key, token, "complete", lambda c: upload.complete(etags, **c))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from glancelike.errors import BlobExists, ConfigError, StoreError, StoreFault
 from glancelike_store_s3.bucket import HIDDEN, Bucket
-from glancelike_store_s3.client import connect
+from glancelike_store_s3.client import Clients
 from glancelike_store_s3.conditions import OK, Conditions
 from glancelike_store_s3.errors import translated
 from glancelike_store_s3.parts import Streamed
@@ -19,9 +18,9 @@ DATA = b"0123456789"
 CLAIMED = "{}; racing writers are told apart by claims"
 
 
-def features(bucket: Bucket, conditions: Conditions, settings: Mapping[str, Any]) -> dict[str, str]:
+def features(bucket: Bucket, conditions: Conditions, clients: Clients) -> dict[str, str]:
     """Try each feature and tell ``ok`` or why not; what is written is removed."""
-    trial = _Trial(bucket, settings)
+    trial = _Trial(bucket, clients)
     found = {}
     try:
         conditional = conditions.found()
@@ -48,9 +47,9 @@ def _tried(attempt: Callable[[], None]) -> str:
 class _Trial:
     """The attempts, each of which raises a StoreError where the feature is missing."""
 
-    def __init__(self, bucket: Bucket, settings: Mapping[str, Any]) -> None:
+    def __init__(self, bucket: Bucket, clients: Clients) -> None:
         self._bucket = bucket
-        self._settings = settings
+        self._clients = clients
         self._name = f"{HIDDEN}probe/{uuid.uuid4().hex}"
 
     def attempts(self) -> dict[str, Callable[[], None]]:
@@ -83,7 +82,7 @@ class _Trial:
             raise StoreFault("If-Match is ignored: a blob replaced while it is read isn't noticed")
 
     def _checksums(self) -> None:
-        client = connect(self._settings, s3_store_checksums="when_supported", s3_store_max_attempts=1)
+        client = self._clients.make(s3_store_checksums="when_supported", s3_store_max_attempts=1)
         try:
             with translated():
                 client.put_object(**self._bucket.at(self._name), Body=io.BytesIO(DATA))
@@ -110,8 +109,7 @@ class _Trial:
                 raise StoreFault("an upload isn't listed: what dead writers leave can't be swept")
 
     def _address(self, style: str) -> None:
-        client = connect(
-            self._settings,
+        client = self._clients.make(
             s3_store_bucket_url_format=style,
             s3_store_max_attempts=1,
             s3_store_connect_timeout=5,
@@ -123,7 +121,7 @@ class _Trial:
             client.close()
 
 
-class _upload:  # noqa: N801 - used as a context manager
+class _upload:
     """A multipart upload that is dropped at the end."""
 
     def __init__(self, bucket: Bucket, name: str) -> None:

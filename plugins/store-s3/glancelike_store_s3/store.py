@@ -19,7 +19,7 @@ from glancelike.errors import (
 from glancelike.stores.base import BlobInfo, Cap, PartInfo, Source, Store, Usage
 from glancelike_store_s3 import options, plan
 from glancelike_store_s3.bucket import HIDDEN, TOKEN, Bucket
-from glancelike_store_s3.client import REGION, connect
+from glancelike_store_s3.client import REGION, Clients
 from glancelike_store_s3.conditions import Conditions
 from glancelike_store_s3.copying import Copier
 from glancelike_store_s3.errors import BucketMissing, translated
@@ -29,11 +29,22 @@ from glancelike_store_s3.publishing import Publisher, new_token
 from glancelike_store_s3.reading import Blocks
 from glancelike_store_s3.upload import Sending, fill
 
+PUBLIC = (
+    "s3_store_host",
+    "s3_store_region_name",
+    "s3_store_bucket",
+    "s3_store_prefix",
+    "s3_store_large_object_size",
+    "s3_store_large_object_chunk_size",
+    "s3_store_thread_pools",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
     """What there is between open() and close()."""
 
+    clients: Clients
     bucket: Bucket
     conditions: Conditions
     publisher: Publisher
@@ -71,14 +82,12 @@ class S3Store(Store):
         return options.from_uri(uri)
 
     def public_properties(self) -> Mapping[str, Any]:
-        names = ("host", "region_name", "bucket", "prefix", "thread_pools")
-        names += ("large_object_size", "large_object_chunk_size")
-        return {f"s3_store_{name}": self.settings[f"s3_store_{name}"] for name in names}
+        return {name: self.settings[name] for name in PUBLIC}
 
     def open(self) -> None:
         """Connect and look for the bucket; raise ConfigError if there is none."""
-        client = connect(self.settings)
-        unsigned = connect(self.settings, unsigned=True)
+        clients = Clients(self.settings)
+        client, unsigned = clients.make(), clients.make(unsigned=True)
         bucket = Bucket(client, unsigned, self.settings["s3_store_bucket"], self.settings["s3_store_prefix"])
         try:
             self._find(bucket)
@@ -86,11 +95,10 @@ class S3Store(Store):
             client.close()
             unsigned.close()
             raise
-        conditions = Conditions(
-            bucket, self.settings["s3_store_conditional_writes"], partial(connect, self.settings)
-        )
+        conditions = Conditions(bucket, self.settings["s3_store_conditional_writes"], clients.make)
         publisher = Publisher(bucket, conditions)
         self._opened = _Opened(
+            clients,
             bucket,
             conditions,
             publisher,
@@ -164,11 +172,11 @@ class S3Store(Store):
         bucket, token = self._bucket, new_token()
         memory = self._chunk * self._threads
         with bucket.upload(key, token) as upload:
-            sending = Sending(bucket, key, upload, threads=self._threads, memory=memory)
+            sending = Sending(bucket, key, upload.id, threads=self._threads, memory=memory)
             sending.run(source, partial(plan.part_size, chunk=self._chunk, size=size), size, first)
 
             def send(condition: dict[str, str]) -> Any:
-                return bucket.complete(key, upload, sending.etags, **condition)
+                return upload.complete(sending.etags, **condition)
 
             answer = self._open.publisher.publish(key, token, "complete", send)
         return BlobInfo(key, sending.size, etag=(answer or {}).get("ETag"))
@@ -235,4 +243,4 @@ class S3Store(Store):
         return Usage(sum(info.size for info in self.list()))
 
     def probe(self) -> Mapping[str, str]:
-        return features(self._bucket, self._open.conditions, self.settings)
+        return features(self._bucket, self._open.conditions, self._open.clients)

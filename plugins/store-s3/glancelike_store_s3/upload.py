@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from glancelike.errors import StoreFull
 from glancelike.stores.base import Source
 from glancelike_store_s3.bucket import Bucket
 from glancelike_store_s3.errors import translated
+from glancelike_store_s3.plan import MAX_PARTS
 
 BLOCK = 1 << 20
 
@@ -71,7 +73,7 @@ class Sending:
         futures: list[Future[None]] = []
         with ThreadPoolExecutor(self._threads, thread_name_prefix="s3-part") as pool:
             try:
-                for number in range(1, 10_001):
+                for number in range(1, MAX_PARTS + 2):
                     room = part_size(number)
                     if size is not None:
                         room = min(room, size - self.size)
@@ -80,11 +82,11 @@ class Sending:
                         break
                     buffer = first if first is not None and number == 1 else fill(source, room)
                     sent = buffer.tell()
+                    if sent and number > MAX_PARTS:
+                        raise StoreFull(f"{self.size} bytes in {MAX_PARTS} parts, and the source goes on")
                     if sent:
                         futures.append(pool.submit(self._send, number, buffer, room))
                         self.size += sent
-                    del buffer, first
-                    first = None
                     if sent < room:
                         break
             except BaseException:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, ClassVar
 
-import boto3
 import pytest
-from tests.swift_server import KEY, USER, SwiftServer
+from glancelike_store_s3 import S3Store
 
 from glancelike.stores.base import Store
 from glancelike.testing import StoreConformance
-from glancelike_store_s3 import S3Store
+from tests.swift_server import SwiftServer
 
 BUCKET, OTHER = "images", "peers"
 
@@ -26,7 +23,6 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
 
 class TestS3Store(StoreConformance):
     spawnable = True
-    settings: ClassVar[dict[str, Any]] = {}
 
     @pytest.fixture(autouse=True)
     def _settings(self, swift: SwiftServer) -> None:
@@ -36,8 +32,8 @@ class TestS3Store(StoreConformance):
         return S3Store(
             {
                 "s3_store_host": self.swift.url,
-                "s3_store_access_key": USER,
-                "s3_store_secret_key": KEY,
+                "s3_store_access_key": "other:stranger",
+                "s3_store_secret_key": "stranging",
                 "s3_store_bucket": bucket,
                 "s3_store_create_bucket_on_put": True,
                 "s3_store_bucket_url_format": "path",
