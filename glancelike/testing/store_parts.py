@@ -41,6 +41,10 @@ class Parts(StoreKit):
         self.check_content(store, key, whole, Cap.PARTS, "the parts were joined otherwise")
         with refusal(7, BlobNotFound, "parts() of a completed upload"):
             store.parts(key, upload)
+        with refusal(7, BlobNotFound, "put_part() to a completed upload"):
+            store.put_part(key, upload, 3, WatchedSource(b"late"), size=4)
+        store.abort(key, upload)
+        self.check_content(store, key, whole, 1, "a part or abort() after complete() changed the blob")
 
     def test_parts_in_parallel(self, store: AnyStore) -> None:
         self.needs(Cap.PARTS)
