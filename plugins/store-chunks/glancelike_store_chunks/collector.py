@@ -67,13 +67,23 @@ class Collector:
     def __init__(self, lower: Lower) -> None:
         self._lower = lower
 
+    def end_sessions(self, before: datetime) -> int:
+        """Take sessions that began ``before`` for dead; return how many."""
+        ended = 0
+        for info in self._lower.list(SESSIONS):
+            with suppress(BlobNotFound):
+                if began(self._lower, info) < before:
+                    self._lower.delete(info.key)
+                    ended += 1
+        return ended
+
     def collect(self, before: datetime) -> int:
-        """Remove dead sessions and chunks that nothing lists; return how many.
+        """Remove chunks that nothing lists; return how many.
 
         A chunk younger than ``before`` isn't condemned: it may be of an
         upload that goes on. That saves work; it isn't what makes it safe.
         """
-        removed = self._end_sessions(before)
+        removed = 0
         self._drop_waiting()
         while True:
             more = self._condemn(before)
@@ -82,15 +92,6 @@ class Collector:
             if not (more and ended):
                 self._drop_generations(before)
                 return removed
-
-    def _end_sessions(self, before: datetime) -> int:
-        ended = 0
-        for info in self._lower.list(SESSIONS):
-            with suppress(BlobNotFound):
-                if began(self._lower, info) < before:
-                    self._lower.delete(info.key)
-                    ended += 1
-        return ended
 
     def _condemn(self, before: datetime) -> bool:
         """Condemn what nothing lists; tell whether there may be more."""

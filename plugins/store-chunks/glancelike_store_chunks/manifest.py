@@ -25,7 +25,7 @@ from tempfile import SpooledTemporaryFile
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from glancelike.errors import StoreFault
+from glancelike.errors import InvalidRange, StoreFault
 from glancelike_store_chunks.chunks import HOLE, ChunkId
 from glancelike_store_chunks.lower import Lower
 from glancelike_store_chunks.sessions import PACKED
@@ -168,7 +168,10 @@ class Manifest:
         start, stop = (self._base + number * _RECORD.size for number in (first, end))
         if stop <= len(self._first):
             return self._first[start:stop]
-        data = self._lower.read(self.name, start, stop - start)
+        try:
+            data = self._lower.read(self.name, start, stop - start)
+        except InvalidRange:
+            data = b""
         if len(data) != stop - start:
             self._damaged("it's cut short")
         return data

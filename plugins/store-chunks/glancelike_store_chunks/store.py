@@ -185,7 +185,8 @@ class ChunkStore(Store):
         self._uploads.abort(key, upload)
 
     def sweep(self, before: datetime) -> int:
-        return self._uploads.sweep(before) + Collector(self._lower).collect(before)
+        collector = Collector(self._lower)
+        return self._uploads.sweep(before) + collector.end_sessions(before) + collector.collect(before)
 
     def usage(self) -> Usage:
         """Tell what all blobs take up below, and how large they are to their readers."""
