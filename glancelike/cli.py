@@ -319,13 +319,13 @@ def _scrub(arguments: argparse.Namespace) -> None:
 
 
 def _store_check(arguments: argparse.Namespace) -> int:
+    from glancelike.config import build_mounts
     from glancelike.probe import check_store
 
-    config = _config(arguments)
     return _report(
-        (name, check_store(name, store.plugin(store.settings)))  # type: ignore[arg-type] # checked by load
-        for name, store in config.stores.items()
-        if not arguments.store or name in arguments.store
+        (mount.id, check_store(mount.id, mount.store.driver))
+        for mount in build_mounts(_config(arguments))
+        if not arguments.store or mount.id in arguments.store
     )
 
 

@@ -104,16 +104,10 @@ def load(argv: Sequence[str] = (), *, prog: str = "glancelike-api") -> Config:
 
 def build(config: Config) -> ImageService:
     """Make the service that the configuration describes, not yet opened."""
-    mounts = MountTable(
-        {name: _made(store, Store) for name, store in config.stores.items()},
-        default=config.default_store,
-        options=config.store_options,
-        staging=_made(config.staging, Store),
-    )
     cache = config.cache
     return ImageService(
         build_registry(config),
-        mounts,
+        build_mounts(config),
         _policy(config),
         config.limits,
         import_plugins=[_made(plugin, ImportPlugin) for plugin in config.import_plugins],
@@ -127,6 +121,16 @@ def build(config: Config) -> ImageService:
         limits=None
         if config.keystone_limits is None
         else KeystoneLimits(config.keystone_limits.settings, RESOURCES),
+    )
+
+
+def build_mounts(config: Config) -> MountTable:
+    """Make the stores alone, not yet opened."""
+    return MountTable(
+        {name: _made(store, Store) for name, store in config.stores.items()},
+        default=config.default_store,
+        options=config.store_options,
+        staging=_made(config.staging, Store),
     )
 
 

@@ -6,6 +6,7 @@ import io
 import os
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from glancelike.errors import GlancelikeError
 from glancelike.stores.base import Cap, Store
@@ -19,7 +20,8 @@ def check_store(store_id: str, store: Store) -> list[tuple[str, str]]:
     """Write, read, list and delete a probe; return (check, result) rows.
 
     A result starts with ``ok``, ``failed`` or ``not supported``. The probe
-    is removed again, whatever happens.
+    is removed again, whatever happens. The stores that this one stacks on
+    are open while it's tried.
     """
     guard = Guard(store, store_id=store_id)
     rows: list[tuple[str, str]] = []
@@ -41,7 +43,16 @@ def check_store(store_id: str, store: Store) -> list[tuple[str, str]]:
         if found != expected:
             raise GlancelikeError("other bytes came back than were written")
 
-    if not row("open", Cap.NONE, guard.open):
+    pile = _pile(guard)
+    opened = ExitStack()
+
+    def open_all() -> None:
+        for each in pile:
+            each.open()
+            opened.callback(each.close)
+
+    if not row("open", Cap.NONE, open_all):
+        opened.close()
         return rows
     try:
         written = row(
@@ -54,11 +65,17 @@ def check_store(store_id: str, store: Store) -> list[tuple[str, str]]:
             row("delete", Cap.DELETE, lambda: guard.delete(key))
         row("usage", Cap.USAGE, lambda: _usage(guard))
     finally:
-        guard.close()
+        opened.close()
     return rows
+
+
+def _pile(store: Guard) -> list[Guard]:
+    """Return a store after all those below it, the lowest first."""
+    return [*(_pile(store.driver.below) if store.driver.stacks_on else ()), store]
 
 
 def _usage(store: Store | Guard) -> str:
     usage = store.usage()
     free = "unknown" if usage.free is None else f"{usage.free:,} bytes"
-    return f"{usage.used:,} bytes used, {free} free"
+    logical = "" if usage.logical is None else f" for blobs of {usage.logical:,}"
+    return f"{usage.used:,} bytes used{logical}, {free} free"

@@ -71,7 +71,8 @@ class MountTable:
 
     ``staging`` holds what waits for its import. It is opened and closed with
     the others and found by its id, STAGING, but is never listed and never a
-    target.
+    target. A store that stacks on another (``Store.stacks_on``) is given that
+    one's guard here, and opened after it.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class MountTable:
             self._mounts[STAGING] = _mount(STAGING, staging, None)
             if self._mounts[STAGING].read_only:
                 raise ConfigError("the staging store is read-only")
+        self._order = self._stacked()
         writable = (mount.id for mount in self if not mount.read_only)
         self.default = default or next(writable, next(iter(stores)))
         if self.default not in stores:
@@ -105,7 +107,7 @@ class MountTable:
         """Open all stores or none."""
         opened: list[Mount] = []
         try:
-            for mount in self.all():
+            for mount in self._order:
                 mount.store.open()
                 opened.append(mount)
         except BaseException:
@@ -115,7 +117,7 @@ class MountTable:
 
     def close(self) -> None:
         """Close all stores."""
-        for mount in self.all():
+        for mount in reversed(self._order):
             mount.store.close()
 
     def __iter__(self) -> Iterator[Mount]:
@@ -166,6 +168,41 @@ class MountTable:
             return wanted, -self._weight(location)
 
         return tuple(sorted(locations, key=rank))
+
+    def _stacked(self) -> tuple[Mount, ...]:
+        """Give stores the ones they stack on; return all, lower ones first."""
+        lower = {mount.id: self._lower(mount) for mount in self.all()}
+        order: dict[str, Mount] = {}
+        for mount in self.all():
+            pile = [mount]
+            while (below := lower[pile[-1].id]) is not None and below.id not in order:
+                if below in pile:
+                    circle = " on ".join(repr(each.id) for each in (*pile[pile.index(below) :], below))
+                    raise ConfigError(f"stores can't stack in a circle: {circle}")
+                pile.append(below)
+            for each in reversed(pile):
+                order[each.id] = each
+        for mount in order.values():
+            if (below := lower[mount.id]) is not None:
+                mount.store.driver.below = below.store
+        return tuple(order.values())
+
+    def _lower(self, mount: Mount) -> Mount | None:
+        """Return the mount that one stacks on, if any; raise ConfigError."""
+        driver = mount.store.driver
+        if driver.stacks_on is None:
+            return None
+        wanted = driver.settings[driver.stacks_on]
+        said = f"store {mount.id!r}: {driver.stacks_on}"
+        if not wanted:
+            raise ConfigError(f"{said} isn't set: it needs the id of another store")
+        if wanted not in self._listed:
+            raise ConfigError(f"{said}: no store is mounted as {wanted!r}")
+        below = self._listed[wanted]
+        missing = [cap.name or "" for cap in driver.needs_below if cap not in below.store.capabilities]
+        if missing:
+            raise ConfigError(f"{said}: the store {wanted!r} lacks {', '.join(missing)}")
+        return below
 
     def _weight(self, location: Location) -> int:
         mount = self._mounts.get(location.store)

@@ -37,11 +37,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from glancelike.errors import Unsupported
 from glancelike.model import Source as Source  # part of the SDK
 from glancelike.plugins import Plugin
+
+if TYPE_CHECKING:
+    from glancelike.stores.guard import Guard
 
 
 class Cap(enum.Flag):
@@ -82,10 +85,16 @@ class PartInfo:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Bytes used by the store's blobs, and free; None where nobody can tell."""
+    """Bytes used by the store's blobs, and free; None where nobody can tell.
+
+    ``used`` is what the backend holds for them. ``logical`` is what their
+    readers see, from a store in which the two differ: one that shares or
+    compresses.
+    """
 
     used: int
     free: int | None = None
+    logical: int | None = None
 
 
 class Store(Plugin):
@@ -93,9 +102,19 @@ class Store(Plugin):
 
     ``open`` raises ConfigError, StoreDenied or StoreUnavailable: a store that
     can't work must fail the start, not the first upload.
+
+    A driver that keeps its data in another mounted store names, in
+    ``stacks_on``, the option that holds that store's id, and in
+    ``needs_below`` the capabilities it can't do without. ``below`` is that
+    store behind its guard: set before ``open``, opened before and closed
+    after this one. Its keys are shared with whoever else uses it, so a
+    driver puts its own under a prefix. Other drivers have no ``below``.
     """
 
     capabilities: ClassVar[Cap] = Cap.NONE
+    stacks_on: ClassVar[str | None] = None
+    needs_below: ClassVar[Cap] = Cap.NONE
+    below: Guard
 
     @abstractmethod
     def stat(self, key: str) -> BlobInfo:

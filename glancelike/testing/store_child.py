@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from glancelike.stores.base import Cap, Store
+from glancelike.stores.guard import Guard
 from glancelike.testing.sources import EndlessSource
 
 
 @dataclass(frozen=True)
 class Job:
-    """``task`` names the method; the store is made anew from its settings."""
+    """``task`` names the method; the store, and one ``below``, are made anew from their settings."""
 
     task: str
     driver: type[Store]
@@ -28,6 +29,7 @@ class Job:
     key: str
     size: int
     upload: str = ""
+    below: tuple[type[Store], dict[str, Any]] | None = None
 
 
 def memory(field: str) -> int:
@@ -93,6 +95,10 @@ def flat(store: Store, job: Job) -> dict[str, int]:
 def main() -> None:
     job: Job = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - the parent's own
     store = job.driver(job.settings)
+    if job.below is not None:
+        driver, settings = job.below
+        store.below = Guard(driver(settings), store_id="below")
+        store.below.open()
     store.open()
     if job.task == "flat":
         sys.stdout.write(json.dumps(flat(store, job)))

@@ -84,6 +84,7 @@ class StoreKit:
 
     tmp_path: Path
     driver: Store
+    below: Store | None
 
     def make_store(self) -> Store:
         """Return a driver that isn't open yet."""
@@ -92,6 +93,10 @@ class StoreKit:
     def reopen_store(self) -> Store:
         """Return another driver on the same data, not open yet."""
         return type(self.driver)(dict(self.driver.settings))
+
+    def make_below(self) -> Store | None:
+        """Return the store that the driver stacks on, not open yet; None for one that doesn't."""
+        return None
 
     def make_peer(self) -> Store | None:
         """Return another store whose blobs ``copy`` can take, not open yet; None if there is none."""
@@ -110,8 +115,10 @@ class StoreKit:
         self.tmp_path = tmp_path
         self._keys: list[str] = []
         self._uploads: list[tuple[str, str]] = []
-        self.driver = driver = self.make_store()
-        driver.open()
+        self.below = self.make_below()
+        if self.below is not None:
+            self.below.open()
+        self.driver = driver = self.opened(self.make_store())
         yield driver
         driver = self.driver  # a test may have reopened it
         for key, upload in self._uploads:
@@ -121,6 +128,21 @@ class StoreKit:
                 with suppress(StoreError):
                     driver.delete(key)
         driver.close()
+        if self.below is not None:
+            self.below.close()
+
+    def opened(self, driver: Store) -> Store:
+        """Put a driver on the store it stacks on, if any, and open it."""
+        if self.below is not None:
+            driver.below = Guard(self.below, store_id="below")
+        driver.open()
+        return driver
+
+    def reopened(self) -> Store:
+        """Close the driver and open another one on the same data."""
+        self.driver.close()
+        self.driver = self.opened(self.reopen_store())
+        return self.driver
 
     @pytest.fixture(name="bare")
     def bare_fixture(self, driver_fixture: Store) -> Store:

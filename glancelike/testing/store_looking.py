@@ -223,9 +223,16 @@ class Looking(StoreKit):
         said = f"{after.used - before.used} more used after writing {3 * MIB} bytes"
         assert after.used - before.used >= 3 * MIB, clause(Cap.USAGE, said)
         assert after.free is None or after.free >= 0, clause(Cap.USAGE, f"{after.free} bytes free")
+        if before.logical is not None and after.logical is not None:
+            said = f"{after.logical - before.logical} more bytes seen after writing {3 * MIB}"
+            assert after.logical - before.logical == 3 * MIB, clause(Cap.USAGE, said)
         if Cap.DELETE in self.driver.capabilities:
             store.delete(key)
-            assert store.usage().used < after.used, clause(Cap.USAGE, "delete() freed nothing")
+            freed = store.usage()
+            assert freed.used < after.used, clause(Cap.USAGE, "delete() freed nothing")
+            assert freed.logical == before.logical, clause(
+                Cap.USAGE, "delete() left the blob's bytes counted"
+            )
 
     def test_urls(self, store: AnyStore) -> None:
         self.needs(Cap.URLS)

@@ -6,10 +6,12 @@ import io
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oslo_config import cfg
 
 from glancelike.errors import (
     BlobNotFound,
@@ -240,3 +242,58 @@ def test_a_store_may_be_mounted_read_only() -> None:
         table.target("a")
     with pytest.raises(ConfigError, match="read-only"):
         MountTable({"a": MemoryStore({})}, options={"a": MountOptions(read_only=True)})
+
+
+class Above(MemoryStore):
+    """Stack on another store, and note when it is opened and closed."""
+
+    stacks_on = "over"
+    needs_below = Cap.LIST | Cap.DELETE
+    options = (cfg.StrOpt("over"),)
+    events: ClassVar[list[str]] = []
+
+    def open(self) -> None:
+        self.below.write("made-by-open", io.BytesIO(b"x"), size=1)
+        self.events.append(f"open over {self.below.id}")
+
+    def close(self) -> None:
+        self.below.delete("made-by-open")
+        self.events.append(f"close over {self.below.id}")
+
+
+class Bottom(MemoryStore):
+    def open(self) -> None:
+        Above.events.append("open bottom")
+
+    def close(self) -> None:
+        Above.events.append("close bottom")
+
+
+def test_a_store_on_another_opens_after_it_and_closes_before_it() -> None:
+    Above.events.clear()
+    top, middle, bottom = Above({"over": "middle"}), Above({"over": "bottom"}), Bottom({})
+    table = MountTable({"top": top, "middle": middle, "bottom": bottom})
+    assert top.below is table["middle"].store
+    assert [mount.id for mount in table] == ["top", "middle", "bottom"]
+    table.open()
+    table.close()
+    opened = ["open bottom", "open over bottom", "open over middle"]
+    assert Above.events == [*opened, "close over middle", "close over bottom", "close bottom"]
+
+
+@pytest.mark.parametrize(
+    ("over", "match"),
+    [
+        ({"a": None}, "store 'a': over isn't set"),
+        ({"a": "gone"}, "store 'a': over: no store is mounted as 'gone'"),
+        ({"a": STAGING}, "no store is mounted"),
+        ({"a": "a"}, "circle: 'a' on 'a'"),
+        ({"a": "b", "b": "c", "c": "b"}, "circle: 'b' on 'c' on 'b'"),
+        ({"a": "web"}, "store 'web' lacks DELETE, LIST"),
+    ],
+)
+def test_a_store_on_what_cannot_carry_it_is_refused(over: dict[str, str | None], match: str) -> None:
+    stores: dict[str, Store] = {"bottom": MemoryStore({}), "web": ForwardOnly({})}
+    stores |= {name: Above({"over": below}) for name, below in over.items()}
+    with pytest.raises(ConfigError, match=match):
+        MountTable(stores, staging=MemoryStore({}))
