@@ -76,6 +76,7 @@ STORE_INFO: Json = {
         "type": TEXT,
         "weight": {"type": "integer"},
         "properties": ANY,
+        "unavailable": {"type": "string", "description": "Why the store is down, if it is"},
     },
     "required": ["id"],
 }

@@ -218,7 +218,7 @@ def read(
     locations = context.mounts.ordered(image.locations, prefer)
     image = replace(image, locations=locations)
     # Where a store is asked for, another one's file isn't good enough.
-    path = context.mounts.local_path(locations[:1] if prefer else locations)
+    path = context.mounts.local_path(locations[:1] if prefer else locations, size)
     some = rest if length is None else min(length, rest)
     return Download(image, size, offset, some, path, context, caller)
 

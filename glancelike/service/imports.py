@@ -237,7 +237,7 @@ def run(job: Job) -> Mapping[str, Any]:
 
 def _copy_source(context: Context, image: Image) -> ChunkSource:
     locations = context.mounts.ordered(image.locations)
-    return ChunkSource(lambda: context.mounts.first(locations, lambda store, key: store.read(key)))
+    return ChunkSource(lambda: context.mounts.read(locations, size=image.size))
 
 
 def _process(job: Job) -> None:
