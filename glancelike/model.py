@@ -317,6 +317,8 @@ class TaskType(enum.StrEnum):
     IMAGE_IMPORT = "api_image_import"  # POST /images/{id}/import
     LOCATION_IMPORT = "location_import"  # POST /images/{id}/locations
     IMPORT = "import"  # POST /tasks, for administrators
+    REPLICATE = "replicate"  # the service's own: to as many stores as the policy says
+    VERIFY = "verify"  # the service's own: all images
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from glancelike.errors import (
 )
 from glancelike.model import Amounts, Caller, Image, Location, Status
 from glancelike.notifications import image_payload, transfer_payload
-from glancelike.service import cache
+from glancelike.service import cache, replication
 from glancelike.service.context import Context, upload_lease
 from glancelike.service.ingest import check_size_known, ingested, inspection_of, writable
 from glancelike.service.quotas import Reservation
@@ -132,6 +132,7 @@ def upload(
                 raise
             context.notify("image.upload", transfer_payload(active))
             context.notify("image.activate", image_payload(active))
+            replication.wanted(context, active)
             return active
     finally:
         context.leases.release(lease, holder)

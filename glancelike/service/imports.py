@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,8 +28,9 @@ from glancelike.errors import (
 )
 from glancelike.model import Amounts, Caller, Image, Location, Status, Task, TaskType
 from glancelike.notifications import image_payload, transfer_payload
-from glancelike.service import downloads
+from glancelike.service import downloads, replication
 from glancelike.service.context import Context
+from glancelike.service.copying import copied
 from glancelike.service.ingest import (
     ChunkSource,
     Stored,
@@ -40,7 +42,6 @@ from glancelike.service.ingest import (
 )
 from glancelike.service.staging import IMPORT_TASK, StagedSubject, amend, current, staged_source
 from glancelike.service.tasks import Job, Progress, submit
-from glancelike.transfer import Inspection
 from glancelike.vfs import STAGING
 
 LOG = logging.getLogger(__name__)
@@ -223,21 +224,16 @@ def run(job: Job) -> Mapping[str, Any]:
     must_succeed = bool(request["all_stores_must_succeed"])
     try:
         if name == "copy-image":
-            _deliver(job, targets, _copy_source, must_succeed=must_succeed, inspect=False)
+            _deliver(job, targets, None, must_succeed=must_succeed)
         else:
             if current(job).staged is None and not current(job).locations:
                 downloads.fetch(job, name, method)
             _process(job)
-            _deliver(job, targets, staged_source, must_succeed=must_succeed, inspect=True)
+            _deliver(job, targets, staged_source, must_succeed=must_succeed)
         _conclude(job)
     except ImageNotFound:
         raise GlancelikeError(f"Image {job.task.image_id} was deleted during its import") from None
     return {"image_id": job.task.image_id}
-
-
-def _copy_source(context: Context, image: Image) -> ChunkSource:
-    locations = context.mounts.ordered(image.locations)
-    return ChunkSource(lambda: context.mounts.read(locations, size=image.size))
 
 
 def _process(job: Job) -> None:
@@ -251,41 +247,34 @@ def _process(job: Job) -> None:
 def _deliver(
     job: Job,
     targets: Iterable[str],
-    open_source: Callable[[Context, Image], ChunkSource],
+    open_source: Callable[[Context, Image], ChunkSource] | None,
     *,
     must_succeed: bool,
-    inspect: bool,
 ) -> None:
-    """Write the data to each target that hasn't got it yet."""
+    """Write the data to each target that hasn't got it yet; None copies it from where it is."""
     context = job.context
     for store in targets:
         image = current(job)
         if any(location.store == store for location in image.locations):
             continue
-        source = open_source(context, image)
+        source = None if open_source is None else open_source(context, image)
         try:
-            _write(
-                job, image, store, source, inspection_of(context, image) if inspect else None, must_succeed
-            )
+            _write(job, image, store, source, must_succeed)
         except StoreError as error:
             if must_succeed or error.store == STAGING:
                 raise
             LOG.warning("import of image %s to store %s: %s", image.id, store, error)
             amend(job, lambda fresh, store=store: _marked(fresh, store, failed=True))  # type: ignore[misc]
         finally:
-            source.close()
+            if source is not None:
+                source.close()
     if not current(job).locations:
         raise GlancelikeError("Import failed in all stores")
 
 
-def _write(
-    job: Job, image: Image, store: str, source: ChunkSource, inspection: Inspection | None, must_succeed: bool
-) -> None:
+def _write(job: Job, image: Image, store: str, source: ChunkSource | None, must_succeed: bool) -> None:
     context = job.context
     first = not image.locations
-    algorithms = context.settings.algorithms
-    if not first and image.hash_algo is not None:
-        algorithms = (image.hash_algo,)
 
     def named(stored: Stored) -> Callable[[Image], Image]:
         def change(fresh: Image) -> Image:
@@ -306,30 +295,41 @@ def _write(
 
         return change
 
-    watchers = (
-        *(context.watchers_of(image, job.caller) if inspection else ()),
-        Progress(job, f"to store {store}", image.size),
-    )
     room_for = Amounts(total=image.size or 0)
     context.notify("image.prepare", transfer_payload(image, store))
     with (
         context.quotas.admitted(image.owner, room_for, name=f"import:{image.id}:{job.task.id}") as room,
-        ingested(
-            context,
-            image,
-            writable(context, store),
-            source,
-            size=image.size,
-            algorithms=algorithms,
-            inspection=inspection,
-            watchers=watchers,
-        ) as stored,
+        _brought(job, image, store, source) as stored,
     ):
         check_same(image, stored.outcome)
         written = amend(job, named(stored), settles=room.settles)
     context.notify("image.upload", transfer_payload(written))
     if image.status is Status.IMPORTING and written.status is Status.ACTIVE:
         context.notify("image.activate", image_payload(written))
+
+
+def _brought(
+    job: Job, image: Image, store: str, source: ChunkSource | None
+) -> AbstractContextManager[Stored]:
+    """Bring the data into the store: from the source, else a copy of what the image has."""
+    context = job.context
+    mount = writable(context, store)
+    progress = Progress(job, f"to store {store}", image.size)
+    if source is None:
+        return copied(context, image, mount, context.mounts.ordered(image.locations), watchers=(progress,))
+    algorithms = context.settings.algorithms
+    if image.locations and image.hash_algo is not None:
+        algorithms = (image.hash_algo,)
+    return ingested(
+        context,
+        image,
+        mount,
+        source,
+        size=image.size,
+        algorithms=algorithms,
+        inspection=inspection_of(context, image),
+        watchers=(*context.watchers_of(image, job.caller), progress),
+    )
 
 
 def _marked(image: Image, store: str, *, failed: bool = False) -> Image:
@@ -366,6 +366,7 @@ def _conclude(job: Job) -> None:
         job.context.notify("image.activate", image_payload(done))
     if staged is not None:
         discard(job.context, staged)
+    replication.wanted(job.context, done)
 
 
 def undo(job: Job) -> None:
