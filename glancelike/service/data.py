@@ -7,6 +7,7 @@ bytes, on delete. A crash leaves at worst a blob that no row names, which
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from glancelike.errors import (
     InvalidRange,
     InvalidTransition,
     NoImageData,
+    StoreError,
 )
 from glancelike.model import Amounts, Caller, Image, Location, Status
 from glancelike.notifications import image_payload, transfer_payload
@@ -32,6 +34,8 @@ from glancelike.stores.base import Cap, Source
 from glancelike.streams import Verified
 from glancelike.transfer import Outcome
 from glancelike.vfs import ImageFile, Mount
+
+LOG = logging.getLogger(__name__)
 
 SERVED = frozenset({Status.ACTIVE, Status.DEACTIVATED})
 
@@ -74,6 +78,24 @@ class Download:
         if self.length == self.size and image.hash_algo and image.hash_value and self._foreign():
             return Verified(blocks, image.hash_algo, image.hash_value)
         return blocks
+
+    def presigned(self) -> str | None:
+        """Return a URL of the whole data in a store, good for a while for whoever has it.
+
+        None where the setting, the image's status, or its stores don't allow
+        that. Once given out it can't be taken back, whatever becomes of the image.
+        """
+        context, expires = self._context, self._context.settings.presigned_download_expires
+        if not expires or not self.size or self.image.status is not Status.ACTIVE:
+            return None
+        for location in context.mounts.likely(self.image.locations):
+            try:
+                store = context.mounts[location.store].store
+                if Cap.PRESIGN in store.capabilities:
+                    return store.presign(location.key, "GET", expires)
+            except StoreError as error:
+                LOG.warning("image %s: no URL: %s", self.image.id, error)
+        return None
 
     def _foreign(self) -> bool:
         """Tell whether the data may lie where others can change it."""
