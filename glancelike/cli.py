@@ -28,6 +28,7 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from glancelike.cli_backend import Backend, Remote
+from glancelike.cli_copies import add_commands as add_copy_commands
 from glancelike.cli_db import add_commands as add_db_commands
 from glancelike.cli_metadefs import add_commands as add_metadef_commands
 from glancelike.errors import ConfigError, GlancelikeError, InvalidInput
@@ -69,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         help="for --url: user ($GLANCELIKE_USER); the password is taken from $GLANCELIKE_PASSWORD",
     )
     nouns = parser.add_subparsers(dest="noun", required=True, metavar="COMMAND")
-    _image_commands(nouns.add_parser("image", help="work with images").add_subparsers(required=True))
+    images = nouns.add_parser("image", help="work with images").add_subparsers(required=True)
+    _image_commands(images)
+    add_copy_commands(nouns, images, _config)
     database = nouns.add_parser("db", help="the registry's schema").add_subparsers(required=True)
     add_db_commands(database, _config)
     metadefs = nouns.add_parser("metadefs", help="metadata definitions").add_subparsers(required=True)

@@ -18,7 +18,7 @@ from oslo_config import cfg
 
 from glancelike import custom_schema, notifications, plugins, protections, signatures
 from glancelike.cache import ImageCache
-from glancelike.config_options import DELETES, EACH_STORE, FIXED, LIMITS, LOCATIONS
+from glancelike.config_options import COPIES, DELETES, EACH_STORE, FIXED, LIMITS, LOCATIONS
 from glancelike.errors import ConfigError
 from glancelike.importing.base import ImportPlugin
 from glancelike.limits_keystone import KeystoneLimits
@@ -216,6 +216,8 @@ def _limits(options: OptionSet) -> Settings:
     conf, formats, tasks = (options.section(name) for name in (DEFAULT, "image_format", "task"))
     limits = Settings(
         **{opt.dest: conf[opt.dest] for opt in (*LIMITS, *DELETES, *LOCATIONS)},
+        **{opt.dest: conf[opt.dest] for opt in COPIES if opt.dest != "replica_stores"},
+        replica_stores=tuple(conf["replica_stores"]),
         **_properties(conf),
         **options.section("quota"),
         user_storage_quota=conf["user_storage_quota"],

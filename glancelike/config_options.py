@@ -267,6 +267,54 @@ LOCATIONS = (
         help="How often such data is read again after its store was away.",
     ),
 )
+COPIES = (
+    cfg.IntOpt(
+        "replicas",
+        min=1,
+        default=1,
+        help="Stores that each active image is kept in; 1 makes no copies by itself. They count for quotas.",
+    ),
+    cfg.Opt(
+        "replica_stores",
+        type=NameList(),
+        default=[],
+        help="Ids of the stores that count as replicas, best first; all writable ones by default.",
+    ),
+    cfg.IntOpt(
+        "replication_interval",
+        min=1,
+        default=600,
+        help="Seconds between rounds over all images that make copies which are still, or again, missing.",
+    ),
+    cfg.IntOpt(
+        "verify_interval",
+        min=0,
+        default=0,
+        help="Hours between rounds in which each copy of each image is read and its digest compared; "
+        "0 makes none.",
+    ),
+    cfg.IntOpt(
+        "verify_rate", min=0, default=50, help="Most MiB a second that such a round reads; 0: no limit."
+    ),
+    cfg.BoolOpt(
+        "verify_repair",
+        default=True,
+        help="Have such a round make bad and missing copies again from good ones, and delete the bad.",
+    ),
+    cfg.BoolOpt(
+        "copy_read_back",
+        default=False,
+        help="Read what a store copied by itself, and compare its digest, before the copy counts.",
+    ),
+    cfg.IntOpt(
+        "presigned_download_expires",
+        min=0,
+        max=604800,
+        default=0,
+        help="Seconds that a URL is good for which a download with ?redirect=true is sent to, where the "
+        "store has such URLs. It can't be taken back meanwhile. 0: data is never sent that way.",
+    ),
+)
 FORMATS = (
     cfg.ListOpt("disk_formats", default=list(DISK_FORMATS), help="Disk formats that images may have."),
     cfg.ListOpt("container_formats", default=list(CONTAINER_FORMATS), help="Container formats."),
@@ -295,7 +343,7 @@ FIXED: Mapping[str, Sequence[cfg.Opt]] = {
     "task": TASKS,
     "image_import_opts": IMPORT_PLUGINS,
     "glance_download_properties": GLANCE_DOWNLOAD,
-    DEFAULT: (*SERVER, *DELETES, *PROPERTIES, *CACHE, *IMPORT, *LIMITS, *LOCATIONS, *QUOTAS, *REST),
+    DEFAULT: (*SERVER, *DELETES, *PROPERTIES, *CACHE, *COPIES, *IMPORT, *LIMITS, *LOCATIONS, *QUOTAS, *REST),
     "quota": SAME_FOR_ALL,
     "import_filtering_opts": rule_options(),
     "outbound": limit_options(),

@@ -290,7 +290,8 @@ class StoreInfo:
     """A mounted store, as callers may know it.
 
     ``weight`` orders the stores an image is read from, highest first.
-    ``type`` and ``properties`` are for administrators.
+    ``type``, ``properties`` and ``unavailable``, why it is down if it is,
+    are for administrators.
     """
 
     id: str
@@ -300,6 +301,7 @@ class StoreInfo:
     weight: int = 0
     type: str = ""
     properties: Mapping[str, Any] = field(default_factory=dict)
+    unavailable: str | None = None
 
 
 class TaskStatus(enum.StrEnum):
@@ -315,6 +317,8 @@ class TaskType(enum.StrEnum):
     IMAGE_IMPORT = "api_image_import"  # POST /images/{id}/import
     LOCATION_IMPORT = "location_import"  # POST /images/{id}/locations
     IMPORT = "import"  # POST /tasks, for administrators
+    REPLICATE = "replicate"  # the service's own: to as many stores as the policy says
+    VERIFY = "verify"  # the service's own: all images
 
 
 @dataclass(frozen=True, slots=True)

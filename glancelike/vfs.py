@@ -7,24 +7,24 @@ store's id and a key. Below it every driver stands behind its guard.
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from glancelike.errors import (
-    BlobNotFound,
     ConfigError,
     NoImageData,
-    StoreDenied,
     StoreError,
-    StoreUnavailable,
     UnknownStore,
     Unsupported,
 )
 from glancelike.model import Location
 from glancelike.stores.base import Cap, Store
 from glancelike.stores.guard import Guard
+from glancelike.stores.mounted import MountedStore
+from glancelike.streams import Continued, Copy, Part
 
 T = TypeVar("T")
 
@@ -59,11 +59,16 @@ class Mount:
     """A store under its id, behind the guard."""
 
     id: str
-    store: Guard
+    store: MountedStore
     description: str | None = None
     read_only: bool = False
     weight: int = 0
     type: str = ""
+
+    @property
+    def reason(self) -> str | None:
+        """Say why the store is down, or was seen to be a moment ago; None when it works."""
+        return self.store.reason
 
 
 class MountTable:
@@ -104,7 +109,10 @@ class MountTable:
             raise ConfigError(f"default store {self.default!r} is read-only")
 
     def open(self) -> None:
-        """Open all stores or none."""
+        """Open all stores or none; one that can't be reached is down, and no reason to stop.
+
+        Raises ConfigError and StoreDenied.
+        """
         opened: list[Mount] = []
         try:
             for mount in self._order:
@@ -216,18 +224,62 @@ class MountTable:
         """
         if not locations:
             raise NoImageData("the image has no data")
-        for number, location in enumerate(locations, 1):
+        for number, location in enumerate(self.likely(locations), 1):
             try:
                 return use(self[location.store].store, location.key)
-            except (StoreUnavailable, StoreDenied, BlobNotFound, UnknownStore):
+            except StoreError:
                 if number == len(locations):
                     raise
         raise AssertionError("unreachable")
 
-    def local_path(self, locations: Sequence[Location]) -> Path | None:
+    def likely(self, locations: Sequence[Location]) -> tuple[Location, ...]:
+        """Return the locations with those last whose store was seen away just now."""
+
+        def away(location: Location) -> bool:
+            mount = self._mounts.get(location.store)
+            return mount is not None and mount.store.avoided
+
+        return tuple(sorted(locations, key=away))
+
+    def read(
+        self,
+        locations: Sequence[Location],
+        offset: int = 0,
+        length: int | None = None,
+        *,
+        size: int | None = None,
+    ) -> Iterator[bytes]:
+        """Return ``length`` bytes of an image from ``offset`` on, to the end for None.
+
+        ``size`` is the image's. The locations are copies of the same bytes:
+        where one fails in the middle, or has fewer bytes than it should,
+        another goes on from the same byte.
+        """
+        if not locations:
+            raise NoImageData("the image has no data")
+        if length is None and size is not None:
+            length = size - offset
+        return Continued([self._copy(each, size) for each in self.likely(locations)], offset, length)
+
+    def _copy(self, location: Location, size: int | None) -> Copy:
+        mount = self._mounts.get(location.store)
+        ranged = mount is None or Cap.RANGE in mount.store.capabilities
+
+        def read(offset: int, length: int | None) -> Iterator[bytes]:
+            store = self[location.store].store
+            if not offset and length in (None, size):
+                return store.read(location.key)
+            if ranged:
+                return store.read(location.key, offset=offset, length=length)
+            return Part(store.read(location.key), offset, sys.maxsize if length is None else length)
+
+        return Copy(location.store, read, ranged)
+
+    def local_path(self, locations: Sequence[Location], size: int | None = None) -> Path | None:
         """Return a local file holding the data, if some location has one.
 
-        Of those that have the weight of the first.
+        Of those that have the weight of the first. A file of another ``size``
+        isn't the image's.
         """
         for location in locations:
             if self._weight(location) != self._weight(locations[0]):
@@ -235,8 +287,10 @@ class MountTable:
             try:
                 store = self[location.store].store
                 if Cap.LOCAL in store.capabilities:
-                    return store.local_path(location.key)
-            except StoreError:
+                    path = store.local_path(location.key)
+                    if size is None or path.stat().st_size == size:
+                        return path
+            except (StoreError, OSError):
                 continue
         return None
 
@@ -245,7 +299,7 @@ def _mount(store_id: str, store: Store, options: MountOptions | None) -> Mount:
     told = options or MountOptions()
     return Mount(
         store_id,
-        Guard(store, store_id=store_id),
+        MountedStore(store, store_id=store_id),
         told.description,
         read_only=told.read_only or Cap.WRITE not in store.capabilities,
         weight=told.weight,
@@ -330,10 +384,7 @@ class ImageFile(io.RawIOBase):
         self._window = min(self._window * 2, LARGEST_WINDOW) if goes_on else FIRST_WINDOW
         length = min(self._window, self.size - self._position)
         if self._ranged():
-            self._data = self._mounts.first(
-                self._locations,
-                lambda store, key: b"".join(store.read(key, offset=self._position, length=length)),
-            )
+            self._data = b"".join(self._mounts.read(self._locations, self._position, length, size=self.size))
             self._start = self._position
         else:
             self._advance()
@@ -346,11 +397,11 @@ class ImageFile(io.RawIOBase):
         """Move the window of a forward-only store to the position."""
         if self._stream is None or self._position < self._start:
             self._drop_stream()
-            self._stream = self._mounts.first(self._locations, lambda store, key: store.read(key))
+            self._stream = self._mounts.read(self._locations, size=self.size)
             self._start, self._data = 0, b""
         while self._position >= self._start + len(self._data):
             self._start += len(self._data)
-            # The guard raises if the store ends early, so there is a next block.
+            # Who ends early raises, so there is a next block.
             self._data = next(self._stream)
 
     def _drop_stream(self) -> None:

@@ -76,6 +76,7 @@ STORE_INFO: Json = {
         "type": TEXT,
         "weight": {"type": "integer"},
         "properties": ANY,
+        "unavailable": {"type": "string", "description": "Why the store is down, if it is"},
     },
     "required": ["id"],
 }
@@ -227,6 +228,16 @@ RANGE: Mapping[str, Json] = {
     "If-None-Match": TEXT,
 }
 PREFER: Mapping[str, Json] = {"prefer": {"type": "string", "description": "Stores to read from, best first"}}
+REDIRECT: Mapping[str, Json] = {
+    "redirect": {
+        **FLAG,
+        "description": "true: answer with 307 and a URL in the store that needs no token, where there is one",
+    }
+}
+PRESIGNED_HEADERS = {
+    "Location": "With 307, where the whole data is for a while",
+    "OpenStack-image-hash": "With 307, what to verify it by: algorithm:digest",
+}
 DATA_HEADERS = {
     "ETag": "The data's digest",
     "Accept-Ranges": "bytes",
@@ -265,12 +276,12 @@ IMAGES: Mapping[str, Operation] = {
 DATA_TRANSFER: Mapping[str, Operation] = {
     "ImageData.download": told(
         "Download an image's data",
-        {200: DATA, 204: None, 206: DATA, 304: None},
+        {200: DATA, 204: None, 206: DATA, 304: None, 307: None},
         416,
-        query=PREFER,
+        query={**PREFER, **REDIRECT},
         headers=RANGE,
         answer_type=OCTETS,
-        answer_headers=DATA_HEADERS,
+        answer_headers={**DATA_HEADERS, **PRESIGNED_HEADERS},
     ),
     "ImageData.describe": told(
         "Tell what a download would send",

@@ -43,6 +43,10 @@ class ImageData(Resource):
         download = self._prepare(req, resp, image_id)
         if download is None:
             return
+        url = download.presigned() if _redirects(req) else None
+        if url is not None:
+            _send_to(resp, url, download)
+            return
         file = download.open_local() if "wsgi.file_wrapper" in req.env else None
         if file is not None:
             # The server sends the file from its position on by sendfile.
@@ -149,6 +153,28 @@ def _preferred(req: falcon.Request) -> tuple[str, ...]:
     """Return the stores that ``?prefer=a,b`` names."""
     named = [value for name, value in parse_pairs(req.query_string) if name == "prefer"]
     return tuple(store.strip() for value in named for store in value.split(",") if store.strip())
+
+
+def _redirects(req: falcon.Request) -> bool:
+    """Tell whether the caller may be sent to the store itself: ``?redirect=true``."""
+    named = {value for name, value in parse_pairs(req.query_string) if name == "redirect"}
+    if named - {"true", "false"}:
+        raise InvalidInput("redirect must be true or false")
+    return "true" in named
+
+
+def _send_to(resp: falcon.Response, url: str, download: Download) -> None:
+    """Answer with a URL of the whole data; a caller repeats its Range there."""
+    image = download.image
+    resp.status = 307
+    resp.location = url
+    # The URL is a key to the data: it's for this caller, and for now.
+    resp.cache_control = ["no-store"]
+    resp.set_header("Content-Length", "0")
+    if image.hash_algo and image.hash_value:
+        resp.set_header("OpenStack-image-hash", f"{image.hash_algo}:{image.hash_value}")
+    for name in ("Content-Range", "Content-Type", "Content-MD5", "Accept-Ranges"):
+        resp.delete_header(name)
 
 
 def _etag(image: Image) -> str | None:

@@ -43,9 +43,12 @@ def _store(store: StoreInfo) -> dict[str, Any]:
 
 
 def _detail(store: StoreInfo) -> dict[str, Any]:
-    return {
+    body = {
         **_store(store),
         "type": store.type,
         "weight": store.weight,
         "properties": dict(store.properties),
     }
+    if store.unavailable is not None:
+        body["unavailable"] = store.unavailable
+    return body

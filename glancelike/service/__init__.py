@@ -30,6 +30,7 @@ from glancelike.notifications import Notifier
 from glancelike.policy import Policy
 from glancelike.registry.base import Registry
 from glancelike.service import (
+    copying,
     data,
     deletion,
     images,
@@ -38,10 +39,12 @@ from glancelike.service import (
     locations,
     members,
     reaper,
+    replication,
     staging,
     stores,
     tasks,
     upkeep,
+    verification,
 )
 from glancelike.service.cache import CacheService, CacheState, Pruned
 from glancelike.service.context import Context, Settings
@@ -51,6 +54,7 @@ from glancelike.service.locations import Places
 from glancelike.service.metadefs import MetadefService
 from glancelike.service.quotas import LimitSource
 from glancelike.service.upkeep import Orphan
+from glancelike.service.verification import Finding
 from glancelike.signatures import Certificates
 from glancelike.stores.base import Source
 from glancelike.vfs import ImageFile, MountTable
@@ -58,6 +62,7 @@ from glancelike.vfs import ImageFile, MountTable
 __all__ = [
     "CacheState",
     "Download",
+    "Finding",
     "ImageService",
     "ImportRequest",
     "Orphan",
@@ -71,6 +76,8 @@ HANDLERS: Mapping[TaskType, tasks.Handler] = {
     TaskType.IMAGE_IMPORT: tasks.Handler(imports.run, imports.undo),
     TaskType.IMPORT: tasks.Handler(imports.run, imports.undo),
     TaskType.LOCATION_IMPORT: tasks.Handler(location_import.run, location_import.undo),
+    TaskType.REPLICATE: tasks.Handler(replication.run),
+    TaskType.VERIFY: tasks.Handler(verification.run),
 }
 
 
@@ -101,6 +108,7 @@ class ImageService:
             certificates=certificates,
             notifier=notifier,
         )
+        replication.check(self._context)
         self.cache = CacheService(self._context)
         self.metadefs = MetadefService(self._context)
         self._runner: tasks.Runner | None = None
@@ -343,6 +351,30 @@ class ImageService:
         """
         stores.remove_copy(self._context, caller, store, image_id)
 
+    def move_image(self, image_id: str, *, source: str, target: str) -> Image:
+        """Move an image's data from one store to another, in one pass.
+
+        For operators, who ask no policy. Raises ImageNotFound, Conflict,
+        NotFound (not in this store), UnknownStore, Unsupported, BlobInUse.
+        """
+        return copying.move(self._context, image_id, source, target)
+
+    def verify(
+        self,
+        *,
+        image_id: str | None = None,
+        store: str | None = None,
+        repair: bool = False,
+        rate: float = 0.0,
+    ) -> Iterator[Finding]:
+        """Read the copies of one image or of all in use, and say of each what it is.
+
+        ``store`` limits it to the copies there, ``rate`` to bytes a second.
+        With ``repair`` a bad or missing copy is made again from a good one.
+        For operators, who ask no policy. Raises ImageNotFound, UnknownStore.
+        """
+        return verification.verify(self._context, image_id=image_id, store=store, repair=repair, rate=rate)
+
     def usage(self, caller: Caller) -> dict[str, dict[str, int]]:
         """Return ``usage`` and ``limit`` of what limits the caller's project, by resource.
 
@@ -356,10 +388,12 @@ class ImageService:
         return reaper.reap(self._context)
 
     def look_after(self) -> None:
-        """Do what has to be done now and then by some process: reap, drop old tasks."""
+        """Do what has to be done now and then by some process: reap, drop old tasks, begin rounds."""
         self.reap()
         self.scrub()
         self._context.registry.delete_expired_tasks()
+        replication.look_after(self._context)
+        verification.look_after(self._context)
 
     def scrub(self) -> list[str]:
         """Delete images whose delete has been pending for ``scrub_time``; return their ids."""

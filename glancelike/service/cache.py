@@ -24,8 +24,6 @@ from glancelike.model import CachedImage, Caller, Image, Status
 from glancelike.registry.base import ADMIN
 from glancelike.service.context import Context
 from glancelike.stores.base import Cap
-from glancelike.stores.guard import Guard
-from glancelike.streams import Part
 
 LOG = logging.getLogger(__name__)
 
@@ -79,17 +77,7 @@ def forget(context: Context, image_id: str) -> None:
 
 
 def _direct(context: Context, image: Image) -> Callable[[int, int], Iterator[bytes]]:
-    def read(offset: int, length: int) -> Iterator[bytes]:
-        def use(store: Guard, key: str) -> Iterator[bytes]:
-            if length == image.size:
-                return store.read(key)
-            if Cap.RANGE in store.capabilities:
-                return store.read(key, offset=offset, length=length)
-            return Part(store.read(key), offset, length)
-
-        return context.mounts.first(image.locations, use)
-
-    return read
+    return lambda offset, length: context.mounts.read(image.locations, offset, length, size=image.size)
 
 
 def _ranged(context: Context, image: Image) -> bool:

@@ -91,6 +91,14 @@ class Settings:
     import_work_directory: str | None = None  # None: the system's for temporary files
     url_rules: UrlRules = field(default_factory=UrlRules)
     fetch_limits: FetchLimits = field(default_factory=FetchLimits)
+    copy_read_back: bool = False
+    replicas: int = 1
+    replica_stores: tuple[str, ...] = ()  # none: all writable ones
+    replication_interval: int = 600  # seconds
+    verify_interval: int = 0  # hours; 0: never
+    verify_rate: int = 50  # MiB a second; 0: no limit
+    verify_repair: bool = True
+    presigned_download_expires: int = 0  # seconds; 0: none
     glance_download_properties: tuple[str, ...] = ("hw_", "trait:", "os_distro", "os_secure_boot", "os_type")
 
     @property

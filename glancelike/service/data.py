@@ -7,6 +7,7 @@ bytes, on delete. A crash leaves at worst a blob that no row names, which
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,11 @@ from glancelike.errors import (
     InvalidRange,
     InvalidTransition,
     NoImageData,
+    StoreError,
 )
 from glancelike.model import Amounts, Caller, Image, Location, Status
 from glancelike.notifications import image_payload, transfer_payload
-from glancelike.service import cache
+from glancelike.service import cache, replication
 from glancelike.service.context import Context, upload_lease
 from glancelike.service.ingest import check_size_known, ingested, inspection_of, writable
 from glancelike.service.quotas import Reservation
@@ -32,6 +34,8 @@ from glancelike.stores.base import Cap, Source
 from glancelike.streams import Verified
 from glancelike.transfer import Outcome
 from glancelike.vfs import ImageFile, Mount
+
+LOG = logging.getLogger(__name__)
 
 SERVED = frozenset({Status.ACTIVE, Status.DEACTIVATED})
 
@@ -74,6 +78,24 @@ class Download:
         if self.length == self.size and image.hash_algo and image.hash_value and self._foreign():
             return Verified(blocks, image.hash_algo, image.hash_value)
         return blocks
+
+    def presigned(self) -> str | None:
+        """Return a URL of the whole data in a store, good for a while for whoever has it.
+
+        None where the setting, the image's status, or its stores don't allow
+        that. Once given out it can't be taken back, whatever becomes of the image.
+        """
+        context, expires = self._context, self._context.settings.presigned_download_expires
+        if not expires or not self.size or self.image.status is not Status.ACTIVE:
+            return None
+        for location in context.mounts.likely(self.image.locations):
+            try:
+                store = context.mounts[location.store].store
+                if Cap.PRESIGN in store.capabilities:
+                    return store.presign(location.key, "GET", expires)
+            except StoreError as error:
+                LOG.warning("image %s: no URL: %s", self.image.id, error)
+        return None
 
     def _foreign(self) -> bool:
         """Tell whether the data may lie where others can change it."""
@@ -132,6 +154,7 @@ def upload(
                 raise
             context.notify("image.upload", transfer_payload(active))
             context.notify("image.activate", image_payload(active))
+            replication.wanted(context, active)
             return active
     finally:
         context.leases.release(lease, holder)
@@ -218,7 +241,7 @@ def read(
     locations = context.mounts.ordered(image.locations, prefer)
     image = replace(image, locations=locations)
     # Where a store is asked for, another one's file isn't good enough.
-    path = context.mounts.local_path(locations[:1] if prefer else locations)
+    path = context.mounts.local_path(locations[:1] if prefer else locations, size)
     some = rest if length is None else min(length, rest)
     return Download(image, size, offset, some, path, context, caller)
 

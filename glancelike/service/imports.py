@@ -22,31 +22,22 @@ from glancelike.errors import (
     ImageNotFound,
     InvalidInput,
     InvalidTransition,
-    StoreError,
     UnknownStore,
 )
 from glancelike.model import Amounts, Caller, Image, Location, Status, Task, TaskType
-from glancelike.notifications import image_payload, transfer_payload
-from glancelike.service import downloads
+from glancelike.notifications import image_payload
+from glancelike.service import downloads, replication
 from glancelike.service.context import Context
+from glancelike.service.delivery import FAILED, IMPORTING_TO, deliver, names
 from glancelike.service.ingest import (
-    ChunkSource,
-    Stored,
-    check_same,
     discard,
-    ingested,
-    inspection_of,
     writable,
 )
 from glancelike.service.staging import IMPORT_TASK, StagedSubject, amend, current, staged_source
-from glancelike.service.tasks import Job, Progress, submit
-from glancelike.transfer import Inspection
-from glancelike.vfs import STAGING
+from glancelike.service.tasks import Job, submit
 
 LOG = logging.getLogger(__name__)
 
-IMPORTING_TO = "os_glance_importing_to_stores"
-FAILED = "os_glance_failed_import"
 METHODS = ("glance-direct", "web-download", "copy-image", "glance-download")
 
 
@@ -223,21 +214,16 @@ def run(job: Job) -> Mapping[str, Any]:
     must_succeed = bool(request["all_stores_must_succeed"])
     try:
         if name == "copy-image":
-            _deliver(job, targets, _copy_source, must_succeed=must_succeed, inspect=False)
+            deliver(job, targets, None, must_succeed=must_succeed)
         else:
             if current(job).staged is None and not current(job).locations:
                 downloads.fetch(job, name, method)
             _process(job)
-            _deliver(job, targets, staged_source, must_succeed=must_succeed, inspect=True)
+            deliver(job, targets, staged_source, must_succeed=must_succeed)
         _conclude(job)
     except ImageNotFound:
         raise GlancelikeError(f"Image {job.task.image_id} was deleted during its import") from None
     return {"image_id": job.task.image_id}
-
-
-def _copy_source(context: Context, image: Image) -> ChunkSource:
-    locations = context.mounts.ordered(image.locations)
-    return ChunkSource(lambda: context.mounts.first(locations, lambda store, key: store.read(key)))
 
 
 def _process(job: Job) -> None:
@@ -246,107 +232,6 @@ def _process(job: Job) -> None:
         for plugin in job.context.import_plugins:
             job.confirm()
             plugin.process(StagedSubject(job))
-
-
-def _deliver(
-    job: Job,
-    targets: Iterable[str],
-    open_source: Callable[[Context, Image], ChunkSource],
-    *,
-    must_succeed: bool,
-    inspect: bool,
-) -> None:
-    """Write the data to each target that hasn't got it yet."""
-    context = job.context
-    for store in targets:
-        image = current(job)
-        if any(location.store == store for location in image.locations):
-            continue
-        source = open_source(context, image)
-        try:
-            _write(
-                job, image, store, source, inspection_of(context, image) if inspect else None, must_succeed
-            )
-        except StoreError as error:
-            if must_succeed or error.store == STAGING:
-                raise
-            LOG.warning("import of image %s to store %s: %s", image.id, store, error)
-            amend(job, lambda fresh, store=store: _marked(fresh, store, failed=True))  # type: ignore[misc]
-        finally:
-            source.close()
-    if not current(job).locations:
-        raise GlancelikeError("Import failed in all stores")
-
-
-def _write(
-    job: Job, image: Image, store: str, source: ChunkSource, inspection: Inspection | None, must_succeed: bool
-) -> None:
-    context = job.context
-    first = not image.locations
-    algorithms = context.settings.algorithms
-    if not first and image.hash_algo is not None:
-        algorithms = (image.hash_algo,)
-
-    def named(stored: Stored) -> Callable[[Image], Image]:
-        def change(fresh: Image) -> Image:
-            room.confirm(Amounts(total=stored.outcome.size))
-            done = _marked(replace(fresh, locations=(*fresh.locations, stored.location)), store)
-            if not first:
-                return done
-            outcome = stored.outcome
-            done = replace(
-                done,
-                size=outcome.size,
-                virtual_size=outcome.virtual_size,
-                hash_algo=context.settings.hashing_algorithm,
-                hash_value=outcome.digests[context.settings.hashing_algorithm],
-                checksum=outcome.digests.get("md5"),
-            )
-            return done if must_succeed else lifecycle.move(done, Status.ACTIVE)
-
-        return change
-
-    watchers = (
-        *(context.watchers_of(image, job.caller) if inspection else ()),
-        Progress(job, f"to store {store}", image.size),
-    )
-    room_for = Amounts(total=image.size or 0)
-    context.notify("image.prepare", transfer_payload(image, store))
-    with (
-        context.quotas.admitted(image.owner, room_for, name=f"import:{image.id}:{job.task.id}") as room,
-        ingested(
-            context,
-            image,
-            writable(context, store),
-            source,
-            size=image.size,
-            algorithms=algorithms,
-            inspection=inspection,
-            watchers=watchers,
-        ) as stored,
-    ):
-        check_same(image, stored.outcome)
-        written = amend(job, named(stored), settles=room.settles)
-    context.notify("image.upload", transfer_payload(written))
-    if image.status is Status.IMPORTING and written.status is Status.ACTIVE:
-        context.notify("image.activate", image_payload(written))
-
-
-def _marked(image: Image, store: str, *, failed: bool = False) -> Image:
-    """Take the store off the list of those to come."""
-    properties = dict(image.properties)
-    properties[IMPORTING_TO] = _without(properties.get(IMPORTING_TO, ""), store)
-    if failed:
-        properties[FAILED] = ",".join(sorted({*_names(properties.get(FAILED, "")), store}))
-    return replace(image, properties=properties)
-
-
-def _names(joined: str) -> list[str]:
-    return [name for name in joined.split(",") if name]
-
-
-def _without(joined: str, store: str) -> str:
-    return ",".join(name for name in _names(joined) if name != store)
 
 
 def _conclude(job: Job) -> None:
@@ -366,6 +251,7 @@ def _conclude(job: Job) -> None:
         job.context.notify("image.activate", image_payload(done))
     if staged is not None:
         discard(job.context, staged)
+    replication.wanted(job.context, done)
 
 
 def undo(job: Job) -> None:
@@ -407,9 +293,9 @@ def abandoned(
         if image.properties.get(IMPORT_TASK) != task_id:
             raise InvalidTransition(f"Image {image_id} isn't this task's any more")
         properties = {key: value for key, value in image.properties.items() if key != IMPORT_TASK}
-        pending = {*_names(properties.get(IMPORTING_TO, "")), *copied}
+        pending = {*names(properties.get(IMPORTING_TO, "")), *copied}
         properties[IMPORTING_TO] = ""
-        properties[FAILED] = ",".join(sorted({*_names(properties.get(FAILED, "")), *pending}))
+        properties[FAILED] = ",".join(sorted({*names(properties.get(FAILED, "")), *pending}))
         dropped.clear()
         if image.staged is not None:
             dropped.append(image.staged)

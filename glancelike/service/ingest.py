@@ -10,14 +10,15 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from glancelike.errors import DataMismatch, ImageTooLarge, StoreError, Unsupported
+from glancelike.errors import BlobNotFound, DataMismatch, ImageTooLarge, StoreError, Unsupported
 from glancelike.model import Image, Location, Source
 from glancelike.service.context import Context
-from glancelike.stores.base import Cap
+from glancelike.service.tee import poured
+from glancelike.stores.base import BlobInfo, Cap
 from glancelike.streams import ChunkSource as ChunkSource
 from glancelike.transfer import Inspection, Outcome, Transfer, Watcher
 from glancelike.vfs import Mount
@@ -101,6 +102,69 @@ def ingested(
         except BaseException:
             discard(context, location)
             raise
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Blobs with the same data in several stores, and the stores that failed."""
+
+    locations: tuple[Location, ...]
+    failed: Mapping[str, StoreError]
+    outcome: Outcome
+
+
+@contextmanager
+def spread(
+    context: Context,
+    image: Image,
+    mounts: Sequence[Mount],
+    source: Source,
+    *,
+    size: int | None,
+    algorithms: Sequence[str],
+    inspection: Inspection | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Iterator[Spread]:
+    """Write the source, read once, to a new blob in each store; as ``ingested`` otherwise.
+
+    A store that fails doesn't hinder the others, and when all do there are
+    no locations.
+    """
+    settings = context.settings
+    if size is not None and size > settings.image_size_cap:
+        raise ImageTooLarge(f"Image is larger than image_size_cap, {settings.image_size_cap} bytes")
+    targets = {mount.id: Location(mount.id, new_key(image.id)) for mount in mounts}
+    # Of all that has been begun: what a writer that failed left is a blob as well as any.
+    begun = list(targets.values())
+
+    def writer(mount: Mount) -> Callable[[Source], BlobInfo]:
+        return lambda branch: mount.store.write(targets[mount.id].key, branch, size=size)
+
+    with Transfer(
+        source,
+        algorithms=algorithms,
+        cap=settings.image_size_cap,
+        inspection=inspection,
+        watchers=watchers,
+    ) as transfer:
+        try:
+            written, failed = poured(transfer, {mount.id: writer(mount) for mount in mounts})
+            begun = [targets[name] for name in written]
+            outcome = transfer.finish() if written else Outcome(0, {}, None, None)
+            yield Spread(tuple(begun), failed, outcome)
+        except BaseException:
+            for location in begun:
+                _discard_if_there(context, location)
+            raise
+
+
+def _discard_if_there(context: Context, location: Location) -> None:
+    try:
+        delete_blob(context, location)
+    except BlobNotFound:
+        pass  # never got its name
+    except StoreError as error:
+        LOG.warning("data left in store for gc: %s", error)
 
 
 def check_same(image: Image, outcome: Outcome) -> None:

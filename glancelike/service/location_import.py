@@ -31,7 +31,7 @@ from glancelike.errors import (
 )
 from glancelike.model import Amounts, Caller, Image, Location, Source, Status, Task, TaskType
 from glancelike.registry.base import ADMIN
-from glancelike.service import locations
+from glancelike.service import locations, replication
 from glancelike.service.context import Context
 from glancelike.service.ingest import deletable, discard
 from glancelike.service.staging import IMPORT_TASK, amend, current
@@ -260,7 +260,8 @@ class _Watched:
 
 def _conclude(job: Job, change: Callable[[Image], Image], *, settles: str | None = None) -> None:
     """Make the image its own again."""
-    amend(job, lambda fresh: _freed(change(fresh)), settles=settles)
+    done = amend(job, lambda fresh: _freed(change(fresh)), settles=settles)
+    replication.wanted(job.context, done)
 
 
 def _freed(image: Image) -> Image:

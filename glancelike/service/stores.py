@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from glancelike.errors import (
     BlobInUse,
@@ -31,9 +33,23 @@ def details(context: Context, caller: Caller) -> tuple[StoreInfo, ...]:
     """Return the mounted stores with their types and properties."""
     context.policy.check(caller, "stores_info_detail")
     return tuple(
-        replace(_info(context, mount), type=mount.type, properties=mount.store.public_properties())
+        replace(
+            _info(context, mount),
+            type=mount.type,
+            properties=_properties(mount),
+            unavailable=mount.reason,
+        )
         for mount in context.mounts
     )
+
+
+def _properties(mount: Mount) -> Mapping[str, Any]:
+    try:
+        return mount.store.public_properties()
+    except StoreError as error:
+        # A store that never opened may not know; the others are listed all the same.
+        LOG.warning("no properties: %s", error)
+        return {}
 
 
 def _info(context: Context, mount: Mount) -> StoreInfo:

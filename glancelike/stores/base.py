@@ -100,8 +100,9 @@ class Usage:
 class Store(Plugin):
     """Base class of store drivers, entry points ``glancelike.stores``.
 
-    ``open`` raises ConfigError, StoreDenied or StoreUnavailable: a store that
-    can't work must fail the start, not the first upload.
+    ``open`` raises ConfigError or StoreDenied: a store that can't work must
+    fail the start, not the first upload. Where the backend is away it raises
+    StoreUnavailable, with nothing left open, and is called again later.
 
     A driver that keeps its data in another mounted store names, in
     ``stacks_on``, the option that holds that store's id, and in

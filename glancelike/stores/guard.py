@@ -86,11 +86,15 @@ class Guard:
         with self.errors():
             self.driver.close()
 
+    def _live(self) -> Store:
+        """Return the driver for a call that needs its backend."""
+        return self.driver
+
     def stat(self, key: str) -> BlobInfo:
         """Describe the blob; raise BlobNotFound when there is none."""
         self._check_key(key)
         with self.errors(key):
-            return self._blob(key, self.driver.stat(key))
+            return self._blob(key, self._live().stat(key))
 
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> Reader:
         """Return an iterator over the blob's bytes that counts them.
@@ -111,7 +115,7 @@ class Guard:
                 raise InvalidRange(f"offset {offset} of {size} bytes", store=self.id, key=key)
             return Reader(self, key, iter(()), offset, 0)
         with self.errors(key):
-            return Reader(self, key, self.driver.read(key, offset=offset, length=length), offset, length)
+            return Reader(self, key, self._live().read(key, offset=offset, length=length), offset, length)
 
     def write(self, key: str, source: Source, *, size: int | None) -> BlobInfo:
         """Store all of ``source`` under ``key``, exactly ``size`` bytes if given.
@@ -124,7 +128,7 @@ class Guard:
         if size is None:
             self._require(Cap.UNKNOWN_SIZE, "write without knowing the size", key)
         counted = Counted(source, size, store=self.id, key=key)
-        info = self._feed(key, counted, lambda: self.driver.write(key, counted, size=size))
+        info = self._feed(key, counted, lambda: self._live().write(key, counted, size=size))
         try:
             counted.settle()
             return self._blob(key, info, size=counted.count)
@@ -139,7 +143,7 @@ class Guard:
         self._check_key(key)
         self._require(Cap.DELETE, "delete", key)
         with self.errors(key):
-            self.driver.delete(key)
+            self._live().delete(key)
 
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
         """Iterate over the complete blobs whose key starts with ``prefix``.
@@ -153,7 +157,7 @@ class Guard:
 
     def _listed(self, prefix: str) -> Iterator[BlobInfo]:
         with self.errors():
-            for info in self.driver.list(prefix):
+            for info in self._live().list(prefix):
                 if not info.key.startswith(prefix):
                     raise StoreFault(f"listed {info.key!r}, which doesn't start with {prefix!r}")
                 if self._holds(info.key):
@@ -168,11 +172,11 @@ class Guard:
         self._check_key(source_key)
         self._check_key(target_key)
         self._require(Cap.COPY, "copy", source_key)
-        theirs = None if source is None or source.driver is self.driver else source.driver
+        theirs = None if source is None or source.driver is self.driver else source._live()
         if theirs is not None and type(theirs) is not type(self.driver):
             raise Unsupported("can't copy from a store of another kind", store=self.id, key=target_key)
         with self.errors(target_key):
-            return self._blob(target_key, self.driver.copy(source_key, target_key, source=theirs))
+            return self._blob(target_key, self._live().copy(source_key, target_key, source=theirs))
 
     def presign(self, key: str, method: str, expires: int) -> str:
         """Return a URL good for ``GET`` or ``PUT`` of the key for ``expires`` seconds."""
@@ -183,21 +187,21 @@ class Guard:
         if expires < 1:
             raise InvalidInput(f"a URL can't expire in {expires} seconds")
         with self.errors(key):
-            return self.driver.presign(key, method, expires)
+            return self._live().presign(key, method, expires)
 
     def local_path(self, key: str) -> Path:
         """Return the file that holds the blob; raise BlobNotFound."""
         self._check_key(key)
         self._require(Cap.LOCAL, "tell a local file", key)
         with self.errors(key):
-            return self.driver.local_path(key)
+            return self._live().local_path(key)
 
     def begin(self, key: str) -> str:
         """Start a resumable upload and return its id; raise BlobExists."""
         self._check_key(key)
         self._require(Cap.PARTS, "upload in parts", key)
         with self.errors(key):
-            return self.driver.begin(key)
+            return self._live().begin(key)
 
     def put_part(self, key: str, upload: str, number: int, source: Source, *, size: int) -> PartInfo:
         """Store one part of exactly ``size`` bytes; sending it again replaces it."""
@@ -206,7 +210,9 @@ class Guard:
         if not 1 <= number <= MAX_PARTS:
             raise InvalidRange(f"part {number} isn't in 1..{MAX_PARTS}", store=self.id, key=key)
         counted = Counted(source, size, store=self.id, key=key)
-        info = self._feed(key, counted, lambda: self.driver.put_part(key, upload, number, counted, size=size))
+        info = self._feed(
+            key, counted, lambda: self._live().put_part(key, upload, number, counted, size=size)
+        )
         counted.settle()
         if (info.number, info.size) != (number, size):
             raise StoreFault(f"stored part {number} of {size} bytes as {info}", store=self.id, key=key)
@@ -217,37 +223,37 @@ class Guard:
         self._check_key(key)
         self._require(Cap.PARTS, "upload in parts", key)
         with self.errors(key):
-            return self.driver.parts(key, upload)
+            return self._live().parts(key, upload)
 
     def complete(self, key: str, upload: str) -> BlobInfo:
         """Join the parts; raise BlobExists, BlobNotFound, or SizeMismatch for a gap."""
         self._check_key(key)
         self._require(Cap.PARTS, "upload in parts", key)
         with self.errors(key):
-            return self._blob(key, self.driver.complete(key, upload))
+            return self._blob(key, self._live().complete(key, upload))
 
     def abort(self, key: str, upload: str) -> None:
         """Drop an upload and its parts; no error when it's gone."""
         self._check_key(key)
         self._require(Cap.PARTS, "upload in parts", key)
         with self.errors(key):
-            self.driver.abort(key, upload)
+            self._live().abort(key, upload)
 
     def sweep(self, before: datetime) -> int:
         """Remove what writes and uploads that began ``before`` never finished; return how many."""
         with self.errors():
-            return self.driver.sweep(before)
+            return self._live().sweep(before)
 
     def probe(self) -> Mapping[str, str]:
         """Try what the backend supports beyond the contract: each feature, and ``ok`` or why not."""
         with self.errors():
-            return {feature: self._scrub(said) for feature, said in self.driver.probe().items()}
+            return {feature: self._scrub(said) for feature, said in self._live().probe().items()}
 
     def usage(self) -> Usage:
         """Tell the bytes used and free."""
         self._require(Cap.USAGE, "tell its usage")
         with self.errors():
-            return self.driver.usage()
+            return self._live().usage()
 
     def public_properties(self) -> Mapping[str, Any]:
         """Return what administrators may know of the store."""

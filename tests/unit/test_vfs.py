@@ -17,6 +17,7 @@ from glancelike.errors import (
     BlobNotFound,
     ConfigError,
     NoImageData,
+    StoreDenied,
     StoreUnavailable,
     UnknownStore,
     Unsupported,
@@ -182,9 +183,9 @@ def test_open_is_all_or_nothing() -> None:
 
     class Broken(MemoryStore):
         def open(self) -> None:
-            raise StoreUnavailable("down")
+            raise StoreDenied("who are you?")
 
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreDenied):
         MountTable({"a": Noted({}), "b": Broken({})}).open()
     assert events == ["open", "close"]
 

@@ -1,0 +1,160 @@
+"""Copies of images with real processes: the command, kill -9, a server that replicates."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from glancelike.client import ImageClient
+from glancelike.embedded import open_service
+from glancelike.service import ImageService
+from tests.cache_store import RemoteStore
+from tests.copies_fixtures import ADMIN, active, content, keys, stores_of
+from tests.functional.test_cli import call
+from tests.server_fixtures import Server, write_config
+
+DATA = os.urandom(8 << 20)
+PATIENCE = 60.0
+LEASE = 1.0
+
+
+def opened(place: Path) -> ImageService:
+    """A service on SQLite with the stores ``a`` and ``b``, directories that look remote."""
+    stores = {name: RemoteStore({"filesystem_store_datadir": str(place / name)}) for name in ("a", "b")}
+    return open_service(
+        f"sqlite:///{place / 'db'}",
+        stores=stores,
+        staging="memory://",
+        replicas=2,
+        upload_lease_seconds=LEASE,
+    )
+
+
+@pytest.fixture(name="service")
+def service_fixture(tmp_path: Path) -> Iterator[ImageService]:
+    with opened(tmp_path) as service:
+        yield service
+
+
+def killed_in_a_read(place: Path, call: str, reads: int) -> None:
+    """Have a process of its own call the service, and kill it in its n-th read of store ``a``."""
+    log = place / "a" / ".reads"
+    log.unlink(missing_ok=True)
+    code = (
+        "import sys, pathlib\n"
+        "from tests.functional.test_copies import opened\n"
+        f"with opened(pathlib.Path({str(place)!r})) as service:\n"
+        f"    {call}\n"
+    )
+    root = str(Path(__file__).parents[2])
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=root)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not log.exists() or len(log.read_text().splitlines()) < reads:
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+
+
+def swept(service: ImageService) -> None:
+    """Wait for the lease of the process that was killed, and remove what it left."""
+    time.sleep(LEASE * 1.5)
+    list(service.gc(grace_seconds=-5))
+
+
+def test_a_repair_survives_kill_9(service: ImageService, tmp_path: Path) -> None:
+    image = active(service, DATA)
+    service.run_tasks()
+    bad = tmp_path / "b" / service.show_image(ADMIN, image.id).locations[1].key
+    os.truncate(bad, 100)
+    # At 4 MiB/s each read of a takes two seconds; the second is the repair's.
+    killed_in_a_read(tmp_path, "list(service.verify(repair=True, rate=4 << 20))", reads=2)
+    assert bad.exists()
+    assert [str(each.verdict) for each in service.verify(store="b")] == ["bad"]
+    swept(service)
+    assert all(each.fine for each in service.verify(repair=True))
+    assert not bad.exists()
+    (key,) = keys(service, "b")
+    assert (tmp_path / "b" / key).read_bytes() == DATA
+    assert len(keys(service, "a")) == 1
+
+
+def test_a_move_survives_kill_9(service: ImageService, tmp_path: Path) -> None:
+    image = active(service, DATA)
+    (tmp_path / "a" / ".hold").touch()
+    killed_in_a_read(tmp_path, f"service.move_image({image.id!r}, source='a', target='b')", reads=1)
+    (tmp_path / "a" / ".hold").unlink()
+    swept(service)
+    assert (stores_of(service, image), len(keys(service, "a")), keys(service, "b")) == (["a"], 1, set())
+    service.move_image(image.id, source="a", target="b")
+    assert (stores_of(service, image), keys(service, "a"), len(keys(service, "b"))) == (["b"], set(), 1)
+    assert content(service, image) == DATA
+
+
+def test_a_replication_survives_kill_9(service: ImageService, tmp_path: Path) -> None:
+    image = active(service, DATA)
+    (tmp_path / "a" / ".hold").touch()
+    killed_in_a_read(tmp_path, "service.run_tasks()", reads=1)
+    (tmp_path / "a" / ".hold").unlink()
+    swept(service)
+    service.run_tasks()
+    assert stores_of(service, image) == ["a", "b"]
+    assert len(keys(service, "b")) == 1
+
+
+def test_the_commands(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    settings = config.read_text().replace("ram:memory", "other:file")
+    config.write_text(f"{settings}\n[other]\nfilesystem_store_datadir = {tmp_path / 'other'}\n")
+    stores = {"disk": f"file://{tmp_path / 'images'}", "other": f"file://{tmp_path / 'other'}"}
+    with open_service(f"sqlite:///{tmp_path / 'glancelike.db'}", stores=stores, replicas=2) as service:
+        image = active(service, DATA)
+        service.run_tasks()
+        bad = tmp_path / "other" / service.show_image(ADMIN, image.id).locations[1].key
+        bad.write_bytes(bytes(len(DATA)))
+
+        def run(*words: str) -> subprocess.CompletedProcess[str]:
+            return call("--config-file", str(config), *words, check=False)
+
+        told = run("verify", "--quiet")
+        assert told.returncode == 1
+        assert f"{image.id} other bad: " in told.stdout
+        assert f"{image.id} disk" not in told.stdout
+        mended = run("verify", "--repair", "--image", image.id, "--rate", "500")
+        assert mended.returncode == 0
+        assert "2 copies, 1 repaired, 0 not known to be good" in mended.stdout
+        moved = run("image", "move", image.id, "--from", "disk", "--to", "other")
+        assert moved.stdout == f"moved {image.id}\n"
+        assert stores_of(service, image) == ["other"]
+        assert content(service, image) == DATA
+
+
+def test_a_server_replicates_and_serves_what_is_left(
+    run_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = run_server(extra="replicas = 2")
+    client = ImageClient(server.url)
+    image = client.create_image({"disk_format": "raw", "container_format": "bare"})
+    client.upload(image["id"], io.BytesIO(DATA), size=len(DATA))
+    deadline = time.monotonic() + PATIENCE
+    while client.show_image(image["id"]).get("stores") != "disk,ram":
+        assert time.monotonic() < deadline, client.show_image(image["id"])
+        time.sleep(0.1)
+    images = tmp_path / "server0" / "images"
+    (blob,) = [path for path in images.iterdir() if not path.name.startswith(".")]
+    blob.unlink()
+    with (tmp_path / "out").open("wb") as out:
+        client.download(image["id"], out)
+    assert (tmp_path / "out").read_bytes() == DATA
+    client.close()
