@@ -30,6 +30,7 @@ from rich.table import Column, Table
 from glancelike.cli_backend import Backend, Remote
 from glancelike.cli_db import add_commands as add_db_commands
 from glancelike.cli_metadefs import add_commands as add_metadef_commands
+from glancelike.cli_plugin import add_commands as add_plugin_commands
 from glancelike.errors import ConfigError, GlancelikeError, InvalidInput
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     stores = nouns.add_parser("store", help="the mounted stores").add_subparsers(required=True)
     check = _command(stores, "check", _store_check, "write, read and delete a probe in each store")
     check.add_argument("store", nargs="*", help="ids of stores; all by default")
+    add_plugin_commands(nouns.add_parser("plugin", help="new plugins").add_subparsers(required=True))
     _command(nouns, "scrub", _scrub, "delete for good what was deleted scrub_time ago (delayed_delete)")
     collect = _command(nouns, "gc", _gc, "remove data that no image names")
     collect.add_argument("--grace", type=float, default=3600, metavar="SECONDS", help="spare younger data")
