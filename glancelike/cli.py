@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -31,6 +31,8 @@ from glancelike.cli_backend import Backend, Remote
 from glancelike.cli_copies import add_commands as add_copy_commands
 from glancelike.cli_db import add_commands as add_db_commands
 from glancelike.cli_metadefs import add_commands as add_metadef_commands
+from glancelike.cli_plugin import add_commands as add_plugin_commands
+from glancelike.cli_store import add_commands as add_store_commands
 from glancelike.errors import ConfigError, GlancelikeError, InvalidInput
 
 if TYPE_CHECKING:
@@ -83,9 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     _command(policies, "sample", _policy_sample, "print a sample file")
     api = nouns.add_parser("api", help="the Image API").add_subparsers(required=True)
     _command(api, "coverage", _api_coverage, "print the table of all operations")
-    stores = nouns.add_parser("store", help="the mounted stores").add_subparsers(required=True)
-    check = _command(stores, "check", _store_check, "write, read and delete a probe in each store")
-    check.add_argument("store", nargs="*", help="ids of stores; all by default")
+    add_store_commands(nouns.add_parser("store", help="the mounted stores").add_subparsers(required=True))
+    add_plugin_commands(nouns.add_parser("plugin", help="new plugins").add_subparsers(required=True))
     _command(nouns, "scrub", _scrub, "delete for good what was deleted scrub_time ago (delayed_delete)")
     collect = _command(nouns, "gc", _gc, "remove data that no image names")
     collect.add_argument("--grace", type=float, default=3600, metavar="SECONDS", help="spare younger data")
@@ -319,28 +320,6 @@ def _scrub(arguments: argparse.Namespace) -> None:
     for image_id in scrubbed:
         print(f"scrubbed {image_id}")
     print(f"{len(scrubbed)} images")
-
-
-def _store_check(arguments: argparse.Namespace) -> int:
-    from glancelike.config import build_mounts
-    from glancelike.probe import check_store
-
-    return _report(
-        (mount.id, check_store(mount.id, mount.store.driver))
-        for mount in build_mounts(_config(arguments))
-        if not arguments.store or mount.id in arguments.store
-    )
-
-
-def _report(results: Iterable[tuple[str, list[tuple[str, str]]]]) -> int:
-    failed = 0
-    table = Table("Store", "Check", "Result")
-    for name, rows in results:
-        for check, result in rows:
-            failed += result.startswith("failed")
-            table.add_row(name, check, result)
-    OUT.print(table)
-    return 1 if failed else 0
 
 
 if __name__ == "__main__":

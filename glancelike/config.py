@@ -8,6 +8,7 @@ limit must not be a missing limit.
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from oslo_config import cfg
 from glancelike import custom_schema, notifications, plugins, protections, signatures
 from glancelike.cache import ImageCache
 from glancelike.config_options import COPIES, DELETES, EACH_STORE, FIXED, LIMITS, LOCATIONS
-from glancelike.errors import ConfigError
+from glancelike.errors import BrokenPlugin, ConfigError
 from glancelike.importing.base import ImportPlugin
 from glancelike.limits_keystone import KeystoneLimits
 from glancelike.outbound.options import limits_of, rules_of
@@ -28,13 +29,16 @@ from glancelike.registry.base import Registry
 from glancelike.service import ImageService, Settings
 from glancelike.service.fields import BASE_FIELDS
 from glancelike.service.quotas import RESOURCES
-from glancelike.stores.base import Store
+from glancelike.stores.base import Cap, Store
+from glancelike.stores.broken import BrokenStore, broken_store
 from glancelike.transfer import check_algorithm
 from glancelike.vfs import RESERVED, STAGING, MountOptions, MountTable
 from glancelike.web.auth import Auth
 from glancelike.web.options import DEFAULT, OptionError, OptionSet, Values, sample_of
 from glancelike.web.settings import OPTIONS as WEB
 from glancelike.web.settings import WebSettings, settings_of
+
+LOG = logging.getLogger(__name__)
 
 DATABASE = "database"
 P = TypeVar("P", bound=plugins.Plugin)
@@ -95,19 +99,57 @@ def load(argv: Sequence[str] = (), *, prog: str = "glancelike-api") -> Config:
     ConfigError, which names the file, the option or the plugin.
     """
     try:
-        options = OptionSet(FIXED)
-        options.parse(argv, project="glancelike", prog=prog)
-        return _read(options)
+        return _read(_parsed(argv, prog))
     except OptionError as error:
         raise ConfigError(str(error)) from error
 
 
+def backends(argv: Sequence[str] = (), *, prog: str = "glancelike-api") -> Mapping[str, str]:
+    """Return the drivers' names by the stores' ids; no driver is loaded. Raises ConfigError."""
+    try:
+        return dict(_parsed(argv, prog).get(DEFAULT, "enabled_backends"))
+    except OptionError as error:
+        raise ConfigError(str(error)) from error
+
+
+def load_store(
+    argv: Sequence[str], store_id: str, *, prog: str = "glancelike-api"
+) -> tuple[PluginConfig, bool]:
+    """Read what concerns one store alone, and load its driver alone.
+
+    Returns also whether the store is read_only. Raises ConfigError, a
+    BrokenPlugin where the driver's own code is at fault.
+    """
+    try:
+        options = _parsed(argv, prog)
+        conf = options.section(DEFAULT)
+        driver = conf["enabled_backends"][store_id]
+        store = _store(options, store_id, driver, _datadir(conf, "images"))
+        options.refuse_unknown(only=store_id)
+        return store, options.get(store_id, "read_only")
+    except OptionError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _parsed(argv: Sequence[str], prog: str) -> OptionSet:
+    options = OptionSet(FIXED)
+    options.parse(argv, project="glancelike", prog=prog)
+    return options
+
+
 def build(config: Config) -> ImageService:
     """Make the service that the configuration describes, not yet opened."""
+    needed = _needed(config)
+    mounts = MountTable(
+        {name: _driver(name, store, needed=name == needed) for name, store in config.stores.items()},
+        default=config.default_store,
+        options=config.store_options,
+        staging=_driver(STAGING, config.staging, needed=True),
+    )
     cache = config.cache
     return ImageService(
         build_registry(config),
-        build_mounts(config),
+        mounts,
         _policy(config),
         config.limits,
         import_plugins=[_made(plugin, ImportPlugin) for plugin in config.import_plugins],
@@ -124,16 +166,6 @@ def build(config: Config) -> ImageService:
     )
 
 
-def build_mounts(config: Config) -> MountTable:
-    """Make the stores alone, not yet opened."""
-    return MountTable(
-        {name: _made(store, Store) for name, store in config.stores.items()},
-        default=config.default_store,
-        options=config.store_options,
-        staging=_made(config.staging, Store),
-    )
-
-
 def build_registry(config: Config) -> Registry:
     """Make the registry backend alone, not yet opened."""
     return _made(config.registry, Registry)
@@ -145,27 +177,59 @@ def _made(config: PluginConfig, contract: type[P]) -> P:
     return plugin
 
 
+def _needed(config: Config) -> str:
+    """Return the store that uploads go to by default: without it there is no service."""
+    for name, store in config.stores.items():
+        broken = issubclass(store.plugin, BrokenStore)  # of which nobody knows what it could do
+        writable = broken or (issubclass(store.plugin, Store) and Cap.WRITE in store.plugin.capabilities)
+        if config.default_store is None and writable and not config.store_options[name].read_only:
+            return name
+    return config.default_store or ""
+
+
+def _driver(name: str, store: PluginConfig, *, needed: bool) -> Store:
+    """Make a store's driver, or what stands for it where its code is broken.
+
+    Raises ConfigError, also for a broken store that is ``needed``.
+    """
+    try:
+        made = _made(store, Store)
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a driver may raise anything
+        # Not the message: of what a constructor was given some may be secret.
+        made = broken_store(f"its constructor raised {type(error).__name__}")({})
+    if isinstance(made, BrokenStore):
+        if needed:
+            raise ConfigError(f"store {name!r} can't be used: {made.reason}")
+        LOG.error("store %r can't be used, the others can: %s", name, made.reason)
+    return made
+
+
 def _read(options: OptionSet) -> Config:
     conf = options.section(DEFAULT)
     state = Path(conf["state_path"]).absolute()
     auth = _plugin(options, "glancelike.auth", conf["auth_strategy"], Auth, DEFAULT, {})
     database = {"connection": f"sqlite:///{state / 'glancelike.db'}"}
     registry = _plugin(options, "glancelike.registries", conf["registry"], Registry, DATABASE, database)
-    datadir = {"filesystem_store_datadir": str(state / "images")}
+    datadir = _datadir(conf, "images")
     stores = {}
     for name, driver in conf["enabled_backends"].items():
         if name.startswith(RESERVED):
             raise ConfigError(f"enabled_backends: {name!r} can't be a store's id: {RESERVED} is reserved")
         if name in FIXED or name in (DATABASE, auth.plugin.group, KeystoneLimits.group):
             raise ConfigError(f"enabled_backends: {name!r} can't be a store's id, its section is taken")
-        stores[name] = _plugin(options, "glancelike.stores", driver, Store, name, datadir)
-        options.register(name, EACH_STORE)
+        try:
+            stores[name] = _store(options, name, driver, datadir)
+        except BrokenPlugin as error:
+            options.tolerate(name)
+            stores[name] = PluginConfig(driver, broken_store(str(error)), {})
     import_plugins = tuple(
         _plugin(options, "glancelike.import_plugins", name, ImportPlugin, name, {})
         for name in options.get("image_import_opts", "image_import_plugins")
     )
     tasks = options.section("task")
-    staging_dir = {"filesystem_store_datadir": str(state / "staging")}
+    staging_dir = _datadir(conf, "staging")
     staging = _plugin(options, "glancelike.stores", conf["staging_backend"], Store, STAGING, staging_dir)
     keystone_limits = None
     if conf["use_keystone_limits"]:
@@ -264,6 +328,26 @@ def _cache(conf: Mapping[str, Any]) -> CacheConfig | None:
         conf["image_cache_stall_time"],
         conf["worker_self_reference_url"] or f"http://{socket.gethostname()}:{conf['bind_port']}",
     )
+
+
+def _store(options: OptionSet, name: str, driver: str, defaults: Mapping[str, Any]) -> PluginConfig:
+    """Load a store's driver and read its section; raise BrokenPlugin for one that can't be asked."""
+    options.register(name, EACH_STORE)
+    try:
+        store = _plugin(options, "glancelike.stores", driver, Store, name, defaults)
+        if not isinstance(getattr(store.plugin, "capabilities", None), Cap):
+            raise TypeError("capabilities isn't a Cap")
+        return store
+    except (ConfigError, OptionError):
+        raise
+    except Exception as error:
+        # Its options, say, are none of oslo.config's.
+        raise BrokenPlugin(f"glancelike.stores {driver!r}: {type(error).__name__}: {error}") from error
+
+
+def _datadir(conf: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Return where a file store is by default."""
+    return {"filesystem_store_datadir": str(Path(conf["state_path"]).absolute() / name)}
 
 
 def _plugin(

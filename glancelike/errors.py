@@ -27,6 +27,7 @@
     │   └── QuotaExceeded            the project's quota or unified limit
     ├── ConfigError                  names the option; stops the start
     │   └── PluginError              a plugin is missing, broken or not what it should be
+    │       └── BrokenPlugin         it is installed, and its own code is what doesn't work
     ├── DataMismatch                 data isn't what the record says: size or digest differ
     ├── Unreachable                  retryable: a server doesn't answer, or not sensibly
     ├── RegistryError
@@ -181,6 +182,10 @@ class ConfigError(GlancelikeError):
 
 class PluginError(ConfigError):
     code = "plugin-error"
+
+
+class BrokenPlugin(PluginError):
+    code = "broken-plugin"
 
 
 class DataMismatch(GlancelikeError):

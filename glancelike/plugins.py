@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
-from glancelike.errors import ConfigError, PluginError
+from glancelike.errors import BrokenPlugin, ConfigError, PluginError
 
 
 class Plugin(ABC):  # noqa: B024 - each contract adds its own abstract methods
@@ -76,7 +76,8 @@ P = TypeVar("P", bound=Plugin)
 def load(namespace: str, name: str, contract: type[C]) -> type[C]:
     """Return the plugin class called ``name``, checked against its contract.
 
-    Raises PluginError, which says what is missing and what there is.
+    Raises PluginError, which says what is missing and what there is; a
+    BrokenPlugin where the plugin is there and its own code is at fault.
     """
     from stevedore import named
 
@@ -87,16 +88,22 @@ def load(namespace: str, name: str, contract: type[C]) -> type[C]:
             return list(_installed(self.namespace))
 
     failures: list[BaseException] = []
-    manager = Manager(
-        namespace,
-        [name],
-        invoke_on_load=False,
-        on_missing_entrypoints_callback=lambda _names: None,
-        on_load_failure_callback=lambda _manager, _entry, error: failures.append(error),
-    )
+    found: list[Any] = []
+    try:
+        manager = Manager(
+            namespace,
+            [name],
+            invoke_on_load=False,
+            on_missing_entrypoints_callback=lambda _names: None,
+            on_load_failure_callback=lambda _manager, _entry, error: failures.append(error),
+        )
+        found += [extension.plugin for extension in manager.extensions]
+    except (AssertionError, SystemExit) as error:
+        # What stevedore lets through, a module may raise as well as anything else.
+        failures.append(error)
     if failures:
-        raise PluginError(f"{namespace} {name!r} can't be loaded: {failures[0]}") from failures[0]
-    found = [extension.plugin for extension in manager.extensions]
+        why = str(failures[0]) or type(failures[0]).__name__
+        raise BrokenPlugin(f"{namespace} {name!r} can't be loaded: {why}") from failures[0]
     if not found:
         offered = ", ".join(available(namespace)) or "none"
         raise PluginError(
@@ -111,12 +118,12 @@ def load(namespace: str, name: str, contract: type[C]) -> type[C]:
 def check(namespace: str, name: str, plugin: object, contract: type[C]) -> type[C]:
     """Return the plugin if it is a complete class of the contract."""
     if not (isinstance(plugin, type) and issubclass(plugin, contract)):
-        raise PluginError(
+        raise BrokenPlugin(
             f"{namespace} {name!r}: {plugin!r} isn't a subclass of {contract.__module__}.{contract.__name__}"
         )
     if inspect.isabstract(plugin):
         missing = ", ".join(sorted(getattr(plugin, "__abstractmethods__", ())))
-        raise PluginError(f"{namespace} {name!r}: {plugin.__name__} lacks {missing}")
+        raise BrokenPlugin(f"{namespace} {name!r}: {plugin.__name__} lacks {missing}")
     return plugin
 
 

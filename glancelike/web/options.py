@@ -71,6 +71,7 @@ class OptionSet:
     def __init__(self, options: Mapping[str, Sequence[cfg.Opt]]) -> None:
         self._conf = cfg.ConfigOpts()
         self._registered: dict[str, list[cfg.Opt]] = {}
+        self._tolerated: set[str] = set()
         for group, opts in options.items():
             self.register(group, opts)
 
@@ -79,6 +80,11 @@ class OptionSet:
         listed = list(opts)
         self._conf.register_opts(listed, group=_named(group))
         self._registered.setdefault(group, []).extend(listed)
+
+    def tolerate(self, group: str) -> None:
+        """Let a section have any options: who would read them can't be asked."""
+        self._registered.setdefault(group, [])
+        self._tolerated.add(group)
 
     def parse(
         self,
@@ -163,17 +169,20 @@ class OptionSet:
             values[group] = values.get(group, {}) | told
         return values
 
-    def refuse_unknown(self, *, but: str = "") -> None:
+    def refuse_unknown(self, *, but: str = "", only: str | None = None) -> None:
         """Raise OptionError for an option or section that nothing would read.
 
-        Sections whose name starts with ``but`` are somebody else's business.
+        Sections whose name starts with ``but`` are somebody else's business,
+        and all others than ``only`` if it is given.
         """
         for path in self._files():
             sections: dict[str, dict[str, Any]] = {}
             cfg.ConfigParser(path, sections).parse()
             for section, values in sections.items():
                 # A section with nothing in it, as in the sample, harms nobody.
-                if not values or (but and section.startswith(but)):
+                if not values or (but and section.startswith(but)) or section in self._tolerated:
+                    continue
+                if only not in (None, section):
                     continue
                 if section not in self._registered:
                     raise OptionError(f"{path}: nothing reads the section [{section}]")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from glancelike import config
-from glancelike.errors import ConfigError
+from glancelike.errors import ConfigError, StoreError
 from glancelike.vfs import MountOptions
+from tests.broken_plugins import MODULES, write_distribution
 
 
 def load(tmp_path: Path, text: str) -> config.Config:
@@ -122,3 +125,62 @@ def test_the_rules_for_urls_as_glance_writes_them(tmp_path: Path) -> None:
     assert limits.fetch_limits.retries == 7
     with pytest.raises(ConfigError, match="allowed_networks"):
         load(tmp_path, "[import_filtering_opts]\nallowed_networks = [everything]\n")
+
+
+@pytest.fixture
+def broken_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(write_distribution(tmp_path / "broken")))
+    yield
+    for name in MODULES:
+        sys.modules.pop(f"broken_{name}", None)
+
+
+@pytest.mark.parametrize(
+    ("driver", "says"),
+    [
+        ("needslibrary", "No module named 'no_such_library_at_all'"),
+        ("assertsonimport", "not today"),
+        ("exitsonimport", "3"),
+        ("notastore", "isn't a subclass"),
+        ("incomplete", "lacks read"),
+        ("oddcapabilities", "isn't a Cap"),
+        ("oddoptions", "oddoptions"),
+        ("raisesinit", "its constructor raised RuntimeError"),
+    ],
+)
+def test_a_broken_driver_is_its_own_stores_trouble(
+    broken_plugins: None, tmp_path: Path, driver: str, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    section = "broken_password = s3cret\n" if driver == "raisesinit" else "whatever = it reads\n"
+    text = (
+        f"[DEFAULT]\nstate_path = {tmp_path}\nregistry = memory\nenabled_backends = disk:file, bad:{driver}\n"
+        f"[bad]\nweight = 3\n{section}"
+    )
+    service = config.build(load(tmp_path, text))
+    assert "store 'bad' can't be used, the others can: " in caplog.text
+    assert "s3cret" not in caplog.text
+    mounts = service._context.mounts
+    assert (mounts.default, mounts["bad"].type, mounts["bad"].read_only) == ("disk", driver, True)
+    with pytest.raises(StoreError, match=says):
+        mounts["bad"].store.driver.open()
+    with pytest.raises(StoreError, match=says):
+        mounts["bad"].store.driver.stat("key")
+    mounts["disk"].store.open()
+    mounts["disk"].store.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "enabled_backends = bad:incomplete, disk:file\n",
+        "enabled_backends = disk:file, bad:raisesinit\n[glance_store]\ndefault_backend = bad\n",
+        "enabled_backends = web:http, bad:needslibrary, disk:file\n",
+        "staging_backend = incomplete\n",
+        "staging_backend = raisesinit\n",
+    ],
+)
+def test_a_broken_driver_of_a_needed_store_stops_the_start(
+    broken_plugins: None, tmp_path: Path, text: str
+) -> None:
+    with pytest.raises(ConfigError, match="incomplete|raised RuntimeError|no_such_library"):
+        config.build(load(tmp_path, f"[DEFAULT]\nregistry = memory\n{text}"))

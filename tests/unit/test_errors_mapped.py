@@ -48,6 +48,7 @@ EXPECTED = {
     "QuotaExceeded": 413,
     "ConfigError": 500,
     "PluginError": 500,
+    "BrokenPlugin": 500,
     "DataMismatch": 500,
     "Unreachable": 503,
     "RegistryError": 500,
