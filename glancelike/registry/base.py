@@ -40,8 +40,8 @@ from glancelike.registry.parts import (
     MetadefRecords,
     QuotaRecords,
     TaskRecords,
-    UploadRecords,
     Upkeep,
+    UploadRecords,
 )
 
 ADMIN = Viewer(admin=True)

@@ -21,8 +21,8 @@ from glancelike.testing.registry_races import OutageTests, ProcessTests, ThreadT
 from glancelike.testing.registry_records import RecordTests
 from glancelike.testing.registry_sharing import LeaseTests, MemberTests
 from glancelike.testing.registry_tasks import TaskTests
-from glancelike.testing.registry_uploads import UploadTests
 from glancelike.testing.registry_upkeep import UpkeepTests
+from glancelike.testing.registry_uploads import UploadTests
 
 __all__ = ["RegistryConformance"]
 

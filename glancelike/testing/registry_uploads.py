@@ -113,7 +113,7 @@ class UploadTests(RegistryKit):
             ("expires_at", START.replace(tzinfo=None)),
         ],
     )
-    def test_what_an_upload_can_not_hold(self, registry: Registry, field: str, value: object) -> None:
+    def test_what_an_upload_can_not_hold(self, registry: Registry, field: str, value: Any) -> None:
         registry.create(image("an-image"))
         with refusal(InvalidInput, f"{field} = {value!r:.40}"):
             registry.create_upload(replace(upload("a"), **{field: value}))

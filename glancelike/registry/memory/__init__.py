@@ -39,8 +39,8 @@ from glancelike.registry.memory.metadefs import MetadefMemory
 from glancelike.registry.memory.order import in_order
 from glancelike.registry.memory.quotas import QuotaMemory
 from glancelike.registry.memory.tasks import TaskMemory
-from glancelike.registry.memory.uploads import UploadMemory
 from glancelike.registry.memory.upkeep import UpkeepMemory
+from glancelike.registry.memory.uploads import UploadMemory
 
 COMPARE: Mapping[Op, Callable[[Any, Any], Any]] = MappingProxyType(
     {

@@ -36,8 +36,8 @@ class UploadMemory(UploadRecords, State):
         upload = values.checked_upload(upload)
         with self._lock:
             found = self._expect_upload(upload.id, expect)
-            kept = {"image_id": found.image_id, "created_at": found.created_at}
-            self._uploads[upload.id] = upload = replace(upload, version=expect + 1, **kept)
+            upload = replace(upload, image_id=found.image_id, created_at=found.created_at, version=expect + 1)
+            self._uploads[upload.id] = upload
         return upload
 
     def delete_upload(self, upload_id: str, *, expect: int) -> None:

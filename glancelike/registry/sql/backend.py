@@ -40,8 +40,8 @@ from glancelike.registry.sql.migrations import revisions
 from glancelike.registry.sql.quotas import QuotaSql, settle
 from glancelike.registry.sql.tables import DELETED, images, leases, locations, members
 from glancelike.registry.sql.tasks import TaskSql
-from glancelike.registry.sql.uploads import UploadSql
 from glancelike.registry.sql.upkeep import UpkeepSql
+from glancelike.registry.sql.uploads import UploadSql
 
 OPTIONS = (
     cfg.StrOpt(
