@@ -13,6 +13,7 @@ from glancelike.api.errors import TABLE, render
 from glancelike.api.identity import Administrators
 from glancelike.api.resource import Schemas
 from glancelike.api.routes import ROUTES
+from glancelike.api.uploads import MethodOverride
 from glancelike.api.versions import VersionedPaths
 from glancelike.errors import ConfigError
 from glancelike.service import ImageService
@@ -35,7 +36,7 @@ def create_app(service: ImageService, auth: Auth, settings: WebSettings | None =
         TABLE,
         render,
         middleware,
-        early=[VersionedPaths(service, settings)],
+        early=[VersionedPaths(service, settings), MethodOverride()],
         trailing_slash=True,
         settings=settings,
     )

@@ -98,6 +98,12 @@ LIMITS = (
         default=60.0,
         help="How long an upload stays reserved for a process that has died.",
     ),
+    cfg.IntOpt(
+        "resumable_upload_lifetime",
+        min=1,
+        default=72,
+        help="Hours after which an upload in pieces that has not ended is dropped, with all its bytes.",
+    ),
 )
 DELETES = (
     cfg.BoolOpt(

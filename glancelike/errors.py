@@ -7,15 +7,16 @@
     │   ├── InvalidMarker            the marker names no visible image
     │   ├── ForbiddenUrl             a URL that this service must not open
     │   ├── InvalidSignature         img_signature isn't the data's
+    │   ├── ChecksumMismatch         a piece of an upload isn't what its checksum says
     │   ├── FormatMismatch           the data isn't what disk_format claims
     │   └── UnsafeImage              the data refers to files outside itself, or worse
     ├── NotFound
     │   ├── ImageNotFound  MemberNotFound  TagNotFound  TaskNotFound
-    │   ├── NamespaceNotFound  DefinitionNotFound
+    │   ├── NamespaceNotFound  DefinitionNotFound  UploadNotFound
     │   └── NoImageData              the image has no data yet
     ├── Conflict
     │   ├── ImageExists  MemberExists  NamespaceExists  DefinitionExists
-    │   ├── StaleImage  StaleTask  StaleNamespace
+    │   ├── StaleImage  StaleTask  StaleNamespace  StaleUpload
     │   │                            somebody else changed it (compare-and-set)
     │   ├── InvalidTransition        the status doesn't allow this
     │   └── LeaseLost                another worker has taken the work over
@@ -77,6 +78,10 @@ class UnsafeImage(InvalidInput):
     code = "unsafe-image"
 
 
+class ChecksumMismatch(InvalidInput):
+    code = "checksum-mismatch"
+
+
 class NotFound(GlancelikeError):
     code = "not-found"
 
@@ -103,6 +108,10 @@ class NamespaceNotFound(NotFound):
 
 class DefinitionNotFound(NotFound):
     code = "definition-not-found"
+
+
+class UploadNotFound(NotFound):
+    code = "upload-not-found"
 
 
 class NoImageData(NotFound):
@@ -141,6 +150,11 @@ class StaleTask(Conflict):
 
 class StaleNamespace(Conflict):
     code = "stale-namespace"
+    retryable = True
+
+
+class StaleUpload(Conflict):
+    code = "stale-upload"
     retryable = True
 
 

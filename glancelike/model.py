@@ -319,6 +319,7 @@ class TaskType(enum.StrEnum):
     IMPORT = "import"  # POST /tasks, for administrators
     REPLICATE = "replicate"  # the service's own: to as many stores as the policy says
     VERIFY = "verify"  # the service's own: all images
+    UPLOAD = "resumable_upload"  # the end of an upload in pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +348,72 @@ class Task:
     updated_at: datetime = field(default_factory=utcnow)
     expires_at: datetime | None = None
     version: int = 1
+
+
+class UploadKind(enum.StrEnum):
+    """What becomes of an upload's bytes: an image's data, or a part of one."""
+
+    PLAIN = "plain"
+    PARTIAL = "partial"
+    FINAL = "final"  # has no bytes of its own: joins partial ones
+
+
+class UploadState(enum.StrEnum):
+    OPEN = "open"  # takes bytes
+    FULL = "full"  # all bytes are there
+    FINISHING = "finishing"  # a task makes them the image's data
+    DONE = "done"  # they are
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload in pieces (https://tus.io/protocols/resumable-upload).
+
+    The bytes lie in the store ``home``: whole parts of ``part_size`` in the
+    store's own upload ``session`` to ``key``, and what doesn't make a part
+    yet in small blobs, ``tail``, of (key, size). ``store`` is where they
+    are to go. ``length`` is None until it is told. ``joins`` are the ids of
+    the partial uploads of a final one. ``version`` is the compare-and-set
+    counter: whoever takes an upload over moves it on.
+    """
+
+    id: str
+    image_id: str
+    store: str
+    home: str
+    key: str
+    part_size: int
+    kind: UploadKind = UploadKind.PLAIN
+    state: UploadState = UploadState.OPEN
+    owner: str | None = None
+    length: int | None = None
+    session: str | None = None
+    parts: int = 0
+    tail: tuple[tuple[str, int], ...] = ()
+    joins: tuple[str, ...] = ()
+    metadata: str = ""  # as the client sent it
+    task_id: str | None = None
+    created_at: datetime = field(default_factory=utcnow)
+    expires_at: datetime = field(default_factory=utcnow)
+    version: int = 1
+
+    @property
+    def tail_size(self) -> int:
+        """How many bytes don't make a part yet."""
+        return sum(size for _key, size in self.tail)
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are there, durably."""
+        if self.kind is UploadKind.FINAL or self.state is UploadState.DONE:
+            return self.length or 0
+        return self.parts * self.part_size + self.tail_size
+
+    @property
+    def blobs(self) -> tuple[Location, ...]:
+        """Every blob that the upload may have in its store."""
+        own = () if self.session is None else (Location(self.home, self.key),)
+        return (*own, *(Location(self.home, key) for key, _size in self.tail))
 
 
 TASK_SORT_FIELDS = frozenset({"id", "type", "status", "created_at", "updated_at", "expires_at"})

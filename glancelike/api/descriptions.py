@@ -21,6 +21,7 @@ from glancelike.api.operation import (
     told,
 )
 from glancelike.api.task_schema import NEW_TASK
+from glancelike.api.uploads import OFFSET_OCTETS as TUS_BODY
 from glancelike.model import (
     SORT_FIELDS,
     TASK_SORT_FIELDS,
@@ -249,6 +250,28 @@ CREATED = {
     "OpenStack-image-import-methods": "Ways to import the data",
     "OpenStack-image-store-ids": "Stores to write to",
 }
+TUS_OFFERED = {
+    "Tus-Resumable": "1.0.0",
+    "Tus-Version": "The versions spoken",
+    "Tus-Extension": "The extensions spoken",
+    "Tus-Max-Size": "The largest image, in bytes",
+    "Tus-Checksum-Algorithm": "Algorithms of Upload-Checksum",
+}
+TUS_TOLD = {
+    "Tus-Resumable": "1.0.0",
+    "Upload-Offset": "Where to go on",
+    "Upload-Expires": "When the upload is dropped",
+}
+TUS_SENT: Mapping[str, Json] = {"Tus-Resumable": {"type": "string", "enum": ["1.0.0"]}}
+TUS_NEW: Mapping[str, Json] = {
+    "Upload-Length": NUMBER,
+    "Upload-Defer-Length": {"type": "string", "enum": ["1"]},
+    "Upload-Metadata": {
+        "type": "string",
+        "description": "Names and values in Base64, as filename YQ==",
+    },
+    "Upload-Concat": {"type": "string", "examples": ["partial", "final;/v2/images/x/uploads/y"]},
+}
 
 IMAGES: Mapping[str, Operation] = {
     "Images.list": told("List images", {200: listing("images", "Image")}, query=IMAGE_FILTERS, filters=True),
@@ -298,6 +321,33 @@ DATA_TRANSFER: Mapping[str, Operation] = {
         headers={**STORE, **SIZE},
         body={OCTETS: DATA},
     ),
+    "Uploads.options": told("Tell what of tus 1.0.0 is spoken", {204: None}, answer_headers=TUS_OFFERED),
+    "Uploads.options_of_one": told(
+        "Tell what of tus 1.0.0 is spoken", {204: None}, answer_headers=TUS_OFFERED
+    ),
+    "Uploads.create": told(
+        "Begin an upload in pieces (tus 1.0.0)",
+        {201: None},
+        *(403, 409, 412, 413, 415, 460),
+        headers={**STORE, **TUS_SENT, **TUS_NEW},
+        answer_headers={**LOCATED, **TUS_TOLD},
+    ),
+    "Uploads.show": told(
+        "Tell how much of an upload is there",
+        {200: None},
+        412,
+        headers=TUS_SENT,
+        answer_headers=TUS_TOLD,
+    ),
+    "Uploads.take": told(
+        "Go on with an upload; its last byte makes the image active",
+        {204: None},
+        *(409, 412, 460),
+        headers={**TUS_SENT, "Upload-Offset": NUMBER, "Upload-Checksum": TEXT, "Upload-Length": NUMBER},
+        body={TUS_BODY: DATA},
+        answer_headers=TUS_TOLD,
+    ),
+    "Uploads.terminate": told("Give an upload up", {204: None}, *(409, 412), headers=TUS_SENT),
     "ImageImport.stage": told("Keep data for an import", {204: None}, 409, headers=SIZE, body={OCTETS: DATA}),
     "ImageImport.start": told("Import an image", {202: None}, 409, headers=STORE, body={JSON: IMPORT}),
     "ImageImport.tasks": told("List an image's tasks", {200: listing("tasks", "Task", paged=False)}),

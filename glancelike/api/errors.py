@@ -17,6 +17,7 @@ TABLE = ErrorTable(
         errors.InvalidInput: 400,
         errors.FormatMismatch: 415,
         errors.UnsafeImage: 415,
+        errors.ChecksumMismatch: 460,  # as tus has it
         errors.NotFound: 404,
         errors.NoImageData: 204,
         errors.Conflict: 409,

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from hashlib import sha256
-from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
@@ -24,6 +23,7 @@ from glancelike.api.operation import JSON, Operation
 from glancelike.api.resource import Resource, Schemas
 from glancelike.api.task_schema import TASKS_ITEM
 from glancelike.service import metadef_schema
+from glancelike.web.errors import phrase
 from glancelike.web.routes import Route
 
 PARAMETER = re.compile(r"{(\w+)}")
@@ -137,8 +137,7 @@ def failures(route: Route) -> frozenset[int]:
 
 def _operation(route: Route, told: Operation) -> dict[str, Any]:
     responses = {
-        str(status): _answer(HTTPStatus(status).phrase, schema, told)
-        for status, schema in told.answers.items()
+        str(status): _answer(phrase(status), schema, told) for status, schema in told.answers.items()
     }
     failed: dict[str, Any] = {}
     if route.method != "HEAD":
@@ -147,7 +146,7 @@ def _operation(route: Route, told: Operation) -> dict[str, Any]:
             "text/html": {"schema": {"type": "string"}},
         }
     for status in sorted(failures(route) - set(told.answers)):
-        responses[str(status)] = {"description": HTTPStatus(status).phrase, **failed}
+        responses[str(status)] = {"description": phrase(status), **failed}
     made: dict[str, Any] = {
         "operationId": f"{route.resource.__name__}.{route.operation}{route.path}",
         "summary": told.summary,

@@ -20,12 +20,15 @@ from glancelike.api.openapi import OpenApi
 from glancelike.api.schemas import SchemaDocuments
 from glancelike.api.stores import Stores
 from glancelike.api.tasks import Tasks
+from glancelike.api.uploads import Uploads
 from glancelike.api.versions import Versions
 from glancelike.web.routes import Route
 
 IMAGES = "/v2/images"
 IMAGE = "/v2/images/{image_id}"
 FILE = f"{IMAGE}/file"
+UPLOADS = f"{IMAGE}/uploads"
+UPLOAD = f"{UPLOADS}/{{upload_id}}"
 TAG = f"{IMAGE}/tags/{{tag}}"
 MEMBERS = f"{IMAGE}/members"
 MEMBER = f"{MEMBERS}/{{member_id}}"
@@ -48,6 +51,12 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", FILE, ImageData, "download", "download_image"),
     Route("HEAD", FILE, ImageData, "describe", "download_image"),
     Route("PUT", FILE, ImageData, "upload", "upload_image"),
+    Route("OPTIONS", UPLOADS, Uploads, "options"),
+    Route("POST", UPLOADS, Uploads, "create", "upload_image"),
+    Route("OPTIONS", UPLOAD, Uploads, "options_of_one"),
+    Route("HEAD", UPLOAD, Uploads, "show", "upload_image"),
+    Route("PATCH", UPLOAD, Uploads, "take", "upload_image"),
+    Route("DELETE", UPLOAD, Uploads, "terminate", "upload_image"),
     Route("PUT", f"{IMAGE}/stage", ImageImport, "stage", "modify_image"),
     Route("POST", f"{IMAGE}/import", ImageImport, "start", "modify_image"),
     Route("GET", f"{IMAGE}/tasks", ImageImport, "tasks", "get_image"),

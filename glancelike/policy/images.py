@@ -56,7 +56,16 @@ RULES: tuple[Rule, ...] = (
         "Choose the store that an image's data is downloaded from (?prefer=)",
         f"GET {IMAGE}/file",
     ),
-    rule("upload_image", ADMIN_OR_MEMBER, "Upload an image's data", f"PUT {IMAGE}/file"),
+    rule(
+        "upload_image",
+        ADMIN_OR_MEMBER,
+        "Upload an image's data, at once or in pieces",
+        f"PUT {IMAGE}/file",
+        f"POST {IMAGE}/uploads",
+        f"HEAD {IMAGE}/uploads/{{upload_id}}",
+        f"PATCH {IMAGE}/uploads/{{upload_id}}",
+        f"DELETE {IMAGE}/uploads/{{upload_id}}",
+    ),
     rule(
         "delete_image_location",
         ADMIN,

@@ -35,12 +35,19 @@ from collections.abc import Iterable
 
 from glancelike.model import Image, Member, Page, Query, Viewer
 from glancelike.plugins import Plugin
-from glancelike.registry.parts import CacheRecords, MetadefRecords, QuotaRecords, TaskRecords, Upkeep
+from glancelike.registry.parts import (
+    CacheRecords,
+    MetadefRecords,
+    QuotaRecords,
+    TaskRecords,
+    Upkeep,
+    UploadRecords,
+)
 
 ADMIN = Viewer(admin=True)
 
 
-class Registry(TaskRecords, QuotaRecords, CacheRecords, MetadefRecords, Upkeep, Plugin):
+class Registry(TaskRecords, UploadRecords, QuotaRecords, CacheRecords, MetadefRecords, Upkeep, Plugin):
     """Base class of registry backends, entry points ``glancelike.registries``.
 
     ``open`` connects and checks the schema; it raises RegistryUnavailable,
@@ -101,7 +108,7 @@ class Registry(TaskRecords, QuotaRecords, CacheRecords, MetadefRecords, Upkeep, 
 
     @abstractmethod
     def delete(self, image_id: str, *, expect: int) -> None:
-        """Remove the image and its members if its version is ``expect``.
+        """Remove the image, its members and uploads if its version is ``expect``.
 
         The id stays taken. Raises StaleImage or ImageNotFound.
         """

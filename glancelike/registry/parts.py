@@ -1,4 +1,4 @@
-"""What a registry keeps besides images: tasks, quotas, cached images, metadata definitions.
+"""What a registry keeps besides images: tasks, uploads, quotas, cached images, metadata definitions.
 
 Part of the contract of ``registry.base``, whose clauses hold here too: one
 method is one transaction, values in and out, compare-and-set on
@@ -21,6 +21,8 @@ from glancelike.model import (
     Task,
     TaskPage,
     TaskQuery,
+    Upload,
+    UploadState,
     Viewer,
 )
 
@@ -68,6 +70,42 @@ class TaskRecords(ABC):
     @abstractmethod
     def delete_expired_tasks(self, limit: int = 1000) -> int:
         """Remove finished tasks whose ``expires_at`` is past; return how many."""
+
+
+class UploadRecords(ABC):
+    """Uploads in pieces. Those of an image go with it, in the transaction of its delete."""
+
+    @abstractmethod
+    def create_upload(self, upload: Upload) -> Upload:
+        """Add an upload; ``version`` becomes 1. Raises ImageNotFound, InvalidInput."""
+
+    @abstractmethod
+    def get_upload(self, upload_id: str) -> Upload:
+        """Return one upload; raise UploadNotFound."""
+
+    @abstractmethod
+    def update_upload(self, upload: Upload, *, expect: int) -> Upload:
+        """Replace the upload if its version is ``expect``; raise StaleUpload, UploadNotFound.
+
+        Everything but ``id``, ``image_id``, ``created_at`` and ``version``
+        is taken from ``upload``.
+        """
+
+    @abstractmethod
+    def delete_upload(self, upload_id: str, *, expect: int) -> None:
+        """Remove an upload; raise StaleUpload, UploadNotFound."""
+
+    @abstractmethod
+    def uploads_of(self, image_ids: Iterable[str]) -> tuple[Upload, ...]:
+        """Return the uploads of the images, oldest first."""
+
+    @abstractmethod
+    def expired_uploads(self, limit: int) -> tuple[Upload, ...]:
+        """Return uploads whose ``expires_at`` is past, oldest first, but those that are finishing."""
+
+    @abstractmethod
+    def uploads_in(self, state: UploadState, limit: int) -> tuple[Upload, ...]:
+        """Return uploads in a state, oldest first."""
 
 
 class QuotaRecords(ABC):

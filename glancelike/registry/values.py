@@ -35,6 +35,9 @@ from glancelike.model import (
     TaskQuery,
     TaskStatus,
     TaskType,
+    Upload,
+    UploadKind,
+    UploadState,
     Visibility,
 )
 
@@ -63,6 +66,7 @@ LENGTHS: Mapping[str, int] = MappingProxyType(
         "request_id": 64,
     }
 )
+LONG_KEY = 512  # characters of a blob's key
 LONG_TEXT = 65535  # bytes of UTF-8, a TEXT column of MySQL
 LARGEST = {"min_disk": 2**31 - 1, "min_ram": 2**31 - 1, "size": 2**63 - 1, "virtual_size": 2**63 - 1}
 
@@ -250,6 +254,36 @@ def checked_task(task: Task) -> Task:
 def task_exists(task_id: str) -> InvalidInput:
     """Return the error for an id that another task has."""
     return InvalidInput(f"task id {task_id} is taken")
+
+
+def checked_upload(upload: Upload) -> Upload:
+    """Return the upload with its times in UTC."""
+    for field, length in (("id", "id"), ("image_id", "id"), ("store", "store"), ("home", "store")):
+        check_name(f"upload {field}", getattr(upload, field), LENGTHS[length])
+    check_name("upload key", upload.key, LONG_KEY)
+    for field, limit in (("owner", LENGTHS["owner"]), ("session", None), ("task_id", LENGTHS["id"])):
+        if getattr(upload, field) is not None:
+            check_text(f"upload {field}", getattr(upload, field), limit=limit)
+    check_text("upload metadata", upload.metadata)
+    numbers = (upload.part_size, upload.parts, upload.length or 0, *(size for _key, size in upload.tail))
+    for number in numbers:
+        check_int("upload size", number, highest=LARGEST["size"])
+    document("upload tail", upload.tail)
+    document("upload joins", upload.joins)
+    return replace(
+        upload,
+        kind=member_of(UploadKind, "upload kind", upload.kind),
+        state=member_of(UploadState, "upload state", upload.state),
+        tail=tuple((str(key), size) for key, size in upload.tail),
+        joins=tuple(map(str, upload.joins)),
+        created_at=in_utc("created_at", upload.created_at),
+        expires_at=in_utc("expires_at", upload.expires_at),
+    )
+
+
+def upload_exists(upload_id: str) -> InvalidInput:
+    """Return the error for an id that another upload has."""
+    return InvalidInput(f"upload id {upload_id} is taken")
 
 
 def checked_limits(

@@ -25,6 +25,8 @@ from glancelike.model import (
     TaskPage,
     TaskQuery,
     TaskType,
+    Upload,
+    UploadKind,
 )
 from glancelike.notifications import Notifier
 from glancelike.policy import Policy
@@ -40,6 +42,7 @@ from glancelike.service import (
     members,
     reaper,
     replication,
+    resumable,
     staging,
     stores,
     tasks,
@@ -53,6 +56,7 @@ from glancelike.service.imports import ImportRequest
 from glancelike.service.locations import Places
 from glancelike.service.metadefs import MetadefService
 from glancelike.service.quotas import LimitSource
+from glancelike.service.resumable import Checksum
 from glancelike.service.upkeep import Orphan
 from glancelike.service.verification import Finding
 from glancelike.signatures import Certificates
@@ -61,6 +65,7 @@ from glancelike.vfs import ImageFile, MountTable
 
 __all__ = [
     "CacheState",
+    "Checksum",
     "Download",
     "Finding",
     "ImageService",
@@ -78,6 +83,7 @@ HANDLERS: Mapping[TaskType, tasks.Handler] = {
     TaskType.LOCATION_IMPORT: tasks.Handler(location_import.run, location_import.undo),
     TaskType.REPLICATE: tasks.Handler(replication.run),
     TaskType.VERIFY: tasks.Handler(verification.run),
+    TaskType.UPLOAD: resumable.HANDLER,
 }
 
 
@@ -222,6 +228,78 @@ class ImageService:
         ``source.read`` raises.
         """
         return data.upload(self._context, caller, image_id, source, size=size, store=store)
+
+    def create_upload(
+        self,
+        caller: Caller,
+        image_id: str,
+        *,
+        length: int | None,
+        kind: UploadKind = UploadKind.PLAIN,
+        joins: tuple[str, ...] = (),
+        metadata: str = "",
+        store: str | None = None,
+    ) -> Upload:
+        """Begin an upload in pieces, which goes on after whatever breaks it off.
+
+        ``length`` may be None, and told later. Several partial uploads may
+        be sent at once; a final one ``joins`` them, in this order, and makes
+        the image active. The image stays ``queued`` until all bytes are
+        there. Raises InvalidTransition, InvalidInput, ImageTooLarge,
+        QuotaExceeded, Unsupported; for a final one also what ``upload``
+        raises, and Conflict when a part isn't complete.
+        """
+        return resumable.create(
+            self._context,
+            caller,
+            image_id,
+            length=length,
+            kind=kind,
+            joins=joins,
+            metadata=metadata,
+            store=store,
+        )
+
+    def show_upload(self, caller: Caller, image_id: str, upload_id: str) -> Upload:
+        """Return an upload in pieces: its ``offset`` is what is durable. Raises UploadNotFound."""
+        return resumable.show(self._context, caller, image_id, upload_id)
+
+    def continue_upload(
+        self,
+        caller: Caller,
+        image_id: str,
+        upload_id: str,
+        source: Source,
+        *,
+        offset: int,
+        size: int | None = None,
+        length: int | None = None,
+        checksum: Checksum | None = None,
+    ) -> Upload:
+        """Take the next bytes of an upload, of any number; the last makes the image active.
+
+        ``offset`` is where they go on, ``size`` exact where given. When the
+        source breaks off, what came before is kept, but never what
+        ``checksum`` couldn't be compared with. Of two at once the later
+        goes on. Raises Conflict (wrong offset, taken over, complete),
+        ChecksumMismatch, UploadNotFound; at the end also what ``upload``
+        raises, and then the upload is gone, unless a store was away.
+        """
+        return resumable.take(
+            self._context,
+            caller,
+            image_id,
+            upload_id,
+            source,
+            offset=offset,
+            size=size,
+            length=length,
+            checksum=checksum,
+        )
+
+    def delete_upload(self, caller: Caller, image_id: str, upload_id: str) -> None:
+        """Give an upload up, with all its bytes; raise UploadNotFound, Conflict at its very end."""
+        resumable.terminate(self._context, caller, image_id, upload_id)
 
     def read(
         self,
@@ -388,9 +466,10 @@ class ImageService:
         return reaper.reap(self._context)
 
     def look_after(self) -> None:
-        """Do what has to be done now and then by some process: reap, drop old tasks, begin rounds."""
+        """Do what has to be done now and then by some process: reap, drop what is old, begin rounds."""
         self.reap()
         self.scrub()
+        resumable.look_after(self._context)
         self._context.registry.delete_expired_tasks()
         replication.look_after(self._context)
         verification.look_after(self._context)

@@ -82,6 +82,7 @@ class Settings:
     disk_formats: tuple[str, ...] = DISK_FORMATS
     container_formats: tuple[str, ...] = CONTAINER_FORMATS
     upload_lease_seconds: float = 60.0
+    resumable_upload_lifetime: int = 72  # hours
     delayed_delete: bool = False
     scrub_time: int = 0  # seconds
     protections: Protections = field(default_factory=Protections)

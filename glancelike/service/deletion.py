@@ -22,7 +22,7 @@ from glancelike.errors import (
 )
 from glancelike.model import Caller, Filter, Image, Op, Query, SortKey, Status, Viewer, utcnow
 from glancelike.notifications import gone, image_payload
-from glancelike.service import cache
+from glancelike.service import cache, resumable
 from glancelike.service.context import AMEND_ATTEMPTS, Context
 from glancelike.service.fields import RESERVED_PREFIX
 from glancelike.service.ingest import discard
@@ -50,7 +50,7 @@ def delete(context: Context, caller: Caller, image_id: str) -> None:
                 dropped = [] if image.staged is None else [image.staged]
             else:
                 left = lifecycle.move(image, Status.DELETED)
-                context.registry.delete(image_id, expect=image.version)
+                _delete_record(context, image)
                 dropped = list(image.blobs)
         except StaleImage:
             continue
@@ -60,6 +60,14 @@ def delete(context: Context, caller: Caller, image_id: str) -> None:
         context.notify("image.delete", image_payload(left, **gone()))
         return
     raise InvalidTransition(f"Image {image_id} is being changed by too many at once: try again")
+
+
+def _delete_record(context: Context, image: Image) -> None:
+    """Delete the record with its uploads, then what those have in their stores."""
+    uploads = context.registry.uploads_of([image.id])
+    context.registry.delete(image.id, expect=image.version)
+    for upload in uploads:
+        resumable.release(context, upload)
 
 
 def _pending(image: Image) -> Image:
@@ -112,7 +120,7 @@ def scrub(context: Context) -> list[str]:
 
 def _scrub_one(context: Context, image: Image) -> bool:
     try:
-        context.registry.delete(image.id, expect=image.version)
+        _delete_record(context, image)
     except (StaleImage, ImageNotFound):
         return False  # restored just now, or somebody else's already
     for location in image.blobs:

@@ -12,7 +12,6 @@ What is done can be read off the record, so that any process can go on.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -26,25 +25,23 @@ from glancelike.errors import (
     ImageNotFound,
     InvalidInput,
     InvalidTransition,
-    StoreUnavailable,
     UnsafeImage,
 )
-from glancelike.model import Amounts, Caller, Image, Location, Source, Status, Task, TaskType
+from glancelike.model import Amounts, Caller, Image, Location, Status, Task, TaskType
 from glancelike.registry.base import ADMIN
 from glancelike.service import locations, replication
+from glancelike.service.adoption import read_through
 from glancelike.service.context import Context
 from glancelike.service.ingest import deletable, discard
 from glancelike.service.staging import IMPORT_TASK, amend, current
 from glancelike.service.tasks import Job, submit
-from glancelike.streams import ChunkSource
-from glancelike.transfer import BLOCK, Inspection, Outcome, Transfer
+from glancelike.transfer import Inspection, Outcome
 
 LOG = logging.getLogger(__name__)
 
 SERVICE = "service"
 ALGORITHMS = ("sha1", "sha256", "sha512", "md5")
 HTTP = ("http", "https")
-LOOK_SECONDS = 1.0  # between looks whether the image is still there
 
 
 # In the request
@@ -213,49 +210,17 @@ def _hash(job: Job, image: Image) -> None:
 
 
 def _read(job: Job, image: Image, algorithm: str) -> Outcome:
-    """Read all of the data; a store that is away gets some more chances."""
-    context = job.context
-    algorithms = (algorithm, *(("md5",) if context.settings.compute_md5_checksum else ()))
-    location = _location(job)
-    store = context.mounts[location.store].store
-    failures = 0
-    while True:
+    """Read all of the data."""
+    return read_through(
+        job.context,
+        image,
+        _location(job),
+        algorithms=(algorithm, *(("md5",) if job.context.settings.compute_md5_checksum else ())),
         # The data isn't ours, so it need not be what disk_format says; what
         # refers to files outside itself is refused all the same.
-        inspection = Inspection(image.disk_format, image.container_format, require_match=False)
-        chunks = ChunkSource(lambda: store.read(location.key))
-        try:
-            with Transfer(
-                _Watched(chunks, lambda: current(job)),
-                algorithms=algorithms,
-                cap=context.settings.image_size_cap,
-                inspection=inspection,
-            ) as transfer:
-                while transfer.read(BLOCK):
-                    pass
-                return transfer.finish()
-        except StoreUnavailable as error:
-            failures += 1
-            if failures > context.settings.http_retries:
-                raise
-            LOG.warning("digest of image %s: %s; once more", image.id, error)
-        finally:
-            chunks.close()
-
-
-class _Watched:
-    """A source that looks now and then whether it is still wanted."""
-
-    def __init__(self, source: Source, look: Callable[[], object]) -> None:
-        self._source = source
-        self._look = look
-        self._looked = time.monotonic()
-
-    def read(self, size: int, /) -> bytes:
-        if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._look()
-            self._looked = time.monotonic()
-        return self._source.read(size)
+        inspection=lambda: Inspection(image.disk_format, image.container_format, require_match=False),
+        look=lambda: current(job),
+    )
 
 
 def _conclude(job: Job, change: Callable[[Image], Image], *, settles: str | None = None) -> None:

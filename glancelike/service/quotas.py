@@ -184,6 +184,30 @@ class Quotas:
         with self._lock:
             self._held.add(name)
 
+    def hold(self, name: str, project: str | None, amounts: Amounts, seconds: float) -> str | None:
+        """Reserve amounts for ``seconds``, whatever becomes of this process; raise QuotaExceeded.
+
+        Again under the same name it reserves these amounts in all. Returns
+        what the record that counts for them has to settle, None where
+        nothing is limited.
+        """
+        limits = self.limits(project)
+        wanted = [field for field, limit in limits.items() if limit >= 0 and getattr(amounts, field)]
+        if project is None or not wanted:
+            return None
+        try:
+            self.registry.reserve(name, project, amounts, limits, seconds)
+        except QuotaExceeded:
+            newer = self.limits(project, fresh=True)
+            if newer == limits:
+                raise
+            self.registry.reserve(name, project, amounts, newer, seconds)
+        return name
+
+    def let_go(self, name: str) -> None:
+        """Give back what ``hold`` reserved, if anything."""
+        self._give_back(name)
+
     def keep(self) -> None:
         """Extend what this process has reserved; called often enough by who renews leases."""
         with self._lock:

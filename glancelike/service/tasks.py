@@ -12,7 +12,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -132,7 +133,51 @@ def submit(
     image's record; if it raises, there is no task. With ``credentials`` the
     task keeps the caller's token until it ends.
     """
-    task = Task(
+    task = _new(caller, kind, image_id, given, hidden, credentials=credentials)
+    with _added(context, task, attach) as (task, _holder):
+        pass
+    context.notify("task.create", _payload(task))
+    context.wake_runner()
+    return task
+
+
+def perform(
+    context: Context,
+    caller: Caller,
+    kind: TaskType,
+    handler: Handler,
+    *,
+    image_id: str,
+    given: Mapping[str, Any],
+    hidden: Mapping[str, Any],
+    credentials: bool,
+    attach: Callable[[Task], None],
+) -> None:
+    """Do a task here and now; if this process dies at it, another one takes it up.
+
+    The arguments are those of ``submit``. Raises what the handler raises,
+    after it was undone.
+    """
+    task = _new(caller, kind, image_id, given, hidden, credentials=credentials)
+    with _added(context, task, attach) as (task, holder):
+        context.notify("task.create", _payload(task))
+        job = Job(context, task, caller, holder)
+        _start(job)
+        error = _work(job, handler)
+    if error is not None:
+        raise error
+
+
+def _new(
+    caller: Caller,
+    kind: TaskType,
+    image_id: str | None,
+    given: Mapping[str, Any],
+    hidden: Mapping[str, Any] | None,
+    *,
+    credentials: bool,
+) -> Task:
+    return Task(
         id=str(uuid.uuid4()),
         type=kind,
         owner=caller.project,
@@ -143,6 +188,11 @@ def submit(
         progress={HIDDEN: dict(hidden or {})},
         secret=_secret(caller, credentials=credentials),
     )
+
+
+@contextmanager
+def _added(context: Context, task: Task, attach: Callable[[Task], None] | None) -> Iterator[tuple[Task, str]]:
+    """Add the task to the queue, kept from all others while the block runs; yield its lease's holder."""
     lease = TASK_LEASE + task.id
     holder = context.leases.acquire(lease)
     if holder is None:  # can't be: the id is new
@@ -155,11 +205,9 @@ def submit(
             except BaseException:
                 context.registry.delete_task(task.id)
                 raise
+        yield task, holder
     finally:
         context.leases.release(lease, holder)
-    context.notify("task.create", _payload(task))
-    context.wake_runner()
-    return task
 
 
 def _secret(caller: Caller, *, credentials: bool) -> str:
@@ -238,7 +286,8 @@ def _start(job: Job) -> None:
     job.context.notify("task.processing", _payload(job.task))
 
 
-def _work(job: Job, handler: Handler) -> None:
+def _work(job: Job, handler: Handler) -> Exception | None:
+    """Run the handler to its end; return the error that it failed with."""
     try:
         if int(job.task.progress[STARTS]) > MOST_STARTS:
             raise GlancelikeError(f"given up: its worker died {MOST_STARTS} times")
@@ -253,9 +302,10 @@ def _work(job: Job, handler: Handler) -> None:
         job._finish(TaskStatus.FAILURE, message, None)
         LOG.warning("task %s of image %s failed: %s", job.task.id, job.task.image_id, message)
         job.context.notify("task.failure", _payload(job.task), error=True)
-        return
+        return error
     job._finish(TaskStatus.SUCCESS, "", result)
     job.context.notify("task.success", _payload(job.task))
+    return None
 
 
 class Progress:

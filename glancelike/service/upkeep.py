@@ -2,7 +2,8 @@
 
 A crash between writing bytes and naming them, or between deleting a record
 and its bytes, leaves such a blob. Only keys that this service made are
-looked at; what somebody else put into a store is left alone.
+looked at; what somebody else put into a store is left alone. What writes and
+uploads that died left inside a store, the store itself sweeps away.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import timedelta
 from itertools import islice
 
 from glancelike.errors import BlobNotFound
-from glancelike.model import TaskQuery, TaskStatus, utcnow
+from glancelike.model import TaskQuery, TaskStatus, UploadState, utcnow
 from glancelike.service.context import Context, upload_lease
 from glancelike.service.ingest import OUR_KEY
 from glancelike.stores.base import BlobInfo, Cap
@@ -34,7 +35,11 @@ class Orphan:
 def gc(context: Context, *, grace_seconds: float, dry_run: bool) -> Iterator[Orphan]:
     """Find orphans older than the grace time, and remove them."""
     youngest = utcnow() - timedelta(seconds=grace_seconds)
+    # Older than any upload may be, and a day more for what takes its time.
+    began = utcnow() - timedelta(hours=context.settings.resumable_upload_lifetime + 24)
     for mount in context.mounts.all():
+        if not mount.read_only and not dry_run:
+            mount.store.sweep(began)
         if mount.read_only or not {Cap.LIST, Cap.DELETE} <= set(mount.store.capabilities):
             continue
         ours = (
@@ -63,10 +68,12 @@ def _orphans(context: Context, store: str, blobs: list[BlobInfo]) -> list[BlobIn
     # Work first, records second: an upload or an import that ended in
     # between has its record by the time records are read.
     busy = context.registry.leased([upload_lease(image_id) for image_id in ids])
+    # Of an upload in pieces some blobs are named only after they were written.
+    sent = {each.image_id for each in context.registry.uploads_of(ids) if each.state is not UploadState.DONE}
     still = [
         blob
         for image_id, blob in unnamed
-        if upload_lease(image_id) not in busy and not _tasked(context, image_id)
+        if upload_lease(image_id) not in busy and image_id not in sent and not _tasked(context, image_id)
     ]
     return [blob for _image_id, blob in _unnamed(context, store, still)]
 

@@ -22,6 +22,7 @@ from glancelike.testing.registry_records import RecordTests
 from glancelike.testing.registry_sharing import LeaseTests, MemberTests
 from glancelike.testing.registry_tasks import TaskTests
 from glancelike.testing.registry_upkeep import UpkeepTests
+from glancelike.testing.registry_uploads import UploadTests
 
 __all__ = ["RegistryConformance"]
 
@@ -32,6 +33,7 @@ class RegistryConformance(
     LeaseTests,
     ListTests,
     TaskTests,
+    UploadTests,
     QuotaTests,
     MetadefTests,
     UpkeepTests,

@@ -70,6 +70,11 @@ def progress(registry: Registry, task_id: str, expect: int, by: int) -> None:
     registry.update_task(replace(registry.get_task(task_id), progress={"by": by}), expect=expect)
 
 
+def claim_upload(registry: Registry, upload_id: str, expect: int, parts: int) -> None:
+    """Note something on an upload whose version is known."""
+    registry.update_upload(replace(registry.get_upload(upload_id), parts=parts), expect=expect)
+
+
 def take(registry: Registry, name: str, times: int, limit: int) -> int:
     """Create images within a limit of the project's, deleting one now and then.
 
@@ -127,7 +132,18 @@ def is_whole(image: Image) -> bool:
 
 JOBS: dict[str, Callable[..., Any]] = {
     job.__name__: job
-    for job in (create, update, add_member, acquire_lease, increment, rewrite, progress, take, add_tags)
+    for job in (
+        create,
+        update,
+        add_member,
+        acquire_lease,
+        increment,
+        rewrite,
+        progress,
+        claim_upload,
+        take,
+        add_tags,
+    )
 }
 
 

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 Render = Callable[[falcon.Request, falcon.Response, int, str], None]
 
 RETRY_AFTER = "5"  # seconds, told with every 503
+PHRASES = {460: "Checksum Mismatch"}  # those that HTTP itself doesn't know
 PLAIN = {
     404: "The resource could not be found.",
     503: "A backend of the service is away; try again later.",
@@ -98,4 +99,4 @@ def request_id(req: falcon.Request) -> str:
 
 def phrase(status: int) -> str:
     """Return the reason phrase, such as ``Not Found``."""
-    return http.HTTPStatus(status).phrase
+    return PHRASES.get(status) or http.HTTPStatus(status).phrase

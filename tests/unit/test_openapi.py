@@ -84,6 +84,12 @@ BESIDES = {
     "GET /healthcheck",
     "GET /v2/openapi.json",
     "HEAD /v2/images/{}/file",
+    "OPTIONS /v2/images/{}/uploads",
+    "POST /v2/images/{}/uploads",
+    "OPTIONS /v2/images/{}/uploads/{}",
+    "HEAD /v2/images/{}/uploads/{}",
+    "PATCH /v2/images/{}/uploads/{}",
+    "DELETE /v2/images/{}/uploads/{}",
 }
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,7 @@ class Row:
     body: Any = None
     media_type: str = "application/json"
     kinds: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def subject(self) -> str | None:
@@ -84,6 +85,8 @@ class Row:
 
 
 IMAGE = "/v2/images/{image_id}"
+UPLOAD = f"{IMAGE}/uploads/{{upload_id}}"
+TUS = {"Tus-Resumable": "1.0.0"}
 NAMESPACES = "/v2/metadefs/namespaces"
 NAMESPACE = f"{NAMESPACES}/{{namespace}}"
 ITEM = {"name": "new", "title": "t", "type": "string"}
@@ -120,6 +123,20 @@ ROWS = (
     Row(f"GET {IMAGE}/file", OWN, 200, others=True),
     Row(f"HEAD {IMAGE}/file", OWN, 200, others=True),
     Row(f"PUT {IMAGE}/file", OWN, 204, state="queued", body=b"data", media_type=OCTETS),
+    Row(f"OPTIONS {IMAGE}/uploads", EVERYBODY, 204),
+    Row(f"POST {IMAGE}/uploads", OWN, 201, state="queued", headers=TUS | {"Upload-Length": "4"}),
+    Row(f"OPTIONS {UPLOAD}", EVERYBODY, 204),
+    Row(f"HEAD {UPLOAD}", OWN, 200, state="queued", headers=TUS),
+    Row(
+        f"PATCH {UPLOAD}",
+        OWN,
+        204,
+        state="queued",
+        body=b"data",
+        media_type="application/offset+octet-stream",
+        headers=TUS | {"Upload-Offset": "0"},
+    ),
+    Row(f"DELETE {UPLOAD}", OWN, 204, state="queued", headers=TUS),
     Row(f"PUT {IMAGE}/stage", OWN, 204, state="queued", body=b"data", media_type=OCTETS),
     # Nothing is staged, which is said to those only who may import.
     Row(f"POST {IMAGE}/import", OWN, 409, state="queued", body={"method": {"name": "glance-direct"}}),
@@ -325,9 +342,13 @@ def test_who_may(world: World, row: Row) -> None:
     wrong = {}
     for kind in kinds if row.subject else ("",):
         for who in WHO:
-            names = {"tag": "x", "name": "x", "member_id": "p-guest", "store_id": "two", "task_id": "t"}
+            names = {"tag": "x", "name": "x", "member_id": "p-guest", "store_id": "two"}
+            names |= {"task_id": "t", "upload_id": "u"}
             if row.subject == "image_id":
                 names["image_id"] = world.image(kind, row.state)
+                if "{upload_id}" in path and row.headers:
+                    upload = world.service.create_upload(ADMIN, names["image_id"], length=4)
+                    names["upload_id"] = upload.id
             elif row.subject == "namespace":
                 names["namespace"] = world.namespace(kind)
             told = body
@@ -337,7 +358,12 @@ def test_who_may(world: World, row: Row) -> None:
                 method,
                 path.format(**names),
                 body=told,
-                headers={"X-Who": who, "Content-Type": row.media_type, "Accept": "application/json"},
+                headers={
+                    "X-Who": who,
+                    "Content-Type": row.media_type,
+                    "Accept": "application/json",
+                    **row.headers,
+                },
             )
             if answer.status_code != expected(row, kind, who):
                 wrong[kind, who] = (answer.status_code, expected(row, kind, who), answer.text)

@@ -40,6 +40,7 @@ from glancelike.registry.memory.order import in_order
 from glancelike.registry.memory.quotas import QuotaMemory
 from glancelike.registry.memory.tasks import TaskMemory
 from glancelike.registry.memory.upkeep import UpkeepMemory
+from glancelike.registry.memory.uploads import UploadMemory
 
 COMPARE: Mapping[Op, Callable[[Any, Any], Any]] = MappingProxyType(
     {
@@ -54,7 +55,9 @@ COMPARE: Mapping[Op, Callable[[Any, Any], Any]] = MappingProxyType(
 )
 
 
-class MemoryRegistry(TaskMemory, QuotaMemory, CachedMemory, MetadefMemory, UpkeepMemory, Registry):
+class MemoryRegistry(
+    TaskMemory, UploadMemory, QuotaMemory, CachedMemory, MetadefMemory, UpkeepMemory, Registry
+):
     """Keep everything in this process until it ends; for tests and scripts."""
 
     schemes = ("memory",)
@@ -108,6 +111,8 @@ class MemoryRegistry(TaskMemory, QuotaMemory, CachedMemory, MetadefMemory, Upkee
             self._expect(image_id, expect)
             del self._images[image_id], self._members[image_id]
             self._tombstones[image_id] = utcnow()
+            for upload in [each for each in self._uploads.values() if each.image_id == image_id]:
+                del self._uploads[upload.id]
 
     def locations_of(self, image_ids: Iterable[str]) -> dict[str, tuple[tuple[str, str], ...]]:
         with self._lock:

@@ -9,7 +9,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from glancelike.model import Amounts, CachedImage, Image, Member, Task
+from glancelike.model import Amounts, CachedImage, Image, Member, Task, Upload
 from glancelike.plugins import Plugin
 
 
@@ -31,6 +31,7 @@ class State(Plugin):
         self._members: dict[str, dict[str, Member]] = {}
         self._leases: dict[str, tuple[str, float]] = {}
         self._tasks: dict[str, Task] = {}
+        self._uploads: dict[str, Upload] = {}
         self._reservations: dict[str, Reservation] = {}
         self._cached: dict[tuple[str, str], CachedImage] = {}
 

@@ -41,6 +41,7 @@ from glancelike.registry.sql.quotas import QuotaSql, settle
 from glancelike.registry.sql.tables import DELETED, images, leases, locations, members
 from glancelike.registry.sql.tasks import TaskSql
 from glancelike.registry.sql.upkeep import UpkeepSql
+from glancelike.registry.sql.uploads import UploadSql
 
 OPTIONS = (
     cfg.StrOpt(
@@ -64,7 +65,7 @@ OPTIONS = (
 i, m, le = images.c, members.c, leases.c
 
 
-class SqlRegistry(TaskSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql, Registry):
+class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql, Registry):
     """Keep images in SQLite, PostgreSQL, MySQL or MariaDB."""
 
     schemes = ("sqlite", "postgresql", "mysql", "mariadb")

@@ -23,6 +23,7 @@ from glancelike.registry.sql.tables import (
     members,
     properties,
     tags,
+    uploads,
 )
 
 # The order of Image's fields, but for the children between them.
@@ -206,5 +207,5 @@ def write_children(connection: Connection, image: Image, old: Children) -> None:
 
 def delete_children(connection: Connection, image_id: str) -> None:
     """Remove all that belongs to an image but its own row."""
-    for table in (tags, properties, locations, members):
+    for table in (tags, properties, locations, members, uploads):
         connection.execute(sa.delete(table).where(table.c.image_id == image_id))

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, SmallInteger, Table
 
 from glancelike.registry.sql.types import Exact, HugeText, LongText, UtcTime
-from glancelike.registry.values import LENGTHS
+from glancelike.registry.values import LENGTHS, LONG_KEY
 
 # Values of images.shelf. One column, not two flags: an index prefix that
 # finds the listed images without stepping over hidden and deleted ones. An
@@ -159,6 +159,33 @@ Index("ix_tasks_created_at", tasks.c.created_at, tasks.c.id)
 Index("ix_tasks_image_id", tasks.c.image_id)
 Index("ix_tasks_owner_created_at", tasks.c.owner, tasks.c.created_at, tasks.c.id)
 Index("ix_tasks_expires_at", tasks.c.expires_at)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", Exact(LENGTHS["id"]), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("image_id", Exact(LENGTHS["id"]), nullable=False),
+    Column("kind", Exact(16), nullable=False),
+    Column("state", Exact(16), nullable=False),
+    Column("owner", Exact(LENGTHS["owner"])),
+    Column("store", Exact(LENGTHS["store"]), nullable=False),
+    Column("home", Exact(LENGTHS["store"]), nullable=False),
+    Column("key", Exact(LONG_KEY), nullable=False),
+    Column("session", LongText),
+    Column("length", BigInteger),
+    Column("part_size", BigInteger, nullable=False),
+    Column("parts", Integer, nullable=False),
+    Column("tail", LongText, nullable=False),
+    Column("joins", LongText, nullable=False),
+    Column("metadata", LongText, nullable=False),
+    Column("task_id", Exact(LENGTHS["id"])),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+)
+Index("ix_uploads_image_id", uploads.c.image_id, uploads.c.created_at)
+Index("ix_uploads_state_created_at", uploads.c.state, uploads.c.created_at)
+Index("ix_uploads_expires_at", uploads.c.expires_at)
 
 # One row a project: the lock under which its reservations are made.
 quota_projects = Table(
