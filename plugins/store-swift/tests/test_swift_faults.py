@@ -162,7 +162,7 @@ def test_a_manifest_whose_fate_is_unknown_keeps_its_segments(store: SwiftStore, 
 def test_a_killed_server_comes_back(tmp_path: Any) -> None:
     server = SmallSwift(tmp_path)
     try:
-        with opened(server.auth_url, swift_store_timeout=10) as store:
+        with opened(server.auth_url, swift_store_retry_get_count=14) as store:
             fill(store, "survivor")
             blocks = store.read("survivor")
             got = next(blocks)
