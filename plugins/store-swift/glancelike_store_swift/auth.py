@@ -157,8 +157,8 @@ class KeystoneAuth(Auth):
         if not (url or settings["swift_store_endpoint"]):
             kind, region = settings["swift_store_service_type"], settings["swift_store_region"] or "any"
             raise ConfigError(f"Keystone's catalog has no endpoint of {kind} in region {region}")
-        life = (ticket.expires - datetime.now(UTC)).total_seconds()
-        return url or "", ticket.auth_token, max(life, 0.0)
+        life = (ticket.expires - datetime.now(UTC)).total_seconds() if ticket.expires else 0.0
+        return url or "", ticket.auth_token or "", max(life, 0.0)
 
 
 def make_auth(settings: Mapping[str, Any]) -> Auth:

@@ -18,6 +18,7 @@ from glancelike.testing.sources import WatchedSource, payload
 from tests.keystone_fixtures import DEFAULT_DOMAIN, PASSWORD, REGION, Keystone
 
 DATA = payload(3 * MIB)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
