@@ -29,6 +29,10 @@ class Access:
     url: str
     token: str
 
+    def to(self, account: str | None) -> Access:
+        """Return the way to another account of the cluster, if one is named."""
+        return self if account is None else Access(f"{self.url.rpartition('/')[0]}/{account}", self.token)
+
 
 class Auth(ABC):
     """Hand out one token to all threads, and get a new one before it expires or when it is refused."""

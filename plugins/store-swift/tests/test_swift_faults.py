@@ -38,7 +38,8 @@ def flaky(swift: SmallSwift) -> Iterator[FlakyProxy]:
 
 @contextmanager
 def opened(auth_url: str, container: str = "faults", **more: Any) -> Iterator[SwiftStore]:
-    store = SwiftStore(settings(auth_url, container, **more))
+    small = {"swift_store_large_object_chunk_size": 2}  # four segments of what is written
+    store = SwiftStore(settings(auth_url, container, **{**small, **more}))
     store.open()
     with closing(store):
         yield store
