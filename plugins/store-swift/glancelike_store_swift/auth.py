@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import requests
@@ -17,6 +19,8 @@ from swiftclient.client import http_connection
 from glancelike.errors import ConfigError, StoreDenied, StoreUnavailable
 from glancelike_store_swift.failures import failure
 
+SPARE = 30.0  # seconds before its end at which a token is replaced
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Access:
@@ -25,14 +29,19 @@ class Access:
     url: str
     token: str
 
+    def to(self, account: str | None) -> Access:
+        """Return the way to another account of the cluster, if one is named."""
+        return self if account is None else Access(f"{self.url.rpartition('/')[0]}/{account}", self.token)
+
 
 class Auth(ABC):
-    """Hand out one token to all threads, and get a new one when it is refused."""
+    """Hand out one token to all threads, and get a new one before it expires or when it is refused."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._settings = settings
         self._lock = threading.Lock()
         self._access: Access | None = None
+        self._until = 0.0
 
     def access(self) -> Access:
         """Return how to reach the account; log in when nobody has.
@@ -40,7 +49,7 @@ class Auth(ABC):
         Raises ConfigError, StoreDenied, StoreUnavailable.
         """
         with self._lock:
-            if self._access is None:
+            if self._access is None or time.monotonic() > self._until:
                 self._access = self._log_in()
             return self._access
 
@@ -51,21 +60,23 @@ class Auth(ABC):
                 self._access = None
 
     def _log_in(self) -> Access:
-        url, token = self._token()
+        url, token, life = self._token()
+        # An upload can't be repeated with a new token, so it never starts with an old one.
+        self._until = time.monotonic() + (life - min(SPARE, life / 2) if life else float("inf"))
         url = (self._settings["swift_store_endpoint"] or url).rstrip("/")
         if not url.startswith(("http://", "https://")) or url.count("/") < 4:
             raise ConfigError(f"the storage URL has no account: {url.rpartition('@')[2]}")
         return Access(url, token)
 
     @abstractmethod
-    def _token(self) -> tuple[str, str]:
-        """Log in; return the storage URL and a token."""
+    def _token(self) -> tuple[str, str, float]:
+        """Log in; return the storage URL, a token and how many seconds it lives, 0 if nobody says."""
 
 
 class V1Auth(Auth):
     """Log in by user and key, as TempAuth and others have it."""
 
-    def _token(self) -> tuple[str, str]:
+    def _token(self) -> tuple[str, str, float]:
         address = self._settings["swift_store_auth_address"]
         parsed, connection = http_connection(
             address,
@@ -76,6 +87,7 @@ class V1Auth(Auth):
         headers = {
             "X-Auth-User": self._settings["swift_store_user"],
             "X-Auth-Key": self._settings["swift_store_key"],
+            "X-Auth-New-Token": "true",  # not one that is about to expire
         }
         try:
             answer = connection.request("GET", parsed.path, headers=headers)
@@ -93,7 +105,8 @@ class V1Auth(Auth):
             raise failure(answer.status_code, "the login at swift_store_auth_address")
         if not url or not token:
             raise ConfigError("swift_store_auth_address doesn't answer as v1 authentication does")
-        return url, token
+        life = answer.headers.get("X-Auth-Token-Expires", "")
+        return url, token, float(life) if life.isdigit() else 0.0
 
 
 class KeystoneAuth(Auth):
@@ -127,12 +140,12 @@ class KeystoneAuth(Auth):
             scope[kind] = by_id or settings[f"swift_store_{whose}_domain_name"]
         return v3.Password(address, password=settings["swift_store_key"], **scope)
 
-    def _token(self) -> tuple[str, str]:
+    def _token(self) -> tuple[str, str, float]:
         settings = self._settings
         try:
             # What Keystone gave before was refused, or this is the first time.
             self._session.invalidate()
-            token = self._session.get_token()
+            ticket = self._login.get_access(self._session)
             url = self._session.get_endpoint(
                 service_type=settings["swift_store_service_type"],
                 interface=settings["swift_store_endpoint_type"],
@@ -145,10 +158,11 @@ class KeystoneAuth(Auth):
             raise StoreUnavailable(said) from None
         except keystone.ClientException as error:
             raise ConfigError(f"Keystone at swift_store_auth_address: {type(error).__name__}") from None
-        if not token or not (url or settings["swift_store_endpoint"]):
+        if not (url or settings["swift_store_endpoint"]):
             kind, region = settings["swift_store_service_type"], settings["swift_store_region"] or "any"
             raise ConfigError(f"Keystone's catalog has no endpoint of {kind} in region {region}")
-        return url or "", token
+        life = (ticket.expires - datetime.now(UTC)).total_seconds() if ticket.expires else 0.0
+        return url or "", ticket.auth_token or "", max(life, 0.0)
 
 
 def make_auth(settings: Mapping[str, Any]) -> Auth:

@@ -169,7 +169,7 @@ class Client:
                 if last or not passing(stream.status):
                     raise failure(stream.status, f"{method} of {path or 'the account'}")
             pause(tries)
-        raise StoreUnavailable("unreachable")  # the loop has returned or raised
+        raise AssertionError("the last try returns or raises")
 
     def stream(self, path: str, *, headers: Mapping[str, str], expect: Collection[int] = ()) -> Stream:
         """Start a download; the status is a success or in ``expect``, others are raised."""
@@ -191,13 +191,13 @@ class Client:
             raise failure(stream.status, f"PUT of {path}")
         return Answer(stream.status, stream.headers, content, 1)
 
-    def foreign(self, account: str, path: str) -> int:
-        """Return the status of HEAD of an object in another account of the cluster."""
-        access = self.auth.access()
-        above = Access(f"{access.url.rpartition('/')[0]}/{account}", access.token)
-        stream = self._once("HEAD", path, None, None, b"", 1, above)
+    def readable(self, account: str, path: str) -> bool:
+        """Tell whether an object in another account of the cluster may be read."""
+        stream = self._open("HEAD", path, None, {}, b"", 1, account)
         stream.close()
-        return stream.status
+        if passing(stream.status):
+            raise failure(stream.status, f"HEAD of {path} in {account}")
+        return stream.status < 300
 
     def info(self) -> Any:
         """Return what the cluster tells of itself to everybody; None if it doesn't."""
@@ -217,15 +217,16 @@ class Client:
         headers: Mapping[str, str] | None,
         body: bytes,
         patience: float,
+        account: str | None = None,
     ) -> Stream:
         """Ask once; once more with a new token when the old one is refused."""
         access = self.auth.access()
-        stream = self._once(method, path, query, headers, body, patience, access)
+        stream = self._once(method, path, query, headers, body, patience, access.to(account))
         if stream.status != 401:
             return stream
         stream.close()
         self.auth.renew(access)
-        return self._once(method, path, query, headers, body, patience, self.auth.access())
+        return self._once(method, path, query, headers, body, patience, self.auth.access().to(account))
 
     def _once(
         self,

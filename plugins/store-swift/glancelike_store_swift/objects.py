@@ -92,7 +92,7 @@ class Objects:
 
     def may_read(self, account: str, path: str) -> bool:
         """Tell whether this account's user can read an object of another account."""
-        return self.client.foreign(account, path) < 300
+        return self.client.readable(account, path)
 
     def put(self, container: str, name: str, data: bytes = b"") -> None:
         self.client.call("PUT", f"{container}/{name}", body=data)

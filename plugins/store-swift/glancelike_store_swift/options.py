@@ -65,7 +65,7 @@ ENDPOINT = (
     ),
     cfg.IntOpt(
         "swift_store_retry_get_count",
-        default=6,
+        default=8,
         min=0,
         help="How often a download is taken up again before it fails, counted anew after each byte. "
         "Requests without data are repeated half as often.",

@@ -38,7 +38,8 @@ def flaky(swift: SmallSwift) -> Iterator[FlakyProxy]:
 
 @contextmanager
 def opened(auth_url: str, container: str = "faults", **more: Any) -> Iterator[SwiftStore]:
-    store = SwiftStore(settings(auth_url, container, **more))
+    small = {"swift_store_large_object_chunk_size": 2}  # four segments of what is written
+    store = SwiftStore(settings(auth_url, container, **{**small, **more}))
     store.open()
     with closing(store):
         yield store
@@ -66,7 +67,7 @@ def absent(store: SwiftStore, key: str) -> None:
     assert key not in [info.key for info in store.list()]
 
 
-@pytest.mark.parametrize("after", [10, 300, MIB, 3 * MIB])
+@pytest.mark.parametrize("after", [10, 300, 3 * MIB])
 def test_a_download_goes_on_where_it_broke_off(store: SwiftStore, flaky: FlakyProxy, after: int) -> None:
     fill(store, "broken")
     flaky.faults.append(Fault("^GET .*/broken ", "cut-answer", after, times=2))
@@ -117,7 +118,7 @@ def test_unavailable_is_tried_again(store: SwiftStore, flaky: FlakyProxy) -> Non
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["sized", "unsized"])
-@pytest.mark.parametrize("after", [0, 1000, MIB])
+@pytest.mark.parametrize("after", [0, MIB])
 def test_a_broken_upload_leaves_nothing(
     store: SwiftStore, flaky: FlakyProxy, after: int, known: bool
 ) -> None:
@@ -159,10 +160,11 @@ def test_a_manifest_whose_fate_is_unknown_keeps_its_segments(store: SwiftStore, 
     assert b"".join(store.read("fate")) == DATA + b"x", "the sweep took a blob's segments"
 
 
+@pytest.mark.slow
 def test_a_killed_server_comes_back(tmp_path: Any) -> None:
     server = SmallSwift(tmp_path)
     try:
-        with opened(server.auth_url, swift_store_timeout=10) as store:
+        with opened(server.auth_url, swift_store_retry_get_count=14) as store:
             fill(store, "survivor")
             blocks = store.read("survivor")
             got = next(blocks)
@@ -177,6 +179,7 @@ def test_a_killed_server_comes_back(tmp_path: Any) -> None:
 
             with pytest.raises(StoreUnavailable):
                 store.write("victim", WatchedSource(DATA, hook=kill, steps=[MIB]), size=len(DATA))
+            server.kill("proxy")  # it would leave out the object server for a minute
             server.start()
             absent(store, "victim")
             store.sweep(utcnow() + timedelta(minutes=1))
@@ -220,6 +223,7 @@ def test_an_accounts_quota_is_a_full_store(swift: SmallSwift) -> None:
             reseller._client.call("POST", "", headers={"X-Account-Meta-Quota-Bytes": ""})
 
 
+@pytest.mark.slow
 def test_an_old_token_is_renewed(tmp_path: Any) -> None:
     server = SmallSwift(tmp_path, token_life=1)
     try:

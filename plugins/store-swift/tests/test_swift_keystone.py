@@ -18,6 +18,7 @@ from glancelike.testing.sources import WatchedSource, payload
 from tests.keystone_fixtures import DEFAULT_DOMAIN, PASSWORD, REGION, Keystone
 
 DATA = payload(3 * MIB)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def opened(how: dict[str, Any]) -> Iterator[SwiftStore]:
 
 
 class TestSwiftStoreWithKeystone(StoreConformance):
-    """The kit again: all of it would only repeat what v1 authentication shows."""
+    """Some of the kit: all of it would only repeat what v1 authentication shows."""
 
     @pytest.fixture(autouse=True)
     def _server(self, keystone: Keystone, cloud: SmallSwift) -> None:
@@ -69,13 +70,8 @@ class TestSwiftStoreWithKeystone(StoreConformance):
 
 
 CHOSEN = (
-    "test_secrets",
-    "test_presign",
-    "test_copy",
-    "test_list",
-    "test_race",
-    "test_parts_in_any",
-    "test_usage",
+    *("test_secrets", "test_presign", "test_copy", "test_list", "test_race", "test_parts_in_any"),
+    *("test_usage", "test_sweep", "test_stat_and_read"),
 )
 for _name in dir(TestSwiftStoreWithKeystone):
     if _name.startswith("test_") and not _name.startswith(CHOSEN):
