@@ -13,6 +13,8 @@ from glancelike.errors import (
     BlobExists,
     BlobNotFound,
     ConfigError,
+    StoreDenied,
+    StoreError,
     StoreUnavailable,
     Unsupported,
 )
@@ -91,9 +93,11 @@ class S3Store(Store):
         bucket = Bucket(client, unsigned, self.settings["s3_store_bucket"], self.settings["s3_store_prefix"])
         try:
             self._find(bucket)
-        except BaseException:
+        except BaseException as error:
             client.close()
             unsigned.close()
+            if isinstance(error, StoreError) and not isinstance(error, StoreDenied | StoreUnavailable):
+                raise ConfigError(f"s3_store_host: not an endpoint to work with: {error}") from error
             raise
         conditions = Conditions(bucket, self.settings["s3_store_conditional_writes"], clients.make)
         publisher = Publisher(bucket, conditions)

@@ -97,7 +97,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             hop = ("expect", "connection", "proxy-connection")
             headers = {k: v for k, v in self.headers.items() if k.lower() not in hop}
-            upstream.request(self.command, proxy.rewrite(request), body=body, headers=headers)
+            path = proxy.rewrite(request)
+            if path != self.path:
+                headers["Host"] = f"{proxy.upstream[0]}:{proxy.upstream[1]}"
+            upstream.request(self.command, path, body=body, headers=headers)
             answer = upstream.getresponse()
             if fault is not None and fault.lose:
                 answer.read()
