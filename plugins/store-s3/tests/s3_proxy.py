@@ -54,7 +54,12 @@ class Fault:
 
 @dataclass
 class Proxy:
-    """``rules`` say what goes wrong; ``each_block`` is called for every 64 KiB that are sent."""
+    """A running proxy.
+
+    ``rules`` say what goes wrong, ``each_block`` is called for every 64 KiB
+    that are sent, ``hidden`` headers of answers are left out, ``rewrite``
+    gives the path to ask for.
+    """
 
     url: str
     port: int
@@ -62,6 +67,7 @@ class Proxy:
     rules: list[Rule] = field(default_factory=list)
     each_block: Callable[[int], object] = lambda _size: None
     seen: list[Request] = field(default_factory=list)
+    hidden: tuple[str, ...] = ()
     rewrite: Callable[[Request], str] = lambda request: request.path
 
     def once(self, wanted: Callable[[Request], bool], *faults: Fault) -> None:
@@ -125,9 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
             yield block
 
     def _relay(self, answer: http.client.HTTPResponse, cut: int | None) -> None:
-        headers = {
-            k: v for k, v in answer.getheaders() if k.lower() not in ("transfer-encoding", "connection")
-        }
+        left_out = ("transfer-encoding", "connection", *self.proxy.hidden)
+        headers = {k: v for k, v in answer.getheaders() if k.lower() not in left_out}
         if "content-length" not in {name.lower() for name in headers}:
             whole = answer.read()
             self._answer(answer.status, {**headers, "Content-Length": str(len(whole))}, [whole])

@@ -8,6 +8,8 @@ from datetime import timedelta
 import pytest
 import swiftclient
 from glancelike_store_s3 import S3Store
+from glancelike_store_s3.conditions import LATE
+from s3_proxy import proxy_to
 
 from glancelike.errors import BlobNotFound, StoreDenied, StoreUnavailable
 from glancelike.model import utcnow
@@ -136,3 +138,14 @@ def test_probe_tells(swift: SwiftServer) -> None:
     assert found["bucket in the path"] == "ok"
     assert "in the path" in found["bucket in the host"]
     assert "fails where nothing is" in found["conditional copy"]
+
+
+def test_overlapping_writes_are_told_without_a_name(swift: SwiftServer) -> None:
+    """That Swift decides nothing between two writes at a time is seen in a real race, too."""
+    with proxy_to(swift.url) as proxy:
+        proxy.hidden = ("x-trans-id",)
+        store = opened(swift, s3_store_host=proxy.url)
+        found = store.probe()
+        assert sum("-race" in request.path and request.method == "PUT" for request in proxy.seen) == 2
+        assert LATE in found["one winner of racing puts"]
+        store.close()
