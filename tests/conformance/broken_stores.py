@@ -673,6 +673,31 @@ class KeepsTheFirstPart(MemoryStore):
         return PartInfo(number, len(data))
 
 
+class RemembersUploads(MemoryStore):
+    joined: ClassVar[dict[str, str]] = {}
+
+    def complete(self, key: str, upload: str) -> BlobInfo:
+        info = super().complete(key, upload)
+        self.joined[upload] = key
+        return info
+
+
+@caught("test_parts_in_any_order[bare]", "clause 7")
+class TakesPartsOfWhatIsComplete(RemembersUploads):
+    def put_part(self, key: str, upload: str, number: int, source: Source, *, size: int) -> PartInfo:
+        if self.joined.get(upload) == key:
+            return PartInfo(number, len(drain(source)))
+        return super().put_part(key, upload, number, source, size=size)
+
+
+@caught("test_parts_in_any_order[bare]", "clause 1")
+class AbortsWhatIsComplete(RemembersUploads):
+    def abort(self, key: str, upload: str) -> None:
+        if self.joined.get(upload) == key:
+            self._blobs.pop(key, None)
+        super().abort(key, upload)
+
+
 @caught("test_part_missing[bare]", "capability PARTS")
 class JoinsOverGaps(MemoryStore):
     def complete(self, key: str, upload: str) -> BlobInfo:

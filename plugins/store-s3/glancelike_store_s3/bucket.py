@@ -10,7 +10,7 @@ from typing import Any
 
 from glancelike.errors import BlobExists, BlobNotFound, StoreError, StoreUnavailable
 from glancelike.stores.base import BlobInfo
-from glancelike_store_s3.errors import translated
+from glancelike_store_s3.errors import BucketMissing, translated
 
 # Begins like no key, so it can't be one: what lies there is no blob.
 HIDDEN = ".glancelike/"
@@ -63,8 +63,11 @@ class Bucket:
 
     def check(self) -> None:
         """Raise StoreUnavailable or StoreDenied where the bucket can't be listed."""
-        with translated():
-            self.client.list_objects_v2(Bucket=self.name, Prefix=self.prefix, MaxKeys=1)
+        try:
+            with translated():
+                self.client.list_objects_v2(Bucket=self.name, Prefix=self.prefix, MaxKeys=1)
+        except BlobNotFound as error:
+            raise BucketMissing("the bucket can't be listed: the endpoint finds nothing there") from error
 
     def check_absent(self, key: str) -> None:
         """Raise BlobExists where there is an object of the key."""

@@ -28,6 +28,10 @@ class BucketMissing(StoreUnavailable):
     """The bucket isn't there, which says nothing of its blobs."""
 
 
+class BucketExists(StoreFault):
+    """The bucket that should be made is there."""
+
+
 _BY_CODE: dict[str, type[StoreError]] = {
     **dict.fromkeys(("NoSuchKey", "NoSuchUpload", "NotFound", "404"), BlobNotFound),
     **dict.fromkeys(("PreconditionFailed", "412"), BlobExists),
@@ -58,6 +62,7 @@ _BY_CODE: dict[str, type[StoreError]] = {
         StoreDenied,
     ),
     **dict.fromkeys(("RequestTimeout", "SlowDown", "Throttling", "TooManyRequests"), StoreUnavailable),
+    **dict.fromkeys(("BucketAlreadyExists", "BucketAlreadyOwnedByYou"), BucketExists),
     "NoSuchBucket": BucketMissing,
     "NotImplemented": Unsupported,
 }

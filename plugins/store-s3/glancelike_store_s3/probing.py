@@ -6,6 +6,7 @@ import io
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 from glancelike.errors import BlobExists, ConfigError, StoreError, StoreFault
 from glancelike_store_s3.bucket import HIDDEN, Bucket
@@ -115,6 +116,11 @@ class _Trial:
             s3_store_connect_timeout=5,
         )
         try:
+            host = urlsplit(
+                client.generate_presigned_url("head_object", Params=self._bucket.at("a"))
+            ).hostname
+            if style == "virtual" and not (host or "").startswith(f"{self._bucket.name}."):
+                raise StoreFault("boto names it in the path: the endpoint is an address, not a name")
             with translated():
                 client.list_objects_v2(Bucket=self._bucket.name, Prefix=self._bucket.prefix, MaxKeys=1)
         finally:

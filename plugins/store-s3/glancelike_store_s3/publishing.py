@@ -41,6 +41,11 @@ def new_token() -> str:
     return uuid.uuid4().hex
 
 
+def folder_of(key: str) -> str:
+    """Return the name under which the claims to a key lie, as flat as the key may be deep."""
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
 class Publisher:
     """Sends the one request that makes an object visible."""
 
@@ -80,7 +85,7 @@ class Publisher:
         return False
 
     def _claimed(self, key: str, token: str, send: Callable[[], Any]) -> Any:
-        folder = f"{CLAIMS}{hashlib.sha256(key.encode()).hexdigest()[:32]}/"
+        folder = f"{CLAIMS}{folder_of(key)}/"
         claim = folder + uuid.uuid4().hex
         self._bucket.put(claim, b"")
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Self
 
-from glancelike.errors import BlobExists, InvalidRange, StoreError, StoreFault, StoreUnavailable
+from glancelike.errors import BlobExists, InvalidRange, StoreFault, StoreUnavailable
 from glancelike_store_s3.bucket import Bucket
 from glancelike_store_s3.errors import translated
 
@@ -87,7 +87,7 @@ class Blocks:
 
     def _read(self) -> bytes:
         """Return some bytes, or none after asking anew for the rest."""
-        from botocore.exceptions import BotoCoreError
+        from botocore.exceptions import BotoCoreError, FlexibleChecksumError
         from urllib3.exceptions import HTTPError
 
         try:
@@ -95,6 +95,8 @@ class Blocks:
             if block:
                 return block
             self._resume("the answer ended early")
+        except FlexibleChecksumError as error:
+            raise StoreFault(f"the data isn't what its checksum says: {error}") from error
         except (BotoCoreError, HTTPError, OSError) as error:
             self._resume(f"{type(error).__name__}: {error}")
         return b""
@@ -121,8 +123,6 @@ class Blocks:
             answer = self._get(f"bytes={self._at}-{self._end - 1}", **same)
         except (BlobExists, InvalidRange) as error:
             raise StoreFault("the blob was replaced while it was read") from error
-        except StoreError:
-            raise
         if self._etag and answer.get("ETag") != self._etag:
             answer["Body"].close()
             raise StoreFault("the blob was replaced while it was read")

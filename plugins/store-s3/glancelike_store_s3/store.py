@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any
 
 from glancelike.errors import (
-    BlobExists,
     BlobNotFound,
     ConfigError,
+    StoreDenied,
+    StoreError,
     StoreUnavailable,
     Unsupported,
 )
@@ -22,7 +23,7 @@ from glancelike_store_s3.bucket import HIDDEN, TOKEN, Bucket
 from glancelike_store_s3.client import REGION, Clients
 from glancelike_store_s3.conditions import Conditions
 from glancelike_store_s3.copying import Copier
-from glancelike_store_s3.errors import BucketMissing, translated
+from glancelike_store_s3.errors import BucketExists, BucketMissing, translated
 from glancelike_store_s3.parts import Uploads
 from glancelike_store_s3.probing import features
 from glancelike_store_s3.publishing import Publisher, new_token
@@ -91,9 +92,11 @@ class S3Store(Store):
         bucket = Bucket(client, unsigned, self.settings["s3_store_bucket"], self.settings["s3_store_prefix"])
         try:
             self._find(bucket)
-        except BaseException:
+        except BaseException as error:
             client.close()
             unsigned.close()
+            if isinstance(error, StoreError) and not isinstance(error, StoreDenied | StoreUnavailable):
+                raise ConfigError(f"s3_store_host: not an endpoint to work with: {error}") from error
             raise
         conditions = Conditions(bucket, self.settings["s3_store_conditional_writes"], clients.make)
         publisher = Publisher(bucket, conditions)
@@ -117,8 +120,8 @@ class S3Store(Store):
                 ) from error
             region = bucket.client.meta.region_name
             where = {"CreateBucketConfiguration": {"LocationConstraint": region}} if region != REGION else {}
-            # Another process may have been faster.
-            with suppress(BlobExists), translated():
+            # Another process may have been faster; whose it is the next look tells.
+            with suppress(BucketExists), translated():
                 bucket.client.create_bucket(Bucket=bucket.name, **where)
             bucket.check()
 
