@@ -12,6 +12,7 @@ import io
 import random
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from glancelike.errors import BlobExists, BlobNotFound, SizeMismatch
 from glancelike.model import utcnow
 
 PIECE = 4096
+WRITERS = 4  # threads of a writer
 # Few, so that everybody relies on the chunks of everybody.
 POOL = [random.Random(f"piece {number}").randbytes(PIECE) for number in range(24)]
 
@@ -34,10 +36,19 @@ def content(key: str) -> bytes:
     return b"".join(chance.choice(POOL) for _ in range(chance.randrange(1, 8)))
 
 
+class Slow(io.BytesIO):
+    """Take time at the end, when all chunks are relied upon, and nothing says so but the session."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if not (block := super().read(size)):
+            time.sleep(random.random() * 0.1)
+        return block
+
+
 def write(store: ChunkStore, key: str, chance: random.Random) -> None:
     data = content(key)
     if chance.random() < 0.7:
-        store.write(key, io.BytesIO(data), size=len(data))
+        store.write(key, Slow(data), size=len(data))
         return
     upload = store.begin(key)
     for number, at in enumerate(range(0, len(data), PIECE), 1):
@@ -99,9 +110,19 @@ def main() -> None:
     below = directory(Path(path))
     below.hook = dawdle
     store = stacked(below, "fixed", chunk_store_threads=2)
-    {"writer": writer, "deleter": deleter, "reader": reader, "collector": collector}[role](
-        store, name, chance, Path(log)
-    )
+    sys.stdout.write("up\n")
+    sys.stdout.flush()
+    if role != "writer":
+        {"deleter": deleter, "reader": reader, "collector": collector}[role](store, name, chance, Path(log))
+    with ThreadPoolExecutor(WRITERS) as pool:
+        writers = [
+            pool.submit(
+                writer, store, f"{name}-{number}", random.Random(f"{name} {number}"), Path(f"{log}{number}")
+            )
+            for number in range(WRITERS)
+        ]
+        for each in writers:
+            each.result()
 
 
 if __name__ == "__main__":
