@@ -26,8 +26,8 @@ from glancelike.model import utcnow
 
 PIECE = 4096
 WRITERS = 4  # threads of a writer
-# Few, so that everybody relies on the chunks of everybody.
-POOL = [random.Random(f"piece {number}").randbytes(PIECE) for number in range(24)]
+# Few, so that everybody relies on the chunks of everybody; more than are in use at a time.
+POOL = [random.Random(f"piece {number}").randbytes(PIECE) for number in range(120)]
 
 
 def content(key: str) -> bytes:
@@ -77,7 +77,7 @@ def deleter(store: ChunkStore, name: str, chance: random.Random, log: Path) -> N
     with log.open("a", buffering=1) as said:
         while True:
             for info in list(store.list()):
-                if chance.random() < 0.7:
+                if chance.random() < 0.9:
                     said.write(f"deleting {info.key}\n")
                     with contextlib.suppress(BlobNotFound):
                         store.delete(info.key)

@@ -164,7 +164,9 @@ def test_what_stays_listed_stays_condemned(below: HookedStore, tmp_path: Path) -
     # The round waits for nobody any more; some of its chunks are listed, by "new", and some aren't.
     sleeper = directory(tmp_path / "below")
     found, go_on = Event(), Event()
-    late = Thread(target=during_write, args=(store, "late", lambda: (found.set(), go_on.wait(60))))
+    late = Thread(
+        target=during_write, args=(store, "late", lambda: (found.set(), go_on.wait(60))), daemon=True
+    )
 
     def sleep(call: str, key: str) -> None:
         if call == "list" and key == "uploads/" and not found.is_set():
@@ -175,9 +177,11 @@ def test_what_stays_listed_stays_condemned(below: HookedStore, tmp_path: Path) -
             assert found.wait(60)
 
     sleeper.hook = sleep
-    collect(stacked(sleeper))
-    go_on.set()
-    late.join()
+    try:
+        collect(stacked(sleeper))
+    finally:
+        go_on.set()
+    late.join(60)
     assert get(store, "late") == DATA
     sweep_all(store)
     clean(store, below)
