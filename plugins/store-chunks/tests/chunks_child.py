@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import random
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 
 from chunks_below import dawdle, directory, stacked
 from glancelike_store_chunks import ChunkStore
@@ -104,8 +106,14 @@ def collector(store: ChunkStore, name: str, chance: random.Random, log: Path) ->
             time.sleep(0.01)
 
 
+def end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
 def main() -> None:
     role, path, name, log = sys.argv[1:]
+    Thread(target=end_with_parent, daemon=True).start()
     chance = random.Random(name)
     below = directory(Path(path))
     below.hook = dawdle

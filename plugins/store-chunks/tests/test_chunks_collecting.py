@@ -319,6 +319,7 @@ class Crowd:
                 name,
                 str(self._path / f"{name}.log"),
             ],
+            stdin=subprocess.PIPE,  # it ends when this one does
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -342,17 +343,27 @@ class Crowd:
 
     def run(self, below: HookedStore, seconds: float) -> None:
         """Let them work, and kill one now and then, collectors among them."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            time.sleep(2)
-            self.start(self.kill(random.randrange(len(self._running)), below))
-        while self._running:
-            self.kill(0, below)
+        begun = time.monotonic()
+        try:
+            while (spent := time.monotonic() - begun) < seconds or (spent < 100 and not self.busy()):
+                time.sleep(2)
+                self.start(self.kill(random.randrange(len(self._running)), below))
+            while self._running:
+                self.kill(0, below)
+        finally:
+            for _role, child in self._running:
+                child.kill()
+                child.communicate()
+
+    def busy(self) -> bool:
+        """Tell whether everybody has done something, on a machine that may be slow."""
+        counted = Counter(deed for deed, what in self.deeds() if what != "0")
+        return min(counted[deed] for deed in ("written", "deleting", "read", "collected")) > 20
 
     def deeds(self) -> Iterator[tuple[str, str]]:
         for log in self._path.glob("*.log*"):
             for line in log.read_text().splitlines():
-                deed, what = line.split()
+                deed, _, what = line.partition(" ")
                 yield deed, what
 
 
@@ -364,18 +375,14 @@ def test_writers_deleters_and_collectors_at_once(below: HookedStore, tmp_path: P
         crowd.start(role)
     crowd.run(below, SECONDS)
     deeds = list(crowd.deeds())
-    counted = Counter(deed for deed, _what in deeds)
-    collected = sum(int(what) for deed, what in deeds if deed == "collected")
-    said = f"{dict(counted)}, {collected} chunks collected"
-    print(said)
-    assert counted["wrong"] == 0
-    assert min(counted["written"], counted["deleting"], counted["read"], collected) > 0, said
+    assert not [what for deed, what in deeds if deed == "wrong"]
+    assert crowd.busy()
     store = stacked(below)
     deleted = {what for deed, what in deeds if deed == "deleting"}
     for key in {what for deed, what in deeds if deed == "written"} - deleted:
-        assert get(store, key) == content(key), said
+        assert get(store, key) == content(key)
     for info in store.list():
-        assert get(store, info.key) == content(info.key), said
+        assert get(store, info.key) == content(info.key)
     # Two quiet ones: what was condemned and is listed by what the first drops goes in the second.
     sweep_all(store)
     sweep_all(store)
