@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import random
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 
 from chunks_below import dawdle, directory, stacked
 from glancelike_store_chunks import ChunkStore
@@ -24,8 +27,9 @@ from glancelike.errors import BlobExists, BlobNotFound, SizeMismatch
 from glancelike.model import utcnow
 
 PIECE = 4096
-# Few, so that everybody relies on the chunks of everybody.
-POOL = [random.Random(f"piece {number}").randbytes(PIECE) for number in range(24)]
+WRITERS = 4  # threads of a writer
+# Few, so that everybody relies on the chunks of everybody; more than are in use at a time.
+POOL = [random.Random(f"piece {number}").randbytes(PIECE) for number in range(120)]
 
 
 def content(key: str) -> bytes:
@@ -34,10 +38,19 @@ def content(key: str) -> bytes:
     return b"".join(chance.choice(POOL) for _ in range(chance.randrange(1, 8)))
 
 
+class Slow(io.BytesIO):
+    """Take time at the end, when all chunks are relied upon, and nothing says so but the session."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if not (block := super().read(size)):
+            time.sleep(random.random() * 0.1)
+        return block
+
+
 def write(store: ChunkStore, key: str, chance: random.Random) -> None:
     data = content(key)
     if chance.random() < 0.7:
-        store.write(key, io.BytesIO(data), size=len(data))
+        store.write(key, Slow(data), size=len(data))
         return
     upload = store.begin(key)
     for number, at in enumerate(range(0, len(data), PIECE), 1):
@@ -66,7 +79,7 @@ def deleter(store: ChunkStore, name: str, chance: random.Random, log: Path) -> N
     with log.open("a", buffering=1) as said:
         while True:
             for info in list(store.list()):
-                if chance.random() < 0.7:
+                if chance.random() < 0.9:
                     said.write(f"deleting {info.key}\n")
                     with contextlib.suppress(BlobNotFound):
                         store.delete(info.key)
@@ -93,15 +106,31 @@ def collector(store: ChunkStore, name: str, chance: random.Random, log: Path) ->
             time.sleep(0.01)
 
 
+def end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
 def main() -> None:
     role, path, name, log = sys.argv[1:]
+    Thread(target=end_with_parent, daemon=True).start()
     chance = random.Random(name)
     below = directory(Path(path))
     below.hook = dawdle
     store = stacked(below, "fixed", chunk_store_threads=2)
-    {"writer": writer, "deleter": deleter, "reader": reader, "collector": collector}[role](
-        store, name, chance, Path(log)
-    )
+    sys.stdout.write("up\n")
+    sys.stdout.flush()
+    if role != "writer":
+        {"deleter": deleter, "reader": reader, "collector": collector}[role](store, name, chance, Path(log))
+    with ThreadPoolExecutor(WRITERS) as pool:
+        writers = [
+            pool.submit(
+                writer, store, f"{name}-{number}", random.Random(f"{name} {number}"), Path(f"{log}{number}")
+            )
+            for number in range(WRITERS)
+        ]
+        for each in writers:
+            each.result()
 
 
 if __name__ == "__main__":
