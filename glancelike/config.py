@@ -364,9 +364,11 @@ def _plugin(
     has such an option.
     """
     plugin = plugins.load(namespace, name, contract)
+    values = options.of_plugin(plugin, group)
+    # An option for several (datadirs) stands for that of one (datadir), too.
     settings = {
-        dest: defaults.get(dest) if value is None else value
-        for dest, value in options.of_plugin(plugin, group).items()
+        dest: defaults.get(dest) if value is None and not values.get(f"{dest}s") else value
+        for dest, value in values.items()
     }
     return PluginConfig(name, plugin, settings)
 

@@ -64,6 +64,8 @@ class FetchLimits:
 
     ``read_seconds`` is what a peer may take for its headers, and then for
     each 256 KiB. ``retries`` counts failures in a row that brought nothing.
+    ``skip_bytes`` is how many bytes are read and thrown away to get to the
+    middle of data whose server knows no ranges.
     """
 
     connect_seconds: float = 10.0
@@ -71,6 +73,7 @@ class FetchLimits:
     retries: int = 4
     backoff_seconds: float = 0.5  # doubled with each failure in a row, up to 30
     redirects: int = 10
+    skip_bytes: int = 64 << 20
     cafile: str | None = None  # None: the system's
     verify: bool = True
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import socket
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from http.client import HTTPException
-from typing import Self, TypeVar
+from typing import Self
 from urllib.parse import quote, urljoin
 
 import urllib3
@@ -16,19 +14,14 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from glancelike.errors import Forbidden, ForbiddenUrl, ImageTooLarge, InvalidRange, NotFound, Unreachable
 from glancelike.outbound.answers import Broken, Facts, drop, facts_of, refusal_of, start_of, total_of
+from glancelike.outbound.patience import Patience
 from glancelike.outbound.sockets import pools, within
 from glancelike.urlrules import FetchLimits, Resolver, Target, UrlRules
 
-LOG = logging.getLogger(__name__)
-
 PULL = 256 << 10  # what a peer has ``read_seconds`` for
-# A connection that brought less counts as a failure: or a peer could have us
-# connect for each byte, for ever.
-PROGRESS = 1 << 20
 ADDRESSES = 4  # how many of a name's are tried
 REDIRECTS = {301, 302, 303, 307, 308}
 NO_HEAD = {400, 401, 403, 405, 501}  # of servers, or of signed URLs, that know GET only
-T = TypeVar("T")
 
 _SAFE = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -75,7 +68,7 @@ class Opener:
 
     def stat(self, url: str, *, headers: Mapping[str, str] | None = None) -> Facts:
         """Ask what is at a URL without reading it; raise as ``open`` does."""
-        patience = _Patience(self.limits)
+        patience = Patience(self.limits)
         return patience.on(lambda: self._stat(url, dict(headers or {})), lambda: 0)
 
     def _stat(self, url: str, headers: dict[str, str]) -> Facts:
@@ -189,7 +182,7 @@ class Fetch:
         # Where reading is taken up again: the last hop while that is good, so
         # that a chain of mirrors doesn't lead to another one in the middle.
         self._first = self._next = (url, headers)
-        self._patience = _Patience(opener.limits)
+        self._patience = Patience(opener.limits)
         self._answer: urllib3.BaseHTTPResponse | None = None
         self._ended = False
         self._patience.on(self._connect, lambda: self.count)
@@ -261,6 +254,8 @@ class Fetch:
         answer, target, sent = self._opener.follow("GET", url, headers, asked)
         try:
             self._accept(answer, target, at)
+            if answer.status == 200 and at:
+                self._skip(answer, target, at)
         except (NotFound, Forbidden) as error:
             drop(answer)
             if self._next is self._first:
@@ -298,12 +293,37 @@ class Fetch:
         if answer.status == 200 and at:
             if facts.size is not None and at >= facts.size:
                 raise InvalidRange(f"{target}: there are no bytes from {at} on")
-            raise Unreachable(
-                f"{target}: the server has no ranges, so that it can't be read from byte {at} on"
-            )
+            self._check_skip(target, facts, at)
         if answer.status == 206 and start_of(answer) != at:
             raise Unreachable(f"{target}: other bytes came than those from {at} on")
         self._note(facts)
+
+    def _check_skip(self, target: Target, facts: Facts, at: int) -> None:
+        """See that what comes from byte 0 on may be read up to ``at``, and is the same data."""
+        limit = self._opener.limits.skip_bytes
+        if at > limit:
+            raise Unreachable(
+                f"{target}: the server has no ranges, so that it can't be read from byte {at} on "
+                f"(up to {limit} are skipped)"
+            )
+        if self.count and facts.validator != self._validator():
+            raise Unreachable(
+                f"{target}: the server has no ranges, and doesn't tell that the data is the same"
+            )
+
+    def _skip(self, answer: urllib3.BaseHTTPResponse, target: Target, at: int) -> None:
+        left = at
+        while left:
+            try:
+                with within(self._opener.limits.read_seconds):
+                    block = answer.read(min(left, PULL))
+            except (HTTPError, HTTPException, OSError) as error:
+                raise Broken(f"{target}: the data broke off before byte {at}") from error
+            if not block:
+                if self.count or self.size is not None:
+                    raise Broken(f"{target}: the data ended before byte {at}")
+                raise InvalidRange(f"{target}: there are no bytes from {at} on")
+            left -= len(block)
 
     def _note(self, facts: Facts) -> None:
         # A resumed answer may tell less than the first.
@@ -354,28 +374,3 @@ def open_url(
         opener.open(url, headers=headers, cap=cap) as fetch,
     ):
         yield fetch
-
-
-class _Patience:
-    """Counts the failures in a row, waits between them and gives up."""
-
-    def __init__(self, limits: FetchLimits) -> None:
-        self._limits = limits
-        self._failures = 0
-        self._mark = 0
-
-    def on(self, step: Callable[[], T], count: Callable[[], int]) -> T:
-        """Repeat ``step`` until it works; ``count`` tells the bytes that came so far."""
-        while True:
-            try:
-                return step()
-            except Broken as broken:
-                self._wait(broken, count())
-
-    def _wait(self, broken: Broken, count: int) -> None:
-        self._failures = 0 if count - self._mark >= PROGRESS else self._failures + 1
-        self._mark = count
-        if self._failures > self._limits.retries:
-            raise Unreachable(str(broken)) from broken.__cause__
-        LOG.warning("%s; trying again", broken)
-        time.sleep(min(30.0, self._limits.backoff_seconds * 2**self._failures))

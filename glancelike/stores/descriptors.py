@@ -94,14 +94,6 @@ def subdirectory(name: str, root: int) -> int:
     return os.open(name, DIRECTORY, dir_fd=root)
 
 
-def append(target: int, source: int) -> None:
-    """Append a whole file; the kernel shares the blocks where it can."""
-    os.lseek(target, 0, os.SEEK_END)
-    at = 0
-    while copied := os.copy_file_range(source, target, 1 << 30, offset_src=at):
-        at += copied
-
-
 @contextmanager
 def absent(message: str = "no such blob") -> Iterator[None]:
     """Turn what says that a path leads nowhere into BlobNotFound."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import pytest
 
@@ -18,7 +19,7 @@ from glancelike.errors import (
 from glancelike.stores.guard import Guard
 from glancelike.stores.http import HttpStore
 from glancelike.testing import StoreConformance
-from tests.web_server import WebServer, redirecting, reply, serving, web_server
+from tests.web_server import Request, WebServer, redirecting, reply, serving, web_server
 
 LOCAL = {
     "http_store_allowed_networks": ["127.0.0.0/8"],
@@ -110,8 +111,43 @@ def test_cve_2013_1840_no_location_holds_a_password(guard: Guard) -> None:
     assert "s3cret" not in str(refused.value)
 
 
+class TestHttpStoreOfServersWithoutRanges(TestHttpStore):
+    """The whole comes, whatever is asked for."""
+
+    def seed(self, key: str, data: bytes) -> None:
+        def answer(request: Request, out: BinaryIO) -> bool:
+            body = b"" if request.method == "HEAD" else data
+            reply(out, 200, {"ETag": '"1"', "Content-Length": str(len(data))}, body)
+            return True
+
+        self.web.answers[key.removeprefix(self.web.url(""))] = answer
+
+
+def test_a_file_that_changes_between_and_within_reads(guard: Guard, web: WebServer) -> None:
+    """Bytes of two versions never come from one read."""
+    old, new = b"old" * 1_000_000, b"new" * 1_000_000
+
+    def broken(_: Request, out: BinaryIO) -> bool:
+        reply(out, 200, {"ETag": '"old"', "Content-Length": str(len(old))}, old[:2_000_000])
+        web.answers["/image"] = serving(new, etag='"new"')
+        return False
+
+    web.answers["/image"] = broken
+    patient = Guard(HttpStore({**LOCAL, "http_store_retries": 3}), store_id="web")
+    patient.open()
+    blocks = patient.read(web.url("/image"))
+    come: list[bytes] = []
+    with pytest.raises(StoreUnavailable, match="changed"):
+        come.extend(blocks)
+    assert b"new" not in b"".join(come)
+    assert b"".join(patient.read(web.url("/image"), offset=3, length=6)) == b"newnew"
+    patient.close()
+
+
 def test_a_redirect_to_a_forbidden_address_is_denied(guard: Guard, web: WebServer) -> None:
     web.answers["/image"] = redirecting("http://169.254.169.254/latest/meta-data")
+    with pytest.raises(StoreDenied):
+        guard.read(web.url("/image"), offset=1, length=1)
     with pytest.raises(StoreDenied):
         guard.stat(web.url("/image"))
     with pytest.raises(StoreDenied):

@@ -92,7 +92,7 @@ def test_details_are_for_administrators(many: Api, tmp_path: Path) -> None:
         "properties": {
             "data_dir": str(tmp_path / "disk"),
             "chunk_size": 1 << 20,
-            "thin_provisioning": False,
+            "thin_provisioning": True,
         },
     }
     assert (told["web"]["type"], told["web"]["read-only"], told["web"]["properties"]) == ("http", "true", {})

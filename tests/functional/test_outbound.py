@@ -143,13 +143,54 @@ def test_ranges(opener: Opener, web: WebServer, keep: bool) -> None:
         opener.open(web.url("/image"), offset=len(DATA))
 
 
+def without_ranges(data: bytes, cuts: list[int], *marks: str) -> Answer:
+    """Serve the whole whatever is asked, cut off after so many bytes each time, then no more."""
+    left, etags = list(cuts), list(marks)
+
+    def answer(_: Request, out: BinaryIO) -> bool:
+        told = {"ETag": etags.pop(0) if len(etags) > 1 else etags[0]} if etags else {}
+        cut = left.pop(0) if left else len(data)
+        reply(out, 200, {**told, "Content-Length": str(len(data))}, data[:cut])
+        return cut == len(data)
+
+    return answer
+
+
 def test_a_server_without_ranges(opener: Opener, web: WebServer) -> None:
-    web.answers["/image"] = lambda _, out: bool(reply(out, 200, {"Content-Length": str(len(DATA))}, DATA))
+    """What comes before is thrown away, up to a limit."""
+    web.answers["/image"] = without_ranges(DATA, [])
     assert everything(opener.open(web.url("/image"), length=9)) == DATA[:9]
-    with pytest.raises(Unreachable, match="no ranges"):
-        opener.open(web.url("/image"), offset=1)
+    for offset, length in ((1, None), (2_000_000, 9), (len(DATA) - 1, 5)):
+        fetch = opener.open(web.url("/image"), offset=offset, length=length)
+        end = len(DATA) if length is None else offset + length
+        assert everything(fetch) == DATA[offset:end]
     with pytest.raises(InvalidRange):
         opener.open(web.url("/image"), offset=len(DATA))
+    sparing = Opener(RULES, replace(LIMITS, skip_bytes=1_000_000))
+    assert everything(sparing.open(web.url("/image"), offset=1_000_000, length=5)) == DATA[1_000_000:][:5]
+    with pytest.raises(Unreachable, match="no ranges.*up to 1000000 are skipped"):
+        sparing.open(web.url("/image"), offset=1_000_001)
+    sparing.close()
+
+
+def test_a_server_with_neither_ranges_nor_sizes(opener: Opener, web: WebServer) -> None:
+    web.answers["/image"] = lambda _, out: reply(out, 200, {"Connection": "close"}, DATA)
+    assert everything(opener.open(web.url("/image"), offset=7, length=9)) == DATA[7:16]
+    with pytest.raises(InvalidRange):
+        opener.open(web.url("/image"), offset=len(DATA) + 1)
+
+
+def test_a_server_without_ranges_that_breaks_off(opener: Opener, web: WebServer) -> None:
+    web.answers["/image"] = without_ranges(DATA, [500, 2_000_000, 1000], '"1"')
+    assert everything(opener.open(web.url("/image"), offset=1000)) == DATA[1000:]
+    assert len(web.requests) == 4
+
+
+def test_a_server_without_ranges_whose_data_changes(opener: Opener, web: WebServer) -> None:
+    for marks in (['"1"', '"2"'], []):
+        web.answers["/image"] = without_ranges(DATA, [2_000_000], *marks)
+        with pytest.raises(Unreachable, match="changed|neither ETag nor"):
+            everything(opener.open(web.url("/image"), offset=1000))
 
 
 def test_a_range_that_is_another(opener: Opener, web: WebServer) -> None:
@@ -278,11 +319,24 @@ def test_nothing_to_go_on_by(opener: Opener, web: WebServer) -> None:
 
 
 def test_no_ranges_to_go_on_by(opener: Opener, web: WebServer) -> None:
-    def answer(_: Request, out: BinaryIO) -> None:
-        reply(out, 200, {"ETag": '"1"', "Content-Length": str(len(DATA))}, DATA[:1000])
+    web.answers["/image"] = without_ranges(DATA, [1000, 500], '"1"')
+    assert everything(opener.open(web.url("/image"))) == DATA
+    assert [request.headers.get("range") for request in web.requests] == [None, "bytes=1000-", "bytes=1000-"]
+    web.answers["/image"] = without_ranges(DATA, [1000] * 100, '"1"')
+    with pytest.raises(Unreachable, match="ended|broke off"):
+        everything(opener.open(web.url("/image")))
+
+
+def test_no_ranges_and_the_validator_is_gone(opener: Opener, web: WebServer) -> None:
+    """The data may be another, though nothing says so."""
+
+    def answer(request: Request, out: BinaryIO) -> bool:
+        told = {} if "range" in request.headers else {"ETag": '"1"'}
+        reply(out, 200, {**told, "Content-Length": str(len(DATA))}, DATA[: len(DATA) if not told else 1000])
+        return False
 
     web.answers["/image"] = answer
-    with pytest.raises(Unreachable, match="no ranges"):
+    with pytest.raises(Unreachable, match="doesn't tell that the data is the same"):
         everything(opener.open(web.url("/image")))
 
 
@@ -391,6 +445,21 @@ def test_cve_2026_34881_redirects_are_judged(opener: Opener, web: WebServer, loc
     for use in (opener.open, opener.stat):
         with pytest.raises(ForbiddenUrl):
             use(web.url("/1"))
+    assert {request.headers["host"] for request in web.requests} == {f"127.0.0.1:{web.port}"}
+
+
+def test_cve_2026_34881_redirects_of_a_range_and_of_the_rest_are_judged(
+    opener: Opener, web: WebServer
+) -> None:
+    web.answers["/range"] = redirecting("http://127.0.0.2/")
+    with pytest.raises(ForbiddenUrl):
+        opener.open(web.url("/range"), offset=5, length=5)
+    web.answers["/rest"] = breaking(DATA, [1_500_000])
+    fetch = opener.open(web.url("/rest"))
+    assert fetch.read(1 << 20)
+    web.answers["/rest"] = redirecting("http://127.0.0.2/")
+    with pytest.raises(ForbiddenUrl):
+        everything(fetch)
     assert {request.headers["host"] for request in web.requests} == {f"127.0.0.1:{web.port}"}
 
 

@@ -52,6 +52,13 @@ disk_formats = raw, qcow2
     assert (loaded.limits.image_size_cap, loaded.limits.disk_formats) == (1000, ("raw", "qcow2"))
 
 
+def test_several_directories_stand_for_the_one(tmp_path: Path) -> None:
+    lines = f"filesystem_store_datadirs = {tmp_path}/a:2\nfilesystem_store_datadirs = {tmp_path}/b\n"
+    settings = load(tmp_path, f"[file]\n{lines}").stores["file"].settings
+    assert settings["filesystem_store_datadirs"] == [f"{tmp_path}/a:2", f"{tmp_path}/b"]
+    assert settings["filesystem_store_datadir"] is None
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [

@@ -1,0 +1,212 @@
+"""The stores that are measured, each with the bare client of the same backend.
+
+One entry a driver: what it needs, how its server is started, its settings,
+and its peer. A peer writes and reads as the client library's manual says.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the servers are the tests'
+
+BLOCK = 1 << 20
+CONTAINER = "bench"
+
+
+@dataclass
+class Backend:
+    """A backend that runs: the driver's settings, and its peer."""
+
+    settings: dict[str, Any]
+    peer: Any
+    below: dict[str, Any] = field(default_factory=dict)  # settings of a file store below
+
+
+class Missing(Exception):
+    """What is measured isn't installed."""
+
+
+def needs(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise Missing(str(error)) from error
+
+
+class FilePeer:
+    """A plain copy with fsync."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir()
+
+    def write(self, name: str, source: Any, _size: int) -> None:
+        with (self.directory / name).open("wb", buffering=0) as file:
+            while block := source.read(BLOCK):
+                file.write(block)
+            os.fsync(file.fileno())
+
+    def read(self, name: str) -> int:
+        count = 0
+        with (self.directory / name).open("rb", buffering=0) as file:
+            while block := file.read(BLOCK):
+                count += len(block)
+        return count
+
+    def delete(self, name: str) -> None:
+        (self.directory / name).unlink()
+
+
+class SwiftPeer:
+    """swiftclient, one object."""
+
+    def __init__(self, server: Any, user: str, key: str) -> None:
+        self._client = needs("swiftclient").Connection(server.auth_url, user, key)
+        self._client.put_container(f"{CONTAINER}-peer")
+
+    def write(self, name: str, source: Any, size: int) -> None:
+        self._client.put_object(f"{CONTAINER}-peer", name, source, content_length=size, chunk_size=BLOCK)
+
+    def read(self, name: str) -> int:
+        _, body = self._client.get_object(f"{CONTAINER}-peer", name, resp_chunk_size=BLOCK)
+        return sum(map(len, body))
+
+    def delete(self, name: str) -> None:
+        self._client.delete_object(f"{CONTAINER}-peer", name)
+
+
+class S3Peer:
+    """boto3's upload_fileobj, and get_object."""
+
+    def __init__(self, server: Any, user: str, key: str) -> None:
+        config = needs("botocore.config").Config(
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        self._client = needs("boto3").client(
+            "s3",
+            endpoint_url=server.url,
+            aws_access_key_id=user,
+            aws_secret_access_key=key,
+            region_name="us-east-1",
+            config=config,
+        )
+        self._client.create_bucket(Bucket=f"{CONTAINER}-peer")
+
+    def write(self, name: str, source: Any, _size: int) -> None:
+        self._client.upload_fileobj(source, f"{CONTAINER}-peer", name)
+
+    def read(self, name: str) -> int:
+        body = self._client.get_object(Bucket=f"{CONTAINER}-peer", Key=name)["Body"]
+        return sum(map(len, body.iter_chunks(BLOCK)))
+
+    def delete(self, name: str) -> None:
+        self._client.delete_object(Bucket=f"{CONTAINER}-peer", Key=name)
+
+
+class RbdPeer:
+    """The bindings of librbd, block after block."""
+
+    def __init__(self, conf: Path, pool: str) -> None:
+        found = needs("glancelike_store_rbd.bindings").load()
+        self._rbd = found.rbd
+        self._cluster = found.rados.Rados(conffile=str(conf))
+        self._cluster.connect()
+        self._io = self._cluster.open_ioctx(pool)
+
+    def write(self, name: str, source: Any, size: int) -> None:
+        self._rbd.RBD().create(self._io, f"peer-{name}", size)
+        with self._rbd.Image(self._io, f"peer-{name}") as image:
+            at = 0
+            while block := source.read(8 * BLOCK):
+                at += image.write(block, at)
+            image.flush()
+
+    def read(self, name: str) -> int:
+        count = 0
+        with self._rbd.Image(self._io, f"peer-{name}", read_only=True) as image:
+            while block := image.read(count, min(8 * BLOCK, image.size() - count)):
+                count += len(block)
+        return count
+
+    def delete(self, name: str) -> None:
+        self._rbd.RBD().remove(self._io, f"peer-{name}")
+
+
+@contextmanager
+def file(folder: Path) -> Iterator[Backend]:
+    yield Backend({"filesystem_store_datadir": str(folder / "store")}, FilePeer(folder / "peer"))
+
+
+@contextmanager
+def chunks(folder: Path) -> Iterator[Backend]:
+    below = {"filesystem_store_datadir": str(folder / "below")}
+    yield Backend({"chunk_store_over": "below"}, FilePeer(folder / "peer"), below)
+
+
+@contextmanager
+def swift(folder: Path) -> Iterator[Backend]:
+    with running("tests.swift_server", "SwiftServer", folder / "server") as (module, server):
+        settings = {
+            "swift_store_auth_address": server.auth_url,
+            "swift_store_user": module.USER,
+            "swift_store_key": module.KEY,
+            "swift_store_container": CONTAINER,
+            "swift_store_create_container_on_put": True,
+            "swift_store_auth_version": "1",
+        }
+        yield Backend(settings, SwiftPeer(server, module.USER, module.KEY))
+
+
+@contextmanager
+def s3(folder: Path) -> Iterator[Backend]:
+    with running("tests.swift_server", "SwiftServer", folder / "server") as (module, server):
+        settings = {
+            "s3_store_host": server.url,
+            "s3_store_access_key": module.USER,
+            "s3_store_secret_key": module.KEY,
+            "s3_store_bucket": CONTAINER,
+            "s3_store_create_bucket_on_put": True,
+            "s3_store_bucket_url_format": "path",
+            "s3_store_region_name": "us-east-1",
+        }
+        yield Backend(settings, S3Peer(server, module.USER, module.KEY))
+
+
+@contextmanager
+def rbd(folder: Path) -> Iterator[Backend]:
+    with running("tests.ceph_server", "CephServer", folder / "server") as (_, server):
+        server.make_pool(CONTAINER)
+        settings = {"rbd_store_ceph_conf": str(server.conf), "rbd_store_pool": CONTAINER}
+        yield Backend(settings, RbdPeer(server.conf, CONTAINER))
+
+
+@contextmanager
+def running(module: str, name: str, folder: Path) -> Iterator[tuple[Any, Any]]:
+    """Run one of the tests' servers for the length of a ``with``."""
+    found = needs(module)
+    missing = getattr(found, "missing", lambda: None)()
+    if missing:
+        raise Missing(missing)
+    with ExitStack() as stack:
+        server = getattr(found, name)(folder)
+        stack.callback(server.stop)
+        yield found, server
+
+
+BACKENDS: dict[str, Callable[[Path], Any]] = {
+    "file": file,
+    "swift": swift,
+    "s3": s3,
+    "rbd": rbd,
+    "chunks": chunks,
+}
