@@ -295,6 +295,7 @@ COPIES = (
     cfg.IntOpt(
         "verify_interval",
         min=0,
+        max=87600,
         default=0,
         help="Hours between rounds in which each copy of each image is read and its digest compared; "
         "0 makes none.",

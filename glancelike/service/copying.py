@@ -170,9 +170,15 @@ def move(context: Context, image_id: str, source: str, target: str) -> Image:
         else:
             sources = (old, *(each for each in context.mounts.ordered(image.locations) if each != old))
             with copied(context, image, mount, sources) as stored:
-                moved = context.amend(image_id, lambda fresh: replaced(fresh, old, stored.location))
+                moved = context.amend(image_id, lambda fresh: _moved(fresh, old, stored.location))
         _delete_old(context, image_id, old)
     return moved
+
+
+def _moved(image: Image, old: Location, new: Location) -> Image:
+    if any(location.store == new.store for location in image.locations):
+        raise Conflict(f"Image {image.id} has come to store {new.store} by other means: move it again")
+    return replaced(image, old, new)
 
 
 def replaced(image: Image, old: Location, new: Location) -> Image:

@@ -27,6 +27,10 @@ IMPORTING_TO = "os_glance_importing_to_stores"
 FAILED = "os_glance_failed_import"
 
 
+class _ThereAlready(Exception):
+    """The image has come to the store by other means, a replica say."""
+
+
 def deliver(
     job: Job,
     targets: Iterable[str],
@@ -69,10 +73,15 @@ def _copy(job: Job, store: str, *, must_succeed: bool) -> None:
         ):
 
             def named(fresh: Image) -> Image:
+                if any(location.store == store for location in fresh.locations):
+                    raise _ThereAlready
                 room.confirm(Amounts(total=stored.outcome.size))
                 return marked(replace(fresh, locations=(*fresh.locations, stored.location)), store)
 
             written = amend(job, named, settles=room.settles)
+    except _ThereAlready:
+        amend(job, lambda fresh: marked(fresh, store))
+        return
     except StoreError as error:
         if must_succeed:
             raise

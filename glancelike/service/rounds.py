@@ -27,8 +27,13 @@ def begin_if_due(context: Context, kind: TaskType, seconds: float) -> None:
     A lease that nobody gives back tells when the next is due, to all
     processes alike.
     """
-    if context.registry.acquire_lease(f"next:{kind}", uuid.uuid4().hex, seconds):
-        submit(context, NOBODY, kind, image_id=None, given={})
+    name, holder = f"next:{kind}", uuid.uuid4().hex
+    if context.registry.acquire_lease(name, holder, seconds):
+        try:
+            submit(context, NOBODY, kind, image_id=None, given={})
+        except BaseException:
+            context.registry.release_lease(name, holder)
+            raise
 
 
 @contextmanager
@@ -86,7 +91,7 @@ class Round:
 
     def __init__(self, job: Job, counts: Mapping[str, int]) -> None:
         self._job = job
-        self.marker = str(job.notes.get("marker", ""))
+        self.marker = self._saved = str(job.notes.get("marker", ""))
         self.counts: dict[str, int] = {**counts, **job.notes.get("counts", {})}
         self._next = time.monotonic() + SAVE_SECONDS
 
@@ -98,7 +103,10 @@ class Round:
     def alive(self) -> None:
         """Save now and then; raise LeaseLost when another process has the task."""
         if time.monotonic() >= self._next:
-            self._job.save({"marker": self.marker, "counts": self.counts})
+            # A round takes longer than servers run between two restarts: who gets ahead isn't stuck.
+            notes = {"marker": self.marker, "counts": self.counts}
+            self._job.save(notes, ahead=self.marker != self._saved)
+            self._saved = self.marker
             self._next = time.monotonic() + SAVE_SECONDS
 
     def watcher(self) -> Alive:

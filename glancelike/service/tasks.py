@@ -92,9 +92,13 @@ class Job:
         notes: Mapping[str, Any] = self.task.progress.get(NOTES, {})
         return notes
 
-    def save(self, notes: Mapping[str, Any]) -> None:
-        """Leave a note for whoever goes on if this process dies; raise LeaseLost."""
-        self._update(progress={**self.task.progress, NOTES: dict(notes)})
+    def save(self, notes: Mapping[str, Any], *, ahead: bool = False) -> None:
+        """Leave a note for whoever goes on if this process dies; raise LeaseLost.
+
+        ``ahead`` of where a process before this one died: its death counts no more.
+        """
+        starts = {STARTS: 1} if ahead else {}
+        self._update(progress={**self.task.progress, NOTES: dict(notes), **starts})
 
     def report(self, message: str) -> None:
         """Tell the task's owner how far it is; raise LeaseLost."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -10,16 +11,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from glancelike.client import ImageClient
 from glancelike.embedded import open_service
 from glancelike.service import ImageService
+from glancelike.stores.file import FileStore
 from tests.cache_store import RemoteStore
 from tests.copies_fixtures import ADMIN, active, content, keys, stores_of
 from tests.functional.test_cli import call
-from tests.server_fixtures import Server, write_config
+from tests.server_fixtures import Server, start, write_config
 
 DATA = os.urandom(8 << 20)
 PATIENCE = 60.0
@@ -138,6 +141,60 @@ def test_the_commands(tmp_path: Path) -> None:
         assert moved.stdout == f"moved {image.id}\n"
         assert stores_of(service, image) == ["other"]
         assert content(service, image) == DATA
+
+
+class AbsentStore(FileStore):
+    """A store whose backend is away until there is a file called ``.up``."""
+
+    def open(self) -> None:
+        if not (self._path / ".up").exists():
+            raise ConnectionRefusedError("nobody listens at 10.1.2.3")
+        super().open()
+
+
+def test_a_server_starts_without_a_store_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "plugins" / "absent-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: absent\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[glancelike.stores]\nabsent = tests.functional.test_copies:AbsentStore\n"
+    )
+    root = str(Path(__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'plugins'}{os.pathsep}{root}")
+    (tmp_path / "far").mkdir()
+    config = write_config(tmp_path)
+    settings = config.read_text().replace("ram:memory", "far:absent")
+    config.write_text(f"{settings}\n[far]\nfilesystem_store_datadir = {tmp_path / 'far'}\n")
+    server = start(config)
+    try:
+        client = server.connect()
+
+        def ask(method: str, path: str, body: object = None, kind: str = "application/json") -> Any:
+            data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+            client.request(method, path, data, {"Content-Type": kind, "X-Image-Meta-Store": "far"})
+            answer = client.getresponse()
+            return answer.status, answer.read()
+
+        def reason() -> str | None:
+            stores = json.loads(ask("GET", "/v2/info/stores/detail")[1])["stores"]
+            told: str | None = {store["id"]: store for store in stores}["far"].get("unavailable")
+            return told
+
+        assert "nobody listens" in str(reason())
+        made = ask("POST", "/v2/images", {"disk_format": "raw", "container_format": "bare"})
+        path = f"/v2/images/{json.loads(made[1])['id']}/file"
+        assert ask("PUT", path, b"x", "application/octet-stream")[0] == 503
+        (tmp_path / "far" / ".up").touch()
+        deadline = time.monotonic() + PATIENCE
+        while ask("PUT", path, b"x", "application/octet-stream")[0] != 204:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert reason() is None
+        assert ask("GET", path) == (200, b"x")
+    finally:
+        assert server.stop() == 0
 
 
 def test_a_server_replicates_and_serves_what_is_left(

@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -309,3 +310,30 @@ def test_a_mistake_found_later_is_a_store_that_is_down() -> None:
     with pytest.raises(StoreUnavailable):
         made["b"].store.stat("k")
     made.close()
+
+
+def test_one_caller_waits_for_a_store_that_comes_back_the_others_are_told() -> None:
+    opening, go_on = threading.Event(), threading.Event()
+
+    class Slow(Unreachable):
+        def open(self) -> None:
+            if self.attempts:
+                opening.set()
+                go_on.wait(30)
+            super().open()
+
+    store = Slow({})
+    made = MountTable({"a": MemoryStore({}), "b": store})
+    made.open()
+    down = made["b"].store
+    down._next_attempt = 0.0
+    store.up = True
+    waiting = threading.Thread(target=lambda: list(down.list()))
+    waiting.start()
+    assert opening.wait(30)
+    with pytest.raises(StoreUnavailable, match="no route"):
+        list(down.list())
+    go_on.set()
+    waiting.join()
+    assert list(down.list()) == []
+    assert store.attempts == 2

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from glancelike.errors import ConfigError
-from glancelike.model import TaskQuery, TaskStatus, TaskType
+from glancelike.model import Location, TaskQuery, TaskStatus, TaskType
 from glancelike.service import ImportRequest, rounds
 from glancelike.vfs import MountOptions
 from tests.copies_fixtures import (
@@ -186,6 +187,28 @@ def test_a_copy_by_hand_in_the_meantime_isnt_made_twice(serve: Serve) -> None:
     service.run_tasks()
     assert stores_of(service, image) == ["a", "b"]
     assert len(keys(service, "b")) == 1
+
+
+def test_a_replica_in_the_meantime_isnt_made_twice_by_hand(serve: Serve) -> None:
+    class Overtaken(Breakable):
+        def write(self, key: str, source: Any, *, size: int | None) -> Any:
+            info = super().write(key, source, size=size)
+            # As a replica's record that was begun before the import took the image.
+            service._context.amend(
+                image.id,
+                lambda fresh: replace(fresh, locations=(*fresh.locations, Location("b", "replica"))),
+            )
+            return info
+
+    service = serve("a", drivers={"b": Overtaken({})})
+    image = active(service)
+    service.import_image(ADMIN, image.id, ImportRequest("copy-image", stores=("b",)))
+    service.run_tasks()
+    assert service.image_tasks(ADMIN, image.id)[0].status is TaskStatus.SUCCESS
+    found = service.show_image(ADMIN, image.id)
+    assert [location.key for location in found.locations][1:] == ["replica"]
+    assert found.properties["os_glance_importing_to_stores"] == ""
+    assert keys(service, "b") == set()
 
 
 @pytest.mark.parametrize(

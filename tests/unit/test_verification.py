@@ -344,6 +344,50 @@ def test_a_round_goes_on_where_its_worker_died(serve: Serve, monkeypatch: pytest
     assert last(service).result["good"] == 5
 
 
+def test_a_round_that_gets_ahead_isnt_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        """The worker is killed."""
+
+    class Restarting(Breakable):
+        def read(self, key: str, *, offset: int = 0, length: int | None = None) -> Any:
+            if key not in self.seen:
+                self.seen.append(key)
+                raise Killed
+            return super().read(key, offset=offset, length=length)
+
+        seen: ClassVar[list[str]] = []
+
+    monkeypatch.setattr(rounds, "SAVE_SECONDS", 0.0)
+    service = serve(drivers={"a": Restarting({})}, verify_interval=24)
+    for number in range(8):
+        active(service, bytes([number]))
+    service.look_after()
+    for _ in range(8):
+        with pytest.raises(Killed):
+            service.run_tasks()
+    assert service.run_tasks() == 1
+    assert (last(service).status, last(service).result["good"]) == (TaskStatus.SUCCESS, 8)
+
+
+def test_an_image_that_kills_its_workers_ends_a_round(serve: Serve) -> None:
+    class Killed(BaseException):
+        """The worker is killed."""
+
+    class Deadly(Breakable):
+        def read(self, key: str, *, offset: int = 0, length: int | None = None) -> Any:
+            raise Killed
+
+    service = serve(drivers={"a": Deadly({})}, verify_interval=24)
+    active(service)
+    service.look_after()
+    for _ in range(5):
+        with pytest.raises(Killed):
+            service.run_tasks()
+    service.run_tasks()
+    assert last(service).status is TaskStatus.FAILURE
+    assert "given up" in last(service).message
+
+
 def test_no_more_than_the_rate_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
