@@ -29,16 +29,16 @@ class Crashing(StoreKit):
     def test_blob_survives_reopening(self, bare: Store) -> None:
         self._needs_process()
         key = self.seeded(b"to stay")
-        again = self._reopened()
+        again = self.reopened()
         self.check_content(again, key, b"to stay", 1, "another driver doesn't find the blob")
 
     def test_killed_write(self, bare: Store) -> None:
         self._needs_process(Cap.WRITE)
         key = self.key("killed")
-        with self._child(Job("write", type(bare), dict(bare.settings), key, KILLED_SIZE)) as child:
+        with self._child(self._job("write", bare, key, KILLED_SIZE)) as child:
             self._kill_halfway(child)
         self.check_absent(bare, key, 1, "after kill -9 of its writer")
-        again = self._reopened()
+        again = self.reopened()
         self.check_absent(again, key, 1, "after kill -9 of its writer and a restart")
         again.write(key, WatchedSource(b"second try"), size=10)
         self.check_content(again, key, b"second try", 1, "kill -9 spoiled the key")
@@ -49,9 +49,9 @@ class Crashing(StoreKit):
         upload = self.begun(bare, key)
         first = payload(PART)
         bare.put_part(key, upload, 1, WatchedSource(first), size=PART)
-        with self._child(Job("part", type(bare), dict(bare.settings), key, KILLED_SIZE, upload)) as child:
+        with self._child(self._job("part", bare, key, KILLED_SIZE, upload)) as child:
             self._kill_halfway(child)
-        again = self._reopened()
+        again = self.reopened()
         found = [info.number for info in again.parts(key, upload)]
         assert found == [1], clause(1, f"after kill -9 in part 2 there are the parts {found}")
         again.put_part(key, upload, 2, WatchedSource(b"resumed"), size=7)
@@ -61,7 +61,7 @@ class Crashing(StoreKit):
     def test_memory_is_flat(self, bare: Store) -> None:
         self._needs_process(Cap.WRITE, Cap.DELETE)
         key = self.key("large")
-        with self._child(Job("flat", type(bare), dict(bare.settings), key, self.flat_size)) as child:
+        with self._child(self._job("flat", bare, key, self.flat_size)) as child:
             answer, complaint = child.communicate(timeout=10 * self.patience)
             assert child.returncode == 0, clause(6, f"the child process failed: {complaint.decode()}")
         grown = json.loads(answer)
@@ -81,11 +81,8 @@ class Crashing(StoreKit):
         if not self.spawnable:
             pytest.skip("the store doesn't survive its process")
 
-    def _reopened(self) -> Store:
-        self.driver.close()
-        self.driver = self.reopen_store()
-        self.driver.open()
-        return self.driver
+    def _job(self, task: str, driver: Store, key: str, size: int, upload: str = "") -> Job:
+        return Job(task, type(driver), dict(driver.settings), key, size, upload)
 
     @contextmanager
     def _child(self, job: Job) -> Iterator[subprocess.Popen[bytes]]:
