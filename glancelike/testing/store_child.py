@@ -18,10 +18,15 @@ from glancelike.stores.base import Cap, Store
 from glancelike.stores.guard import Guard
 from glancelike.testing.sources import EndlessSource
 
+MIB = 1 << 20
+
 
 @dataclass(frozen=True)
 class Job:
-    """``task`` names the method; the store, and one ``below``, are made anew from their settings."""
+    """``task`` names the method; the store, and one ``below``, are made anew from their settings.
+
+    ``upload`` is the id of an upload, or the key that is copied.
+    """
 
     task: str
     driver: type[Store]
@@ -50,6 +55,44 @@ def stall_halfway(size: int) -> EndlessSource:
             time.sleep(600)
 
     return EndlessSource(size, hook=hook)
+
+
+def point_at(at: int, size: int, *, go_on: bool = False) -> EndlessSource:
+    """Make a source that tells the parent when it is asked for the byte ``at``, and stops there."""
+    told = False
+
+    def hook(position: int) -> None:
+        nonlocal told
+        if position >= at and not told:
+            told = True
+            _there()
+            if not go_on:
+                time.sleep(600)
+
+    return EndlessSource(size, hook=hook)
+
+
+def _there() -> None:
+    sys.stdout.write("there\n")
+    sys.stdout.flush()
+
+
+def _change(store: Store, job: Job) -> None:
+    """Do what the parent will kill, having told it when."""
+    # A read is of a MiB at most, so the source is asked for the last byte alone.
+    last = max(0, job.size - 1) // MIB * MIB
+    if job.task == "write-start":
+        store.write(job.key, point_at(0, job.size), size=job.size)
+    elif job.task == "write-end":
+        store.write(job.key, point_at(last, job.size), size=job.size)
+    elif job.task == "write-on":
+        store.write(job.key, point_at(last, job.size, go_on=True), size=job.size)
+    elif job.task == "copy":
+        _there()
+        store.copy(job.upload, job.key)
+    elif job.task == "complete":
+        _there()
+        store.complete(job.key, job.upload)
 
 
 def _settled(quiet: float = 0.4, patience: float = 10.0) -> None:
@@ -104,6 +147,8 @@ def main() -> None:
         sys.stdout.write(json.dumps(flat(store, job)))
     elif job.task == "write":
         store.write(job.key, stall_halfway(job.size), size=job.size)
+    elif job.task != "part":
+        _change(store, job)
     else:
         store.put_part(job.key, job.upload, 2, stall_halfway(job.size), size=job.size)
     store.close()

@@ -80,6 +80,7 @@ class StoreKit:
 
     spawnable = False  # blobs survive the process: kill -9, restart and memory are tested
     flat_size = 256 * MIB  # how much the test of clause 6 writes
+    many_keys = 10_000  # how many blobs the test of long lists writes
     patience = 30.0  # seconds after which something hangs
 
     tmp_path: Path
@@ -142,6 +143,13 @@ class StoreKit:
         """Close the driver and open another one on the same data."""
         self.driver.close()
         self.driver = self.opened(self.reopen_store())
+        return self.driver
+
+    def reopened(self) -> Store:
+        """Close the driver and open another one on the same data."""
+        self.driver.close()
+        self.driver = self.reopen_store()
+        self.driver.open()
         return self.driver
 
     @pytest.fixture(name="bare")

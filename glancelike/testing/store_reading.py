@@ -38,6 +38,12 @@ SPANS: list[tuple[int, int | None]] = [
     (2 * MIB + 4, 100),
     (2 * MIB, 1 << 40),
 ]
+# What no store can hold: not flat, not ASCII, or something else to a shell, a URL or a file system.
+NO_KEYS = [
+    *("", "/a", "a/", "a//b", "..", "a/../b", ".a", "a/.b", "-a", "~a", "a b", "a\n", "a\0b", "a" * 256),
+    *("é", "ключ", "a\u0301", "\uff41", "\u212a", "a\u202eb", "\u0663", "\U0001f600"),
+    *("%41", "a%2Fb", "a%00", "a?b", "a#b", "a\\b", "a+b", "a:b", "a*b", "a,b", "{a}"),
+]
 
 
 def descriptors() -> int:
@@ -145,12 +151,24 @@ class Reading(StoreKit):
     def _unknown(self) -> bool:
         return Cap.UNKNOWN_SIZE in self.driver.capabilities
 
-    @pytest.mark.parametrize(
-        "key", ["", "/a", "a/", "a//b", "..", "a/../b", ".a", "a b", "é", "a\n", "a" * 256]
-    )
+    @pytest.mark.parametrize("key", NO_KEYS, ids=lambda key: key[:8].encode("unicode_escape").decode())
     def test_guard_refuses_key(self, guard: Guard, key: str) -> None:
-        with refusal(9, InvalidKey, f"stat({key!r})"):
-            guard.stat(key)
+        caps = self.driver.capabilities
+        for cap, what, call in (
+            (Cap.NONE, "stat", lambda: guard.stat(key)),
+            (Cap.NONE, "read", lambda: guard.read(key)),
+            (Cap.WRITE, "write", lambda: guard.write(key, WatchedSource(b"x"), size=1)),
+            (Cap.DELETE, "delete", lambda: guard.delete(key)),
+            (Cap.COPY, "copy from", lambda: guard.copy(key, self.key("target"))),
+            (Cap.COPY, "copy to", lambda: guard.copy(self.key("source"), key)),
+            (Cap.PRESIGN, "presign", lambda: guard.presign(key, "GET", 60)),
+            (Cap.LOCAL, "local_path", lambda: guard.local_path(key)),
+            (Cap.PARTS, "begin", lambda: guard.begin(key)),
+            (Cap.URLS, "url_of", lambda: guard.url_of(key)),
+        ):
+            if cap in caps:
+                with refusal(9, InvalidKey, f"{what} of the key {key!r}"):
+                    call()
 
     def test_ranges(self, store: AnyStore) -> None:
         self.needs(Cap.RANGE)

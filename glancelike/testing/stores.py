@@ -17,12 +17,13 @@ tests run twice: with the driver as it is, and behind the guard.
 
 from __future__ import annotations
 
-from glancelike.testing.store_crashing import Crashing
+from glancelike.testing.store_crowded import Crowded
+from glancelike.testing.store_killing import Killing
 from glancelike.testing.store_looking import Looking
 from glancelike.testing.store_parts import Parts
 from glancelike.testing.store_reading import Reading
 from glancelike.testing.store_writing import Writing
 
 
-class StoreConformance(Reading, Looking, Writing, Parts, Crashing):
+class StoreConformance(Reading, Looking, Writing, Parts, Crowded, Killing):
     """All tests of the store contract; see ``StoreKit`` for the hooks."""

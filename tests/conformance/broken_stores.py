@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +44,26 @@ def caught(by: str, blame: str, spawnable: bool = False) -> Any:
 
 def drain(source: Source) -> bytes:
     return b"".join(iter(lambda: source.read(BLOCK), b""))
+
+
+def fill(path: Path, data: bytes) -> None:
+    """Write a file in two steps, with time to be killed in between."""
+    with path.open("xb") as file:
+        file.write(data[: len(data) // 2])
+        file.flush()
+        time.sleep(3)
+        file.write(data[len(data) // 2 :])
+
+
+class Behind:
+    """A source with bytes that were read already in front."""
+
+    def __init__(self, first: bytes, source: Source) -> None:
+        self._first, self._source = first, source
+
+    def read(self, size: int, /) -> bytes:
+        first, self._first = self._first, b""
+        return first or self._source.read(size)
 
 
 # Clause 1: absent or complete
@@ -79,6 +100,52 @@ class WritesInPlace(FileStore):
             while block := source.read(BLOCK):
                 file.write(block)
                 file.flush()
+        return self.stat(key)
+
+
+@caught("test_killed_write_at[start]", "clause 1", spawnable=True)
+class ReservesUntilItReads(FileStore):
+    def write(self, key: str, source: Source, *, size: int | None) -> BlobInfo:
+        self._check_absent(key)
+        (self._path / key).touch()
+        first = source.read(1)
+        (self._path / key).unlink()
+        return super().write(key, Behind(first, source), size=size)
+
+
+@caught("test_killed_write_at[end]", "clause 1", spawnable=True)
+class PublishesBeforeTheLastBlock(FileStore):
+    def write(self, key: str, source: Source, *, size: int | None) -> BlobInfo:
+        self._check_absent(key)
+        data, rest = b"", size or 0
+        while rest > BLOCK:
+            data += source.read(BLOCK)
+            rest = (size or 0) - len(data)
+        (self._path / key).write_bytes(data)
+        with (self._path / key).open("ab") as file:
+            file.write(drain(source))
+        return self.stat(key)
+
+
+@caught("test_killed_publishing[0.2]", "clause 1", spawnable=True)
+class FillsWhatItPublished(FileStore):
+    def write(self, key: str, source: Source, *, size: int | None) -> BlobInfo:
+        fill(self._path / key, drain(source))
+        return self.stat(key)
+
+
+@caught("test_killed_copy[0.2]", "clause 1", spawnable=True)
+class CopiesInPlace(FileStore):
+    def copy(self, source_key: str, target_key: str, *, source: Store | None = None) -> BlobInfo:
+        fill(self._path / target_key, b"".join(self.read(source_key)))
+        return self.stat(target_key)
+
+
+@caught("test_killed_complete[0.2]", "clause 1", spawnable=True)
+class JoinsInPlace(FileStore):
+    def complete(self, key: str, upload: str) -> BlobInfo:
+        parts = sorted((self._path / ".uploads" / upload).glob("0*"))
+        fill(self._path / key, b"".join(part.read_bytes() for part in parts))
         return self.stat(key)
 
 
@@ -281,7 +348,7 @@ class ChecksThenWrites(MemoryStore):
 
 @caught("test_copy_keeps_existing[bare]", "clause 3")
 class CopyOverwrites(MemoryStore):
-    def copy(self, source_key: str, target_key: str) -> BlobInfo:
+    def copy(self, source_key: str, target_key: str, *, source: Store | None = None) -> BlobInfo:
         data = self._blob(source_key)[1]
         self._blobs[target_key] = BlobInfo(target_key, len(data)), data
         return self.stat(target_key)
@@ -465,6 +532,28 @@ class ReadsHugeBlocks(MemoryStore):
         return (b"".join(blocks) for _ in "1")
 
 
+class _Impatient:
+    """A source read in a thread that is given a second for each block."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def read(self, size: int, /) -> bytes:
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self._source.read, size)
+            try:
+                return coming.result(1)
+            except TimeoutError:
+                return b""
+
+
+@caught("test_slow_source", "clause")
+class TakesAPauseForTheEnd(MemoryStore):
+    def write(self, key: str, source: Source, *, size: int | None) -> BlobInfo:
+        data = b"".join(iter(lambda: _Impatient(source).read(BLOCK), b""))
+        return self._publish(key, data)
+
+
 # Clause 7: what is missing is BlobNotFound
 
 
@@ -526,6 +615,36 @@ class SharesABuffer(MemoryStore):
             self._buffer += block
             time.sleep(0.001)
         return self._publish(key, self._buffer)
+
+
+@caught("test_parallel_writers[bare]", "clause 8")
+class SpillsIntoOneBuffer(MemoryStore):
+    """Keep what comes after the first MiB in one place for all."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self._spilled: list[bytes] = []
+
+    def write(self, key: str, source: Source, *, size: int | None) -> BlobInfo:
+        data = b""
+        while block := source.read(BLOCK):
+            if len(data) < BLOCK:
+                data += block
+            else:
+                self._spilled.append(block)
+        spilled, self._spilled = self._spilled, []
+        return self._publish(key, data + b"".join(spilled))
+
+
+@caught("test_parallel_writers[guarded]", "clause 8")
+class OneWriterAtATime(MemoryStore):
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self._writing = threading.Lock()
+
+    def write(self, key: str, source: Source, *, size: int | None) -> BlobInfo:
+        with self._writing:
+            return super().write(key, source, size=size)
 
 
 @caught("test_capabilities_are_sound", "capability PARTS")
@@ -620,6 +739,22 @@ class ListsOnePage(MemoryStore):
         return (info for _, info in zip(range(3), inner(prefix), strict=False))
 
 
+@caught("test_many_keys", "capability LIST")
+class ListsAThousand(MemoryStore):
+    """List what the first page of a backend has."""
+
+    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+        inner = super().list
+        return (info for _, info in zip(range(1000), inner(prefix), strict=False))
+
+
+@caught("test_many_keys", "capability LIST")
+class ListsWithContent(MemoryStore):
+    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+        held = [(info, bytearray(self._blobs[info.key][1])) for info in super().list(prefix)]
+        return (info for info, _ in held)
+
+
 @caught("test_copy[bare]", "capability COPY")
 class CopiesByName(MemoryStore):
     """Read the original whenever the copy is read."""
@@ -628,7 +763,7 @@ class CopiesByName(MemoryStore):
         super().__init__(settings)
         self._names: dict[str, str] = {}
 
-    def copy(self, source_key: str, target_key: str) -> BlobInfo:
+    def copy(self, source_key: str, target_key: str, *, source: Store | None = None) -> BlobInfo:
         self._names[target_key] = source_key
         return BlobInfo(target_key, self.stat(source_key).size)
 
@@ -638,8 +773,8 @@ class CopiesByName(MemoryStore):
 
 @caught("test_copy[guarded]", "capability COPY")
 class CopyMoves(MemoryStore):
-    def copy(self, source_key: str, target_key: str) -> BlobInfo:
-        info = super().copy(source_key, target_key)
+    def copy(self, source_key: str, target_key: str, *, source: Store | None = None) -> BlobInfo:
+        info = super().copy(source_key, target_key, source=source)
         self.delete(source_key)
         return info
 
@@ -774,6 +909,12 @@ class ForgetsTheCase(WithUrls):
         return super().key_of(url).upper()
 
 
+@caught("test_guard_refuses_key[%41]", "clause 9")
+class HoldsPercents(WithUrls):
+    def key_of(self, url: str) -> str:
+        return url if "%" in url else super().key_of(url)
+
+
 class SoundMemory(WithPassword, WithUrls):
     pass
 
@@ -786,6 +927,7 @@ SOUND: list[type[Store]] = [SoundMemory, SoundFile, Served]
 
 
 class _Kit(StoreConformance):
+    many_keys = 5000
     driver_class: ClassVar[type[Store]]
     flat_size = 96 << 20
 

@@ -37,6 +37,7 @@ class TestFileStoreWithoutFsync(StoreConformance):
 
     spawnable = True
     flat_size = 16 * MIB
+    many_keys = 100
 
     def make_store(self) -> FileStore:
         return FileStore(

@@ -8,6 +8,7 @@ from glancelike.testing import StoreConformance
 
 class TestTemplateStore(StoreConformance):
     spawnable = True
+    many_keys = 100
 
     def make_store(self) -> TemplateStore:
         return TemplateStore({"template_store_directory": str(self.tmp_path / "blobs")})
