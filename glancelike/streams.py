@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Self
 
 from glancelike.errors import DataMismatch
-from glancelike.model import Source
 
 
-def close(blocks: Iterator[bytes] | Source | None) -> None:
-    """Have an iterator of blocks, or a source, release what it holds."""
+def close(blocks: Iterator[bytes] | None) -> None:
+    """Have an iterator of blocks release what it holds."""
     release = getattr(blocks, "close", None)
     if release is not None:
         release()
@@ -40,27 +39,6 @@ class ChunkSource:
     def close(self) -> None:
         """Release what the iterator holds."""
         close(self._chunks)
-
-
-class Joined:
-    """Several sources, one behind the other."""
-
-    def __init__(self, sources: Iterable[Source]) -> None:
-        self._sources = list(sources)
-
-    def read(self, size: int, /) -> bytes:
-        """Return up to ``size`` bytes, empty at the end of the last."""
-        while self._sources:
-            block = self._sources[0].read(size)
-            if block:
-                return block
-            close(self._sources.pop(0))
-        return b""
-
-    def close(self) -> None:
-        """Release what the sources hold."""
-        while self._sources:
-            close(self._sources.pop())
 
 
 class Part:

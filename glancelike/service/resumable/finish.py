@@ -40,10 +40,10 @@ from glancelike.service.adoption import read_through
 from glancelike.service.context import Context
 from glancelike.service.ingest import ingested, inspection_of, writable
 from glancelike.service.resumable.deposit import content, delete_quietly, joined
+from glancelike.service.resumable.sources import Joined
 from glancelike.service.resumable.upkeep import drop, hold_room, let_go_of_room
 from glancelike.service.staging import IMPORT_TASK, amend, current
 from glancelike.service.tasks import Handler, Job, Progress, perform, submit
-from glancelike.streams import Joined
 from glancelike.transfer import Outcome
 
 # Data on its way by another road: that may fail, so the upload is kept.
