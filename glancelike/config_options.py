@@ -104,6 +104,13 @@ LIMITS = (
         default=72,
         help="Hours after which an upload in pieces that has not ended is dropped, with all its bytes.",
     ),
+    cfg.IntOpt(
+        "presigned_upload_expires",
+        min=0,
+        default=0,
+        help="Seconds that a URL is good for by which a client writes an image's data to the store itself, "
+        "where the store can sign such URLs and copy. 0: there are none.",
+    ),
 )
 DELETES = (
     cfg.BoolOpt(

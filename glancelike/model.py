@@ -356,6 +356,7 @@ class UploadKind(enum.StrEnum):
     PLAIN = "plain"
     PARTIAL = "partial"
     FINAL = "final"  # has no bytes of its own: joins partial ones
+    PRESIGNED = "presigned"  # the client writes to the store itself, under ``key``
 
 
 class UploadState(enum.StrEnum):
@@ -391,7 +392,7 @@ class Upload:
     parts: int = 0
     tail: tuple[tuple[str, int], ...] = ()
     joins: tuple[str, ...] = ()
-    metadata: str = ""  # as the client sent it
+    metadata: str = ""  # as the client sent it; of a presigned one the digest to come
     task_id: str | None = None
     created_at: datetime = field(default_factory=utcnow)
     expires_at: datetime = field(default_factory=utcnow)
@@ -412,7 +413,8 @@ class Upload:
     @property
     def blobs(self) -> tuple[Location, ...]:
         """Every blob that the upload may have in its store."""
-        own = () if self.session is None else (Location(self.home, self.key),)
+        kept = self.session is not None or self.kind is UploadKind.PRESIGNED
+        own = (Location(self.home, self.key),) if kept else ()
         return (*own, *(Location(self.home, key) for key, _size in self.tail))
 
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from glancelike.errors import DataMismatch, GlancelikeError, StoreError, StoreFault
-from glancelike.model import Source
 
 LOG = logging.getLogger(__name__)
 
 
-def close(blocks: Iterator[bytes] | Source | None) -> None:
-    """Have an iterator of blocks, or a source, release what it holds."""
+def close(blocks: Iterator[bytes] | None) -> None:
+    """Have an iterator of blocks release what it holds."""
     release = getattr(blocks, "close", None)
     if release is not None:
         release()
@@ -45,27 +44,6 @@ class ChunkSource:
     def close(self) -> None:
         """Release what the iterator holds."""
         close(self._chunks)
-
-
-class Joined:
-    """Several sources, one behind the other."""
-
-    def __init__(self, sources: Iterable[Source]) -> None:
-        self._sources = list(sources)
-
-    def read(self, size: int, /) -> bytes:
-        """Return up to ``size`` bytes, empty at the end of the last."""
-        while self._sources:
-            block = self._sources[0].read(size)
-            if block:
-                return block
-            close(self._sources.pop(0))
-        return b""
-
-    def close(self) -> None:
-        """Release what the sources hold."""
-        while self._sources:
-            close(self._sources.pop())
 
 
 class Part:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -102,6 +103,12 @@ class _Kept(io.BytesIO):
 def tuspy(endpoint: str, path: Path, **options: Any) -> Any:
     """Return an uploader of tuspy."""
     return TusClient(endpoint).uploader(file_stream=_Kept(path.read_bytes()), **options)
+
+
+def states(server: Server) -> dict[str, str]:
+    """Read from the database how far the upload to each image is."""
+    with closing(sqlite3.connect(server.config_file.parent / "glancelike.db", timeout=30)) as database:
+        return defaultdict(str, database.execute("SELECT image_id, state FROM uploads").fetchall())
 
 
 def parts_recorded(server: Server) -> int:

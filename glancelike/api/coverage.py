@@ -23,8 +23,8 @@ INTRO = """\
 
 Every operation that the server answers, with its policy rule (`-`: any caller with an identity;
 `public`: anybody) and the statuses it may give. Glance's Image API v2 has 81 operations, the first
-seven groups below; HEAD on an image's data and uploads in pieces are additions. `GET /v2/openapi.json`
-has the same with all parameters and bodies.
+seven groups below; HEAD on an image's data, uploads in pieces and presigned ones are additions.
+`GET /v2/openapi.json` has the same with all parameters and bodies.
 
 Made by `glancelike api coverage > docs/api-coverage.md`; a test checks that it is current.
 """

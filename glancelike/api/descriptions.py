@@ -20,6 +20,8 @@ from glancelike.api.operation import (
     listing,
     told,
 )
+from glancelike.api.presigned import NEW as PRESIGN
+from glancelike.api.presigned import SHOWN as PRESIGNED
 from glancelike.api.task_schema import NEW_TASK
 from glancelike.api.uploads import OFFSET_OCTETS as TUS_BODY
 from glancelike.model import (
@@ -348,6 +350,10 @@ DATA_TRANSFER: Mapping[str, Operation] = {
         answer_headers=TUS_TOLD,
     ),
     "Uploads.terminate": told("Give an upload up", {204: None}, *(409, 412), headers=TUS_SENT),
+    "Presigned.create": told(
+        "Get a URL to write an image's data to the store by", {201: PRESIGNED}, 409, body={JSON: PRESIGN}
+    ),
+    "Presigned.complete": told("Make what was written by it the image's data", {204: None}, 409, 413, 415),
     "ImageImport.stage": told("Keep data for an import", {204: None}, 409, headers=SIZE, body={OCTETS: DATA}),
     "ImageImport.start": told("Import an image", {202: None}, 409, headers=STORE, body={JSON: IMPORT}),
     "ImageImport.tasks": told("List an image's tasks", {200: listing("tasks", "Task", paged=False)}),

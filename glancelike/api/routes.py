@@ -17,6 +17,7 @@ from glancelike.api.image_tags import ImageTags
 from glancelike.api.images import Images
 from glancelike.api.info import Info
 from glancelike.api.openapi import OpenApi
+from glancelike.api.presigned import Presigned
 from glancelike.api.schemas import SchemaDocuments
 from glancelike.api.stores import Stores
 from glancelike.api.tasks import Tasks
@@ -57,6 +58,8 @@ ROUTES: tuple[Route, ...] = (
     Route("HEAD", UPLOAD, Uploads, "show", "upload_image"),
     Route("PATCH", UPLOAD, Uploads, "take", "upload_image"),
     Route("DELETE", UPLOAD, Uploads, "terminate", "upload_image"),
+    Route("POST", f"{IMAGE}/presigned", Presigned, "create", "upload_image"),
+    Route("POST", f"{IMAGE}/presigned/{{upload_id}}/complete", Presigned, "complete", "upload_image"),
     Route("PUT", f"{IMAGE}/stage", ImageImport, "stage", "modify_image"),
     Route("POST", f"{IMAGE}/import", ImageImport, "start", "modify_image"),
     Route("GET", f"{IMAGE}/tasks", ImageImport, "tasks", "get_image"),

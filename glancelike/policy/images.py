@@ -65,6 +65,8 @@ RULES: tuple[Rule, ...] = (
         f"HEAD {IMAGE}/uploads/{{upload_id}}",
         f"PATCH {IMAGE}/uploads/{{upload_id}}",
         f"DELETE {IMAGE}/uploads/{{upload_id}}",
+        f"POST {IMAGE}/presigned",
+        f"POST {IMAGE}/presigned/{{upload_id}}/complete",
     ),
     rule(
         "delete_image_location",

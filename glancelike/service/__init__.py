@@ -8,6 +8,7 @@ who calls is always the first argument. The methods are thread-safe.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from glancelike.cache import ImageCache
@@ -300,6 +301,24 @@ class ImageService:
     def delete_upload(self, caller: Caller, image_id: str, upload_id: str) -> None:
         """Give an upload up, with all its bytes; raise UploadNotFound, Conflict at its very end."""
         resumable.terminate(self._context, caller, image_id, upload_id)
+
+    def create_presigned(
+        self, caller: Caller, image_id: str, *, size: int, digest: str | None = None, store: str | None = None
+    ) -> tuple[Upload, str, datetime]:
+        """Return a URL by which the client itself writes the data to the store, and until when.
+
+        ``digest``, as ``sha256:<hex>``, is what the data must have. Raises
+        NotFound where that is off, Unsupported, and as ``create_upload``.
+        """
+        return resumable.presign(self._context, caller, image_id, size=size, digest=digest, store=store)
+
+    def complete_presigned(self, caller: Caller, image_id: str, upload_id: str) -> Upload:
+        """Make what was written the image's data.
+
+        Raises Conflict when nothing was, SizeMismatch, and as
+        ``continue_upload`` at its end.
+        """
+        return resumable.complete_presigned(self._context, caller, image_id, upload_id)
 
     def read(
         self,

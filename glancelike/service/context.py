@@ -83,6 +83,7 @@ class Settings:
     container_formats: tuple[str, ...] = CONTAINER_FORMATS
     upload_lease_seconds: float = 60.0
     resumable_upload_lifetime: int = 72  # hours
+    presigned_upload_expires: int = 0  # seconds; 0: off
     delayed_delete: bool = False
     scrub_time: int = 0  # seconds
     protections: Protections = field(default_factory=Protections)

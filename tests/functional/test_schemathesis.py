@@ -74,6 +74,15 @@ class Setter:
             self.wait(image_id)
         return image_id
 
+    def upload(self, image_id: str) -> str:
+        """Begin an upload in pieces."""
+        headers = {**self._headers, "Tus-Resumable": "1.0.0", "Upload-Length": "1000"}
+        self._client.request("POST", f"/v2/images/{image_id}/uploads", None, headers)
+        answer = self._client.getresponse()
+        answer.read()
+        assert answer.status == 201
+        return answer.headers["Location"].rpartition("/")[2]
+
     def wait(self, image_id: str) -> None:
         deadline = time.monotonic() + 60
         while self.ask("GET", f"/images/{image_id}")["status"] != "active":
@@ -111,6 +120,7 @@ def known(own: Setter, admin: Setter) -> dict[str, list[str]]:
         "namespace": [admin.namespace(number) for number in range(20)],
         "tag": ["blue"],
         "member_id": ["p-bob"],
+        "upload_id": [own.upload(image_id) for image_id in images[0::6]],
         "store_id": ["disk", "ram"],
         "name": ["color"],
     }

@@ -20,6 +20,8 @@ from tests.tus_fixtures import (
     needs_node,
     offset_of,
     parts_recorded,
+    record,
+    states,
     tus_js,
     tuspy,
     uploads_url,
@@ -167,3 +169,43 @@ def test_offset_is_told_after_each_piece(server: Server, file: Path) -> None:
     assert again.offset == 9_000_000
     again.upload()
     assert_active(server, image_id, DATA)
+
+
+def test_kill_9_while_the_data_is_verified(run_server: Callable[..., Server], tmp_path: Path) -> None:
+    """All bytes are there, so nobody sends any again: another process finishes what this one began."""
+    first = run_server(extra="upload_lease_seconds = 1\nreap_interval = 1\n[task]\ntask_poll_interval = 0.2")
+    path = tmp_path / "large.raw"
+    path.write_bytes(bytes(24 * PART))
+    for _attempt in range(5):
+        server = first if first.process.poll() is None else start(first.config_file)
+        try:
+            if killed_at_the_end(server, path):
+                return
+        finally:
+            server.stop()
+    raise AssertionError("the server was never caught at it")
+
+
+def killed_at_the_end(server: Server, path: Path) -> bool:
+    """Kill the server at the end of an upload; tell whether it was still at it. The upload ends well."""
+    image_id = create(server)
+    uploader = tuspy(uploads_url(server, image_id), path)
+    sender = in_thread(uploader.upload)
+    wait("the last byte", lambda: states(server)[image_id] in ("finishing", "done"))
+    server.process.kill()
+    server.process.wait()
+    sender.join(60)
+    caught = states(server)[image_id] == "finishing"
+    again = start(server.config_file)
+    try:
+        url = uploads_url(again, image_id) + "/" + uploader.url.rpartition("/")[2]
+        resumed = tuspy(uploads_url(again, image_id), path, url=url)
+        assert resumed.offset == path.stat().st_size
+        resumed.upload()
+        wait("somebody has finished it", lambda: states(again)[image_id] == "done")
+        wait("wholly", lambda: "os_glance_import_task" not in record(again, image_id))
+        assert_active(again, image_id, path.read_bytes())
+        assert len([name for name in files(again) if image_id in name]) == 1
+    finally:
+        again.stop()
+    return caught

@@ -90,6 +90,8 @@ BESIDES = {
     "HEAD /v2/images/{}/uploads/{}",
     "PATCH /v2/images/{}/uploads/{}",
     "DELETE /v2/images/{}/uploads/{}",
+    "POST /v2/images/{}/presigned",
+    "POST /v2/images/{}/presigned/{}/complete",
 }
 
 

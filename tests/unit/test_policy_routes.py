@@ -137,6 +137,9 @@ ROWS = (
         headers=TUS | {"Upload-Offset": "0"},
     ),
     Row(f"DELETE {UPLOAD}", OWN, 204, state="queued", headers=TUS),
+    # These are off, which is said to those only who may upload.
+    Row(f"POST {IMAGE}/presigned", OWN, 404, state="queued", body={"size": 4}),
+    Row(f"POST {IMAGE}/presigned/{{upload_id}}/complete", OWN, 404, state="queued"),
     Row(f"PUT {IMAGE}/stage", OWN, 204, state="queued", body=b"data", media_type=OCTETS),
     # Nothing is staged, which is said to those only who may import.
     Row(f"POST {IMAGE}/import", OWN, 409, state="queued", body={"method": {"name": "glance-direct"}}),

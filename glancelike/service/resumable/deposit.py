@@ -28,9 +28,10 @@ from glancelike.errors import (
 from glancelike.model import Location, Source, Upload, UploadKind, UploadState
 from glancelike.service.context import Context
 from glancelike.service.ingest import new_key
+from glancelike.service.resumable.sources import Joined
 from glancelike.stores.base import Cap
 from glancelike.stores.guard import MAX_PARTS, Guard
-from glancelike.streams import ChunkSource, Joined
+from glancelike.streams import ChunkSource
 from glancelike.transfer import BLOCK
 from glancelike.vfs import Mount
 

@@ -15,7 +15,6 @@ from typing import Any
 from glancelike import lifecycle
 from glancelike.errors import (
     DataMismatch,
-    GlancelikeError,
     ImageNotFound,
     InvalidTransition,
     StaleUpload,
@@ -39,11 +38,12 @@ from glancelike.registry.base import ADMIN
 from glancelike.service.adoption import read_through
 from glancelike.service.context import Context
 from glancelike.service.ingest import ingested, inspection_of, writable
+from glancelike.service.resumable import presigned
 from glancelike.service.resumable.deposit import content, delete_quietly, joined
+from glancelike.service.resumable.sources import Joined
 from glancelike.service.resumable.upkeep import drop, hold_room, let_go_of_room
 from glancelike.service.staging import IMPORT_TASK, amend, current
 from glancelike.service.tasks import Handler, Job, Progress, perform, submit
-from glancelike.streams import Joined
 from glancelike.transfer import Outcome
 
 # Data on its way by another road: that may fail, so the upload is kept.
@@ -108,7 +108,7 @@ def run(job: Job) -> Mapping[str, Any]:
         _clean(job, upload)
         _free(job)
     except (ImageNotFound, UploadNotFound):
-        raise GlancelikeError(f"Image {job.task.image_id} was deleted during its upload") from None
+        raise ImageNotFound(f"Image {job.task.image_id} was deleted during its upload") from None
     except StoreUnavailable:
         job.save({AGAIN: True})
         raise
@@ -154,18 +154,27 @@ def _bring(job: Job, image: Image, upload: Upload) -> None:
             Progress(job, f"verifying in store {mount.id}", upload.length),
         )
 
-    if upload.kind is UploadKind.PLAIN and upload.session is not None and upload.home == mount.id:
-        location = joined(context, upload)
-        outcome = read_through(
+    def verify(location: Location, *algorithms: str) -> Outcome:
+        return read_through(
             context,
             image,
             location,
-            algorithms=context.settings.algorithms,
+            algorithms=(*context.settings.algorithms, *algorithms),
             inspection=lambda: inspection_of(context, image),
             watchers=watchers,
             look=lambda: current(job),
         )
-        _activate(job, upload, location, outcome)
+
+    if upload.kind is UploadKind.PRESIGNED:
+        with presigned.copied(context, upload) as location:
+            algorithm, value = presigned.digest_of(upload)
+            outcome = verify(location, *algorithm)
+            presigned.check(upload, outcome, algorithm, value)
+            _activate(job, upload, location, outcome)
+        return
+    if upload.kind is UploadKind.PLAIN and upload.session is not None and upload.home == mount.id:
+        location = joined(context, upload)
+        _activate(job, upload, location, verify(location))
         return
     source = Joined([each for part in _parts(context, upload) for each in content(context, part)])
     try:

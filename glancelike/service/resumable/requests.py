@@ -54,12 +54,12 @@ def create(
     store: str | None = None,
 ) -> Upload:
     """Begin an upload; see ImageService.create_upload."""
-    image = _image(context, caller, image_id)
-    _check_ready(image)
+    image = image_for(context, caller, image_id)
+    check_ready(image)
     mount = writable(context, store)
     if kind is UploadKind.FINAL:
         length = _joined_length(context, image_id, joins)
-    _check_length(context, length)
+    check_length(context, length)
     now = utcnow()
     upload = Upload(
         id=str(uuid.uuid4()),
@@ -80,7 +80,7 @@ def create(
     upload = context.registry.create_upload(upload)
     try:
         if kind is not UploadKind.FINAL:
-            _hold(context, image, upload, length or 0)
+            hold(context, image, upload, length or 0)
     except BaseException:
         drop(context, upload)
         raise
@@ -93,7 +93,7 @@ def _is_full(kind: UploadKind, length: int | None) -> bool:
 
 def show(context: Context, caller: Caller, image_id: str, upload_id: str) -> Upload:
     """Return an upload of an image; see ImageService.show_upload."""
-    image, upload = _found(context, caller, image_id, upload_id)
+    image, upload = _in_pieces(context, caller, image_id, upload_id)
     if upload.state is UploadState.FULL:
         # Its process died right here: who asks, wants it to go on.
         with suppress(StaleUpload):
@@ -114,7 +114,7 @@ def take(
     checksum: Checksum | None = None,
 ) -> Upload:
     """Take the next bytes of an upload; see ImageService.continue_upload."""
-    image, upload = _found(context, caller, image_id, upload_id)
+    image, upload = _in_pieces(context, caller, image_id, upload_id)
     if upload.kind is UploadKind.FINAL:
         raise Forbidden(f"Upload {upload_id} joins others: it takes no bytes")
     if offset != upload.offset:
@@ -123,12 +123,12 @@ def take(
         if size == 0:
             return upload
         raise Conflict(f"Upload {upload_id} is complete")
-    _check_wanted(context, image, upload)
+    check_wanted(context, image, upload)
     upload = replace(upload, length=_agreed_length(context, upload, length))
     most = (context.settings.image_size_cap if upload.length is None else upload.length) - offset
     if size is not None and size > most:
         raise ImageTooLarge(f"Upload {upload_id}: {size} bytes more are too many, {most} are to come")
-    _hold(context, image, upload, offset + (size or 0))
+    hold(context, image, upload, offset + (size or 0))
     # Whoever still writes to this upload, most likely for a client that is gone, can't any more.
     deposit = Deposit(context, context.registry.update_upload(upload, expect=upload.version))
     watched = _Checked(source, checksum)
@@ -151,7 +151,7 @@ def _take_in(context: Context, image: Image, deposit: Deposit, source: _Checked,
         with places.spool(context) as piece:
             count, failure = places.fill(piece, source, wanted)
             if upload.length is None:
-                _hold(context, image, upload, upload.offset + count)
+                hold(context, image, upload, upload.offset + count)
             deposit.add(piece, count)
         ended = failure is not None or count < wanted or source.count == most
         if source.checksum is None or (ended and failure is None and source.verified()):
@@ -167,7 +167,7 @@ def _take_in(context: Context, image: Image, deposit: Deposit, source: _Checked,
 def terminate(context: Context, caller: Caller, image_id: str, upload_id: str) -> None:
     """Drop an upload with its bytes; see ImageService.delete_upload."""
     for _attempt in range(AMEND_ATTEMPTS):
-        _image, upload = _found(context, caller, image_id, upload_id)
+        _image, upload = found(context, caller, image_id, upload_id)
         if upload.state is UploadState.FINISHING:
             raise Conflict(f"Upload {upload_id} is complete, and about to be the image's data")
         try:
@@ -204,21 +204,31 @@ class _Checked:
         return True
 
 
-def _image(context: Context, caller: Caller, image_id: str) -> Image:
+def image_for(context: Context, caller: Caller, image_id: str) -> Image:
+    """Return an image that the caller may upload to; raise ImageNotFound, Forbidden."""
     image = context.get(caller, image_id)
     context.policy.check(caller, "upload_image", image)
     return image
 
 
-def _found(context: Context, caller: Caller, image_id: str, upload_id: str) -> tuple[Image, Upload]:
-    image = _image(context, caller, image_id)
+def found(context: Context, caller: Caller, image_id: str, upload_id: str) -> tuple[Image, Upload]:
+    """Return an upload that the caller may go on with, of whatever kind; raise UploadNotFound."""
+    image = image_for(context, caller, image_id)
     upload = context.registry.get_upload(upload_id)
     if upload.image_id != image_id or (upload.expires_at <= utcnow() and upload.state is UploadState.OPEN):
         raise UploadNotFound(f"upload {upload_id!r} not found")
     return image, upload
 
 
-def _check_ready(image: Image) -> None:
+def _in_pieces(context: Context, caller: Caller, image_id: str, upload_id: str) -> tuple[Image, Upload]:
+    image, upload = found(context, caller, image_id, upload_id)
+    if upload.kind is UploadKind.PRESIGNED:
+        raise UploadNotFound(f"upload {upload_id!r} not found")
+    return image, upload
+
+
+def check_ready(image: Image) -> None:
+    """Raise InvalidInput or InvalidTransition unless the image can get data."""
     if not (image.disk_format and image.container_format):
         raise InvalidInput(
             f"Image {image.id}: disk_format and container_format must be set prior to saving data."
@@ -227,7 +237,7 @@ def _check_ready(image: Image) -> None:
         raise InvalidTransition(f"Image {image.id} is {image.status}: it takes no upload")
 
 
-def _check_wanted(context: Context, image: Image, upload: Upload) -> None:
+def check_wanted(context: Context, image: Image, upload: Upload) -> None:
     """Raise InvalidTransition where other data was faster; of what can't win any more nothing stays."""
     if image.status is Status.QUEUED:
         return
@@ -237,7 +247,8 @@ def _check_wanted(context: Context, image: Image, upload: Upload) -> None:
     raise InvalidTransition(f"Image {image.id} is {image.status}: other data was faster")
 
 
-def _check_length(context: Context, length: int | None) -> None:
+def check_length(context: Context, length: int | None) -> None:
+    """Raise ImageTooLarge."""
     if length is not None and length > context.settings.image_size_cap:
         raise ImageTooLarge(f"Image is larger than image_size_cap, {context.settings.image_size_cap} bytes")
 
@@ -249,7 +260,7 @@ def _agreed_length(context: Context, upload: Upload, told: int | None) -> int | 
         raise InvalidInput(f"Upload {upload.id} is to have {upload.length} bytes, not {told}")
     if told < upload.offset:
         raise InvalidInput(f"Upload {upload.id} has {upload.offset} bytes already, more than {told}")
-    _check_length(context, told)
+    check_length(context, told)
     return told
 
 
@@ -271,7 +282,7 @@ def _joined_length(context: Context, image_id: str, joins: tuple[str, ...]) -> i
     return total
 
 
-def _hold(context: Context, image: Image, upload: Upload, size: int) -> None:
+def hold(context: Context, image: Image, upload: Upload, size: int) -> None:
     """Reserve room for the upload: its length, or what is known to come."""
     wanted = max(size, upload.length or 0)
     if upload.kind is UploadKind.PARTIAL:

@@ -42,7 +42,8 @@ def partial_size(context: Context, image_id: str) -> int:
 
 def let_go_of_room(context: Context, upload: Upload) -> None:
     """Give back what is reserved for an upload that is over."""
-    left = 0 if upload.kind is UploadKind.PLAIN else partial_size(context, upload.image_id)
+    shared = upload.kind in (UploadKind.PARTIAL, UploadKind.FINAL)
+    left = partial_size(context, upload.image_id) if shared else 0
     if left:
         with suppress(QuotaExceeded):  # the limit is lower by now, and what was reserved stays
             hold_room(context, upload, upload.owner, left)
@@ -51,9 +52,9 @@ def let_go_of_room(context: Context, upload: Upload) -> None:
 
 
 def _reservation(upload: Upload) -> str:
-    if upload.kind is UploadKind.PLAIN:
-        return f"resumable:{upload.id}"
-    return f"resumable:parts:{upload.image_id}"
+    if upload.kind in (UploadKind.PARTIAL, UploadKind.FINAL):
+        return f"resumable:parts:{upload.image_id}"
+    return f"resumable:{upload.id}"
 
 
 def drop(context: Context, upload: Upload) -> None:
