@@ -126,6 +126,62 @@ def test_a_writer_announces_itself_before_it_looks(below: HookedStore, tmp_path:
     clean(store, below)
 
 
+@pytest.mark.parametrize("turn", [1, 2])
+def test_a_collector_looks_through_manifests_after_the_sessions_have_ended(
+    below: HookedStore, tmp_path: Path, turn: int
+) -> None:
+    store = stacked(below, chunk_store_threads=1)
+    put(store, "old")
+    found, go_on = Event(), Event()
+
+    def hold() -> None:
+        store.delete("old")
+        assert collect(store) == 0
+        found.set()
+        go_on.wait(60)
+
+    late = Thread(target=during_write, args=(store, "new", hold), daemon=True)
+    late.start()
+    assert found.wait(60)
+    watched = directory(tmp_path / "below")
+    looks = []
+
+    def finish(call: str, key: str) -> None:
+        if (call, key) == ("list", "sessions/"):
+            looks.append(key)
+            if len(looks) == turn:
+                go_on.set()
+                late.join(60)
+
+    collecting = stacked(watched)
+    watched.hook = finish
+    collect(collecting)
+    assert len(looks) >= turn
+    watched.close()
+    assert get(store, "new") == DATA
+    sweep_all(store)
+    clean(store, below)
+
+
+def test_a_copy_of_what_goes_meanwhile_fails(below: HookedStore, tmp_path: Path) -> None:
+    store = stacked(below)
+    put(store, "old")
+    watched = directory(tmp_path / "below")
+
+    def lose(call: str, key: str) -> None:
+        if call == "write" and key.startswith("sessions/"):
+            store.delete("old")
+            assert collect(store) > 5
+
+    watched.hook = lose
+    with pytest.raises(BlobNotFound):
+        stacked(watched).copy("old", "copy")
+    watched.close()
+    with pytest.raises(BlobNotFound):
+        store.stat("copy")
+    clean(store, below)
+
+
 def test_a_copy_does_not_inherit_what_is_condemned(below: HookedStore) -> None:
     store = stacked(below, chunk_store_threads=1)
     put(store, "old")
