@@ -791,6 +791,13 @@ class NeverFills(MemoryStore):
         return Usage(0)
 
 
+@caught("test_usage[bare]", "capability USAGE")
+class SharesWhatIsDifferent(MemoryStore):
+    def usage(self) -> Usage:
+        used = super().usage().used
+        return Usage(used, logical=used // 2)
+
+
 @caught("test_parts_in_any_order[bare]", "capability PARTS")
 class JoinsInOrderOfArrival(MemoryStore):
     def complete(self, key: str, upload: str) -> BlobInfo:

@@ -44,7 +44,7 @@ class Cutter:
             raise ConfigError("chunk_store_min_size, _avg_size, _max_size: each must be larger than the last")
 
     def cut(self, source: Source) -> Iterator[bytes]:
-        """Yield the chunks of a source, holding two of the largest at most."""
+        """Yield the chunks of a source, holding a few of the largest at most."""
         if self.method == "fixed":
             return _fixed(source, self.average)
         return self._by_content(source)

@@ -22,6 +22,7 @@ from glancelike_store_chunks.chunks import unpacked
 from glancelike_store_chunks.collector import Collector
 from glancelike_store_chunks.lower import Lower
 from glancelike_store_chunks.manifest import Manifest
+from glancelike_store_chunks.sessions import Session
 
 from glancelike.errors import BlobNotFound, StoreUnavailable
 from glancelike.model import utcnow
@@ -66,7 +67,7 @@ def clean(store: ChunkStore, below: HookedStore) -> None:
 
 def during_write(store: ChunkStore, key: str, do: Callable[[], object], data: bytes = DATA) -> None:
     """Do something when a writer has stored all but the end of its chunks."""
-    done = []
+    done: list[object] = []
 
     def hook(at: int) -> None:
         if at >= len(data) - 10_000 and not done:
@@ -101,10 +102,95 @@ def test_what_a_writer_found_stays_until_it_is_done(below: HookedStore) -> None:
     clean(store, below)
 
 
+def test_a_writer_announces_itself_before_it_looks(below: HookedStore, tmp_path: Path) -> None:
+    store = stacked(below)
+    put(store, "old")
+    watched = directory(tmp_path / "below")
+    other = Session(Lower(store.below))
+
+    def condemn(call: str, key: str) -> None:
+        if (call, key[:9]) == ("write", "sessions/") and names(below, "blobs/old"):
+            # Condemned, but not gone: there is another writer to wait for. This one isn't there yet.
+            store.delete("old")
+            assert collect(store) == 0
+
+    def end() -> None:
+        other.__exit__(None, None, None)
+        assert collect(store) > 5
+
+    watched.hook = condemn
+    during_write(stacked(watched, chunk_store_threads=1), "new", end)
+    watched.close()
+    assert get(store, "new") == DATA
+    sweep_all(store)
+    clean(store, below)
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_a_collector_looks_through_manifests_after_the_sessions_have_ended(
+    below: HookedStore, tmp_path: Path, turn: int
+) -> None:
+    store = stacked(below, chunk_store_threads=1)
+    put(store, "old")
+    found, go_on = Event(), Event()
+
+    def hold() -> None:
+        store.delete("old")
+        assert collect(store) == 0
+        found.set()
+        go_on.wait(60)
+
+    late = Thread(target=during_write, args=(store, "new", hold), daemon=True)
+    late.start()
+    assert found.wait(60)
+    watched = directory(tmp_path / "below")
+    looks = []
+
+    def finish(call: str, key: str) -> None:
+        if (call, key) == ("list", "sessions/"):
+            looks.append(key)
+            if len(looks) == turn:
+                go_on.set()
+                late.join(60)
+
+    collecting = stacked(watched)
+    watched.hook = finish
+    collect(collecting)
+    assert len(looks) >= turn
+    watched.close()
+    assert get(store, "new") == DATA
+    sweep_all(store)
+    clean(store, below)
+
+
+def test_a_copy_of_what_goes_meanwhile_fails(below: HookedStore, tmp_path: Path) -> None:
+    store = stacked(below)
+    put(store, "old")
+    watched = directory(tmp_path / "below")
+
+    def lose(call: str, key: str) -> None:
+        if call == "write" and key.startswith("sessions/"):
+            store.delete("old")
+            assert collect(store) > 5
+
+    watched.hook = lose
+    with pytest.raises(BlobNotFound):
+        stacked(watched).copy("old", "copy")
+    watched.close()
+    with pytest.raises(BlobNotFound):
+        store.stat("copy")
+    clean(store, below)
+
+
 def test_a_copy_does_not_inherit_what_is_condemned(below: HookedStore) -> None:
     store = stacked(below, chunk_store_threads=1)
     put(store, "old")
-    during_write(store, "new", lambda: (store.delete("old"), collect(store)))
+
+    def condemn() -> None:
+        store.delete("old")
+        collect(store)
+
+    during_write(store, "new", condemn)
     assert names(below, "condemned/")
     store.copy("new", "copy")
     upload = store.begin("joined")
@@ -132,7 +218,7 @@ def test_a_collector_that_was_asleep_deletes_nothing_new(below: HookedStore, tmp
     put(store, "old")
     store.delete("old")
     sleeper = directory(tmp_path / "below")
-    woken = []
+    woken: list[int] = []
 
     def sleep(call: str, key: str) -> None:
         if call == "delete" and key.startswith("chunks/") and not woken:
@@ -164,9 +250,12 @@ def test_what_stays_listed_stays_condemned(below: HookedStore, tmp_path: Path) -
     # The round waits for nobody any more; some of its chunks are listed, by "new", and some aren't.
     sleeper = directory(tmp_path / "below")
     found, go_on = Event(), Event()
-    late = Thread(
-        target=during_write, args=(store, "late", lambda: (found.set(), go_on.wait(60))), daemon=True
-    )
+
+    def hold() -> None:
+        found.set()
+        go_on.wait(60)
+
+    late = Thread(target=during_write, args=(store, "late", hold), daemon=True)
 
     def sleep(call: str, key: str) -> None:
         if call == "list" and key == "uploads/" and not found.is_set():
@@ -200,7 +289,7 @@ def test_a_write_between_any_two_steps_of_a_collector(
     put(store, "kept", payload(50_000, seed=2))
     store.delete("old")
     watched = directory(tmp_path / "below")
-    turns = []
+    turns: list[str] = []
 
     def step(called: str, key: str) -> None:
         if called == call and key.startswith(prefix) and len(turns) < 4:
@@ -252,8 +341,13 @@ def test_a_collector_that_dies_leaves_work_not_damage(
 def test_a_writer_taken_for_dead_fails(below: HookedStore) -> None:
     store = stacked(below, chunk_store_threads=1)
     put(store, "old")
+
+    def lose() -> None:
+        store.delete("old")
+        sweep_all(store)
+
     with pytest.raises(StoreUnavailable, match="for too long"):
-        during_write(store, "new", lambda: (store.delete("old"), sweep_all(store)))
+        during_write(store, "new", lose)
     with pytest.raises(BlobNotFound):
         store.stat("new")
     sweep_all(store)
