@@ -1,10 +1,10 @@
 """How close each store's driver comes to the bare client of its backend, and how flat memory is.
 
-    python benchmarks/stores.py [--size-mib 256] [--repeats 5] [--rss] [--json FILE] [STORE ...]
+    python benchmarks/stores.py [STORE ...] [--size-mib 256] [--repeats 5] [--rss [MIB]] [--json FILE]
 
 Driver and client take turns in the same run, each with new data, so look at
 the ratios (1 is as fast as the client, more is faster). ``--rss`` moves
-4 GiB through the driver in a process of its own, and through a server.
+4 GiB (or so many MiB) through the driver in a process of its own, and through a server.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from glancelike.stores.guard import Guard
 from glancelike.testing.store_child import memory
 
 BIN = Path(sys.executable).parent
-RSS_MIB = 4096
 FLAT_MIB = 64
 GOAL = 0.9
 
@@ -141,8 +140,8 @@ def _status(process: str, field: str) -> int:
     raise LookupError(field)
 
 
-def rss_of_driver(name: str, backend: Backend) -> dict[str, int]:
-    job = {"store": name, "settings": backend.settings, "below": backend.below, "mib": RSS_MIB}
+def rss_of_driver(name: str, backend: Backend, mib: int) -> dict[str, int]:
+    job = {"store": name, "settings": backend.settings, "below": backend.below, "mib": mib}
     done = subprocess.run(
         [sys.executable, __file__, "--child", json.dumps(job)], capture_output=True, text=True, check=False
     )
@@ -151,7 +150,7 @@ def rss_of_driver(name: str, backend: Backend) -> dict[str, int]:
     return dict(json.loads(done.stdout))
 
 
-def rss_of_server(name: str, backend: Backend, folder: Path) -> dict[str, int]:
+def rss_of_server(name: str, backend: Backend, folder: Path, mib: int) -> dict[str, int]:
     """Send an image to a server and fetch it; tell how much the largest of its processes grew."""
     folder.mkdir()
     sections = {"bench": backend.settings, **({"below": backend.below} if backend.below else {})}
@@ -172,23 +171,23 @@ def rss_of_server(name: str, backend: Backend, folder: Path) -> dict[str, int]:
             if process.poll() is not None:
                 raise RuntimeError(log.read_text()[-2000:])
             time.sleep(0.1)
-        return _through(log.read_text().split("listens on ")[1].split()[0], process.pid)
+        return _through(log.read_text().split("listens on ")[1].split()[0], process.pid, mib)
     finally:
         process.terminate()
         process.wait()
 
 
-def _through(url: str, server: int) -> dict[str, int]:
+def _through(url: str, server: int, mib: int) -> dict[str, int]:
     values = {"disk_format": "raw", "container_format": "bare"}
     with ImageClient(url) as client:
         warm = client.create_image(values)["id"]
         client.upload(warm, Endless(8), size=8 * BLOCK)
         client.download(warm, Nowhere())  # type: ignore[arg-type]
         image = client.create_image(values)["id"]
-        source = Endless(RSS_MIB)
+        source = Endless(mib)
         grown = {}
         for what, work in (
-            ("upload", lambda: client.upload(image, source, size=RSS_MIB * BLOCK)),
+            ("upload", lambda: client.upload(image, source, size=mib * BLOCK)),
             ("download", lambda: client.download(image, Nowhere())),  # type: ignore[arg-type]
         ):
             before = {each: _settle(each) for each in _processes(server)}
@@ -216,8 +215,10 @@ def measured(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str
         with BACKENDS[name](folder) as backend:
             result = throughput(name, backend, arguments.size_mib, arguments.repeats)
             if arguments.rss:
-                result["driver grew, MiB"] = rss_of_driver(name, backend)
-                result["server grew, MiB"] = rss_of_server(name, backend, folder / "server-state")
+                result["driver grew, MiB"] = rss_of_driver(name, backend, arguments.rss)
+                result["server grew, MiB"] = rss_of_server(
+                    name, backend, folder / "server-state", arguments.rss
+                )
             return result
     except Missing as missing:
         return {"said": f"not measured: {missing}"}
@@ -248,7 +249,7 @@ def main() -> None:
     parser.add_argument("stores", nargs="*", choices=[[], *BACKENDS], metavar="STORE")
     parser.add_argument("--size-mib", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--rss", action="store_true", help=f"measure memory, too, with {RSS_MIB} MiB")
+    parser.add_argument("--rss", type=int, nargs="?", const=4096, metavar="MIB", help="measure memory, too")
     parser.add_argument("--directory", type=Path, help="where to write; the temporary directory by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
@@ -264,9 +265,9 @@ def main() -> None:
             results[name] = measured(name, arguments, folder)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
-    title = (
-        f"{arguments.size_mib} MiB, medians of {arguments.repeats}, MiB/s; growth up / down of {RSS_MIB} MiB"
-    )
+    title = f"{arguments.size_mib} MiB, medians of {arguments.repeats}, MiB/s"
+    if arguments.rss:
+        title += f"; MiB of memory that {arguments.rss} MiB up / down took"
     Console(width=110).print(table_of(results, title))
 
 

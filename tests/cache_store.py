@@ -21,15 +21,19 @@ class RemoteStore(FileStore):
 
     capabilities = FileStore.capabilities & ~Cap.LOCAL
 
+    @property
+    def _beside(self) -> Path:
+        return Path(self.settings["filesystem_store_datadir"])
+
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        with (self._path / ".reads").open("a") as log:
+        with (self._beside / ".reads").open("a") as log:
             log.write(f"{key} {offset}\n")
         return self._slowly(super().read(key, offset=offset, length=length))
 
     def _slowly(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
         for block in blocks:
             yield block
-            while (self._path / ".hold").exists():
+            while (self._beside / ".hold").exists():
                 time.sleep(0.01)
 
 

@@ -207,6 +207,15 @@ class StoreKit:
         finally:
             close(blocks)
 
+    def _raises(self, call: Callable[[], Any], error: BaseException) -> None:
+        """Fail unless a call raises just the error that its source raised."""
+        raised: BaseException | None = None
+        try:
+            call()
+        except BaseException as caught:
+            raised = caught
+        assert raised is error, clause(2, f"the source raised {error!r}, from the store came {raised!r}")
+
     def check_content(
         self,
         store: AnyStore,

@@ -12,7 +12,7 @@ from glancelike.stores.guard import Guard
 from glancelike.testing.sources import WatchedSource, payload
 from glancelike.testing.store_kit import MIB, AnyStore, Blame, StoreKit, Task, clause, refusal
 from glancelike.testing.store_looking import NO_UPLOAD
-from glancelike.testing.store_writing import ClientGone
+from glancelike.testing.store_writing import SOURCE_ERRORS, ClientGone
 
 # Object stores want 5 MiB at least of every part but the last.
 PART = 5 * MIB
@@ -70,6 +70,20 @@ class Parts(StoreKit):
         store.complete(key, upload)
         self.check_content(store, key, other, Cap.PARTS, "the replaced part came back")
 
+    def test_part_replaced_between_others(self, store: AnyStore) -> None:
+        self.needs(Cap.PARTS)
+        key = self.key()
+        upload = self.begun(store, key)
+        for number in SIZES:
+            self._send(store, key, upload, number)
+        other = payload(PART + 99, seed=9)
+        store.put_part(key, upload, 2, WatchedSource(other), size=len(other))
+        store.complete(key, upload)
+        whole = part(1) + other + part(3)
+        self.check_content(
+            store, key, whole, Cap.PARTS, "a part that has another size now was joined otherwise"
+        )
+
     def test_part_missing(self, store: AnyStore) -> None:
         self.needs(Cap.PARTS)
         key = self.key()
@@ -98,6 +112,9 @@ class Parts(StoreKit):
             assert caught.value is error, clause(
                 2, f"the source raised {error!r}, the store {caught.value!r}"
             )
+        for other in SOURCE_ERRORS:
+            source = WatchedSource(b"x" * 99, fail_at=50, error=other)
+            self._raises(partial(store.put_part, key, upload, 2, source, size=99), other)
         self._check_parts(store, key, upload, [1], of=2)
         store.complete(key, upload)
         self.check_content(store, key, part(1), 2, "a part that failed replaced the one before")

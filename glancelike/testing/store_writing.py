@@ -5,9 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pytest
 
@@ -128,14 +126,6 @@ class Writing(StoreKit):
             time.sleep(0.05)
         if Cap.USAGE in self.driver.capabilities:
             assert store.usage().used <= used, clause(2, "failed writes use up the store")
-
-    def _raises(self, call: Callable[[], Any], error: BaseException) -> None:
-        raised: BaseException | None = None
-        try:
-            call()
-        except BaseException as caught:
-            raised = caught
-        assert raised is error, clause(2, f"the source raised {error!r}, from the store came {raised!r}")
 
     @pytest.mark.parametrize("real", [0, 1, MIB, LARGE - 1, LARGE + 1, LARGE + MIB])
     def test_source_of_another_size(self, guard: Guard, real: int) -> None:
