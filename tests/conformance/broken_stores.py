@@ -112,9 +112,9 @@ class WritesInPlace(FileStore):
 class ReservesUntilItReads(FileStore):
     def write(self, key: str, source: Source, *, size: int | None) -> BlobInfo:
         self._check_absent(key)
-        (self._path / key).touch()
+        (datadir(self) / key).touch()
         first = source.read(1)
-        (self._path / key).unlink()
+        (datadir(self) / key).unlink()
         return super().write(key, Behind(first, source), size=size)
 
 
@@ -126,8 +126,8 @@ class PublishesBeforeTheLastBlock(FileStore):
         while rest > BLOCK:
             data += source.read(BLOCK)
             rest = (size or 0) - len(data)
-        (self._path / key).write_bytes(data)
-        with (self._path / key).open("ab") as file:
+        (datadir(self) / key).write_bytes(data)
+        with (datadir(self) / key).open("ab") as file:
             file.write(drain(source))
         return self.stat(key)
 
@@ -135,22 +135,22 @@ class PublishesBeforeTheLastBlock(FileStore):
 @caught("test_killed_publishing[0.2]", "clause 1", spawnable=True)
 class FillsWhatItPublished(FileStore):
     def write(self, key: str, source: Source, *, size: int | None) -> BlobInfo:
-        fill(self._path / key, drain(source))
+        fill(datadir(self) / key, drain(source))
         return self.stat(key)
 
 
 @caught("test_killed_copy[0.2]", "clause 1", spawnable=True)
 class CopiesInPlace(FileStore):
     def copy(self, source_key: str, target_key: str, *, source: Store | None = None) -> BlobInfo:
-        fill(self._path / target_key, b"".join(self.read(source_key)))
+        fill(datadir(self) / target_key, b"".join(self.read(source_key)))
         return self.stat(target_key)
 
 
 @caught("test_killed_complete[0.2]", "clause 1", spawnable=True)
 class JoinsInPlace(FileStore):
     def complete(self, key: str, upload: str) -> BlobInfo:
-        parts = sorted((self._path / ".uploads" / upload).glob("0*"))
-        fill(self._path / key, b"".join(part.read_bytes() for part in parts))
+        parts = sorted((datadir(self) / ".uploads" / upload).glob("0*"))
+        fill(datadir(self) / key, b"".join(part.read_bytes() for part in parts))
         return self.stat(key)
 
 
