@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -18,8 +19,9 @@ from glancelike_store_swift.objects import Cluster
 from glancelike_store_swift.options import from_uri
 from glancelike_store_swift.segments import Segments
 from swift_proxy import FlakyProxy
-from swift_servers import MIB, SmallSwift, inside, settings
+from swift_servers import KEY, MIB, USER, SmallSwift, inside, settings
 
+import glancelike
 from glancelike.errors import BlobNotFound, ConfigError, Unsupported
 from glancelike.model import utcnow
 from glancelike.stores.base import Cap
@@ -143,9 +145,9 @@ def test_large_objects_that_glance_wrote(swift: SmallSwift) -> None:
             assert store.stat(key).size == 2 * MIB
             assert read(store, key) == b"".join(halves)
             assert read(store, key, MIB - 1, 2) == b"".join(halves)[MIB - 1 : MIB + 1]
-            store.copy(key, f"{key}-copy")
+            store.copy(key, f"copy-of-{key}")
             store.delete(key)
-            assert read(store, f"{key}-copy") == b"".join(halves)
+            assert read(store, f"copy-of-{key}") == b"".join(halves)
         left = {info.key for info in store.list()}
         assert left >= set(names), "Glance's segments aren't this driver's to delete"
 
@@ -190,6 +192,27 @@ def test_memory_is_flat_when_swift_is_slow(swift: SmallSwift) -> None:
     grown = json.loads(child.stdout)
     assert grown["count"] == size
     assert max(grown[what] for what in ("written", "read")) < 24 * MIB
+
+
+def test_images_in_swift_by_uri(swift: SmallSwift, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ST_AUTH", swift.auth_url)
+    monkeypatch.setenv("ST_USER", USER)
+    monkeypatch.setenv("ST_KEY", KEY)
+    uri = "swift://library?auth_version=1&create_container_on_put=true&large_object_size=1"
+    me = glancelike.Caller.administrator("my-project")
+    data = payload(3 * MIB)
+    with glancelike.open_service("memory://", stores={"objects": uri}) as images:
+        image = images.create_image(me, {"name": "disk", "disk_format": "raw", "container_format": "bare"})
+        image = images.upload(me, image.id, io.BytesIO(data))
+        assert (image.status, image.size) == ("active", len(data))
+        with images.open_image(me, image.id) as file:
+            file.seek(-5, io.SEEK_END)
+            assert file.read() == data[-5:]
+        images.delete_image(me, image.id)
+    store = SwiftStore(settings(swift.auth_url, "library"))
+    store.open()
+    with closing(store):
+        assert [*store.list(), *inside(store)] == []
 
 
 def test_uris() -> None:
