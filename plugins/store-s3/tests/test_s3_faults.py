@@ -311,6 +311,18 @@ def test_full(store: S3Store, proxy: Proxy) -> None:
         store.write("a", WatchedSource(b"x"), size=1)
 
 
+def test_requests_of_a_write(proxy: Proxy) -> None:
+    """The README's price of claims: five requests more."""
+    for conditional, expected in (("auto", 2), ("never", 7)):
+        with opened(proxy.url, s3_store_conditional_writes=conditional) as store:
+            store.write("first", WatchedSource(b"x"), size=1)
+            proxy.seen.clear()
+            store.write("second", WatchedSource(b"x"), size=1)
+            assert len(proxy.seen) == expected
+            for key in ("first", "second"):
+                store.delete(key)
+
+
 def test_claim_of_a_dead_writer(moto: str, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "CLAIM_SECONDS", 0.5)
     with opened(moto, s3_store_bucket="claimed", s3_store_conditional_writes="never") as store:
