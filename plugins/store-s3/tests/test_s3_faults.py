@@ -118,6 +118,27 @@ def test_lost_answer_of_another(store: S3Store, proxy: Proxy, raw: Any) -> None:
     assert content(store, "a") == b"theirs"
 
 
+def test_conflict_is_asked_again(store: S3Store, proxy: Proxy) -> None:
+    """AWS answers so while another write to the key is being decided, which may fail yet."""
+    conflict = b"<Error><Code>ConditionalRequestConflict</Code><Message>in conflict</Message></Error>"
+    proxy.once(lambda request: request.path == "/images/a" and request.method == "PUT", Fault(409, conflict))
+    store.write("a", WatchedSource(b"x"), size=1)
+    assert content(store, "a") == b"x"
+
+
+def test_conflict_that_another_won(store: S3Store, proxy: Proxy, raw: Any) -> None:
+    def lose(request: Request) -> Fault | None:
+        if request.is_complete:
+            raw.put_object(Bucket="images", Key="a", Body=b"theirs")
+            return Fault(409, b"<Error><Code>ConditionalRequestConflict</Code></Error>")
+        return None
+
+    proxy.rules.append(lose)
+    with pytest.raises(BlobExists):
+        store.write("a", EndlessSource(LARGE), size=LARGE)
+    assert "Uploads" not in raw.list_multipart_uploads(Bucket="images")
+
+
 def is_get(request: Request) -> bool:
     return request.method == "GET" and request.path == "/images/a"
 
@@ -206,6 +227,25 @@ def test_large_part_is_sent_once(store: S3Store, proxy: Proxy) -> None:
     assert store.complete("a", upload).size == 6 * MIB
 
 
+def test_checksums(proxy: Proxy) -> None:
+    data = payload(LARGE)
+    with opened(proxy.url, s3_store_checksums="when_supported") as store:
+        for key, size in (("small", 10), ("large", LARGE)):
+            store.write(key, WatchedSource(data[:size]), size=size)
+            proxy.once(lambda request: request.method == "GET", Fault(cut=5))
+            assert content(store, key) == data[:size]
+            store.delete(key)
+    sent = [
+        request for request in proxy.seen if request.method == "PUT" and ".glancelike" not in request.path
+    ]
+    assert all("x-amz-checksum-crc32" in request.headers for request in sent)
+    with opened(proxy.url) as store:
+        proxy.seen.clear()
+        store.write("small", WatchedSource(b"x"), size=1)
+        store.delete("small")
+    assert not any("checksum" in name for request in proxy.seen for name in request.headers)
+
+
 def test_small_part_in_the_middle(store: S3Store) -> None:
     upload = store.begin("a")
     for number in (1, 2):
@@ -269,6 +309,18 @@ def test_full(store: S3Store, proxy: Proxy) -> None:
     proxy.once(lambda request: request.method == "PUT", Fault(403, full))
     with pytest.raises(StoreFull, match="QuotaExceeded"):
         store.write("a", WatchedSource(b"x"), size=1)
+
+
+def test_requests_of_a_write(proxy: Proxy) -> None:
+    """The README's price of claims: five requests more."""
+    for conditional, expected in (("auto", 2), ("never", 7)):
+        with opened(proxy.url, s3_store_conditional_writes=conditional) as store:
+            store.write("first", WatchedSource(b"x"), size=1)
+            proxy.seen.clear()
+            store.write("second", WatchedSource(b"x"), size=1)
+            assert len(proxy.seen) == expected
+            for key in ("first", "second"):
+                store.delete(key)
 
 
 def test_claim_of_a_dead_writer(moto: str, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:

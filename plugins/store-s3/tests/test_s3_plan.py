@@ -8,15 +8,18 @@ import sys
 import pytest
 from glancelike_store_s3 import S3Store
 from glancelike_store_s3.plan import MAX_PART, MAX_PARTS, MIB, MIN_PART, check_size, part_size
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glancelike.errors import ConfigError, StoreFull
 
 TIB = 1 << 40
+# Ten thousand numbers an example; and how long one takes depends on who else is on the machine.
+unhurried = settings(deadline=None, max_examples=30)
 chunks = st.integers(5, 5120).map(lambda mib: mib * MIB)
 
 
+@unhurried
 @given(chunks)
 def test_parts_of_unknown_size_hold_5_tib(chunk: int) -> None:
     sizes = [part_size(number, chunk, None) for number in range(1, MAX_PARTS + 1)]
@@ -27,6 +30,7 @@ def test_parts_of_unknown_size_hold_5_tib(chunk: int) -> None:
     assert sizes[0] == chunk
 
 
+@unhurried
 @given(chunks)
 def test_parts_of_unknown_size_stay_small(chunk: int) -> None:
     sent = 0
@@ -36,6 +40,7 @@ def test_parts_of_unknown_size_stay_small(chunk: int) -> None:
         sent += size
 
 
+@unhurried
 @given(chunks, st.integers(0, 5 * TIB))
 def test_parts_of_known_size(chunk: int, size: int) -> None:
     part = part_size(1, chunk, size)
