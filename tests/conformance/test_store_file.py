@@ -30,6 +30,9 @@ DATADIR = "filesystem_store_datadir"
 class TestFileStore(StoreConformance):
     spawnable = True
 
+    def backend(self) -> str:
+        return "a directory"
+
     def make_store(self) -> FileStore:
         return FileStore({DATADIR: str(self.tmp_path / "data")})
 
