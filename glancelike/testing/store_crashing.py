@@ -81,6 +81,13 @@ class Crashing(StoreKit):
         if not self.spawnable:
             pytest.skip("the store doesn't survive its process")
 
+    def reopened(self) -> Store:
+        """Close the driver and open another one on the same data."""
+        self.driver.close()
+        self.driver = self.reopen_store()
+        self.driver.open()
+        return self.driver
+
     def _job(self, task: str, driver: Store, key: str, size: int, upload: str = "") -> Job:
         return Job(task, type(driver), dict(driver.settings), key, size, upload)
 

@@ -129,13 +129,6 @@ class StoreKit:
                     driver.delete(key)
         driver.close()
 
-    def reopened(self) -> Store:
-        """Close the driver and open another one on the same data."""
-        self.driver.close()
-        self.driver = self.reopen_store()
-        self.driver.open()
-        return self.driver
-
     @pytest.fixture(name="bare")
     def bare_fixture(self, driver_fixture: Store) -> Store:
         """Give the driver itself."""
