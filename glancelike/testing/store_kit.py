@@ -86,6 +86,7 @@ class StoreKit:
     tmp_path: Path
     driver: Store
     below: Store | None
+    needed: set[Cap]  # what the running test is about
 
     def make_store(self) -> Store:
         """Return a driver that isn't open yet."""
@@ -103,6 +104,10 @@ class StoreKit:
         """Return another store whose blobs ``copy`` can take, not open yet; None if there is none."""
         return None
 
+    def backend(self) -> str:
+        """Name what the blobs were kept in, with its version, for the page on what was proved."""
+        return ""
+
     def name_key(self, name: str) -> str:
         """Return the key that a name stands for, itself unless the store's keys are URLs."""
         return name
@@ -114,6 +119,7 @@ class StoreKit:
     @pytest.fixture
     def driver_fixture(self, tmp_path: Path) -> Iterator[Store]:
         self.tmp_path = tmp_path
+        self.needed: set[Cap] = set()
         self._keys: list[str] = []
         self._uploads: list[tuple[str, str]] = []
         self.below = self.make_below()
@@ -162,6 +168,7 @@ class StoreKit:
 
     def needs(self, *caps: Cap) -> None:
         """Skip the test of what the driver doesn't declare."""
+        self.needed |= set(caps)
         for cap in caps:
             if cap not in self.driver.capabilities:
                 pytest.skip(f"{cap.name} isn't declared")

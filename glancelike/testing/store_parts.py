@@ -197,7 +197,9 @@ class Parts(StoreKit):
         key = self.key()
         upload = self.begun(store, key)
         self._send(store, key, upload, 2)
-        self.reopened()
+        self.driver.close()
+        self.driver = self.reopen_store()
+        self.driver.open()
         again = Guard(self.driver, store_id="kit") if isinstance(store, Guard) else self.driver
         self._check_parts(again, key, upload, [2])
         self._send(again, key, upload, 1)

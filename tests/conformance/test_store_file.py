@@ -28,6 +28,9 @@ from tests.file_stores import DATADIR, MIB, mounted_tmpfs, names, opened, put
 class TestFileStore(StoreConformance):
     spawnable = True
 
+    def backend(self) -> str:
+        return "a directory"
+
     def make_store(self) -> FileStore:
         return FileStore({DATADIR: str(self.tmp_path / "data")})
 

@@ -49,6 +49,9 @@ class TestHttpStore(StoreConformance):
     def _web(self, web: WebServer) -> None:
         self.web = web
 
+    def backend(self) -> str:
+        return "Python's http.server"
+
     def make_store(self) -> HttpStore:
         return HttpStore(LOCAL)
 

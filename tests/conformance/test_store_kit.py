@@ -60,7 +60,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         cwd=base,
     )
     assert ran.returncode == 1, ran.stdout + ran.stderr

@@ -10,6 +10,9 @@ from glancelike.testing import StoreConformance
 
 
 class TestMemoryStore(StoreConformance):
+    def backend(self) -> str:
+        return "the process itself"
+
     def make_store(self) -> MemoryStore:
         return MemoryStore({})
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -18,61 +19,86 @@ from glancelike.testing.store_kit import StoreKit
 PAGE = Path(__file__).parents[2] / "docs/writing-plugins.md"
 
 
-def run(*command: str | Path, cwd: Path, path: Path | None = None) -> str:
-    """Run Python with a directory in front of its path; return what it printed."""
-    env = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    if path is not None:
-        env["PYTHONPATH"] = str(path)
+NAMED = re.compile(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", re.M | re.S)
+COMMANDS = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
+# A test of its own runs the whole kit on what "plugin new" makes.
+QUICK = '-k "stat_and_read or ranges or race_of_writers"'
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Make a virtual environment on top of this one, with the commands that the page uses."""
+    venv = tmp_path_factory.mktemp("venv")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (site,) = venv.glob("lib/python*/site-packages")
+    (site / "below.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    python = venv / "bin/python"
+    for name, call in {
+        "glancelike": "-m glancelike.cli",
+        "pytest": "-m pytest -q -W error -p no:cacheprovider",
+        "pip": "-m pip --quiet --disable-pip-version-check",
+    }.items():
+        offline = " --no-build-isolation --no-index" if name == "pip" else ""
+        command = venv / "bin" / name
+        command.write_text(f'#!/bin/sh\nexec {python} {call} "$@"{offline}\n')
+        command.chmod(0o755)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "PYTEST_"))}
+    return {**kept, "PATH": f"{venv / 'bin'}:{kept['PATH']}"}
+
+
+def run(commands: str, cwd: Path, environment: dict[str, str], **more: str) -> str:
+    """Run a block of the page; return what it printed."""
     done = subprocess.run(
-        [sys.executable, *command], cwd=cwd, env=env, capture_output=True, text=True, timeout=120
+        ["sh", "-ec", commands],
+        cwd=cwd,
+        env={**environment, **more},
+        capture_output=True,
+        text=True,
+        timeout=580,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the page's blocks into the files that it names."""
-    project = tmp_path_factory.mktemp("project")
-    blocks = re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    for name, text in blocks:
+def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the page up to where its driver is written and installed."""
+    here = tmp_path_factory.mktemp("page")
+    begin = COMMANDS.findall(PAGE.read_text())[0]
+    said = run(begin, here, environment, PYTEST_ADDOPTS=QUICK)
+    assert " passed" in said
+    project = here / "glancelike-store-sqlite"
+    files = dict(NAMED.findall(PAGE.read_text()))
+    assert list(files) == ["glancelike_store_sqlite.py", "tests/test_sqlite_store.py", "images.conf"]
+    for name, text in files.items():
+        # What the page changes is there; what it adds is not.
+        assert (project / name).exists() == (name != "images.conf"), name
         (project / name).write_text(text)
-    (project / "setup.py").write_text("from setuptools import setup\n\nsetup()\n")
     return project
 
 
-@pytest.fixture(scope="module")
-def installed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("target")
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    run("-m", "pip", "install", *options, "--target", target, project, cwd=target)
-    return target
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_driver_conforms(project: Path, environment: dict[str, str]) -> None:
+    said = run(COMMANDS.findall(PAGE.read_text())[1], project, environment)
+    assert re.search(r"^\d{3} passed", said, re.M), said
+    assert "test_killed_write" in run("pytest --co", project, environment)
 
 
-def test_page_names_its_files(project: Path) -> None:
-    assert {"sqlite_store.py", "setup.cfg", "test_sqlite_store.py"} <= {
-        path.name for path in project.iterdir()
-    }
+def test_the_store_is_used(project: Path, environment: dict[str, str]) -> None:
+    said = run(COMMANDS.findall(PAGE.read_text())[2], project, environment)
+    assert said.splitlines()[0].startswith("archive\tsqlite\tok\t")
+    assert (project / "README.copy").read_bytes() == (project / "README.md").read_bytes()
+    assert (project / "images.db").stat().st_size > (project / "README.md").stat().st_size
 
 
-def test_plugin_loads(installed: Path, tmp_path: Path) -> None:
+def test_the_uri_is_what_the_page_says(project: Path, environment: dict[str, str]) -> None:
     code = (
-        "from glancelike import plugins\n"
-        "from glancelike.stores.base import Store\n"
-        "print(plugins.load('glancelike.stores', 'sqlitestore', Store).__name__)\n"
-        "print(plugins.for_uri('glancelike.stores', 'sqlitestore:///srv/images.db', Store)[1])\n"
+        "from glancelike import plugins; from glancelike.stores.base import Store; "
+        "print(plugins.for_uri('glancelike.stores', 'sqlite:///srv/images.db', Store)[1])"
     )
-    said = run("-c", code, cwd=tmp_path, path=installed).splitlines()
-    assert said == ["SqliteStore", "{'sqlite_store_path': '/srv/images.db'}"]
-
-
-def test_plugin_conforms(installed: Path, project: Path, tmp_path: Path) -> None:
-    test = tmp_path / "test_sqlite_store.py"
-    test.write_text((project / "test_sqlite_store.py").read_text())
-    options = ["-q", "-W", "error", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "tmp")]
-    said = run("-m", "pytest", *options, test, cwd=tmp_path, path=installed)
-    assert re.search(r"\d{3} passed", said)
-    assert "test_killed_write" in run("-m", "pytest", *options, "--co", test, cwd=tmp_path, path=installed)
+    assert "sqlite:///srv/images.db" in PAGE.read_text()
+    assert run(f'python -c "{code}"', project, environment) == "{'sqlite_store_path': '/srv/images.db'}\n"
 
 
 def test_page_names_every_capability_clause_and_hook() -> None:

@@ -29,7 +29,7 @@ def new(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def python(*words: str | Path, cwd: Path, path: Path | None = None) -> str:
     env = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONPATH": str(path or "")}
     done = subprocess.run(
-        [sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=240
+        [sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=580
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -67,6 +67,7 @@ def test_it_is_a_whole_distribution(made: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_it_conforms(made: Path, installed: Path, tmp_path: Path) -> None:
     options = ["-q", "-p", "no:cacheprovider", "--basetemp", tmp_path / "tmp"]
     said = python("-m", "pytest", *options, cwd=made, path=installed)

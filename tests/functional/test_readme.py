@@ -51,6 +51,12 @@ def test_the_plugin_example(tmp_path: Path) -> None:
     assert " passed" in said
 
 
+def test_the_new_plugin(tmp_path: Path) -> None:
+    (example,) = (text for text in blocks("sh") if "plugin new" in text)
+    run("sh", "-ec", example, cwd=tmp_path)
+    assert (tmp_path / "glancelike-store-mine" / "glancelike_store_mine.py").is_file()
+
+
 @pytest.mark.clients
 def test_the_server_example(tmp_path: Path) -> None:
     with socket.socket() as probe:

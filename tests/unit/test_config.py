@@ -167,7 +167,7 @@ def test_a_broken_driver_is_its_own_stores_trouble(
     assert "store 'bad' can't be used, the others can: " in caplog.text
     assert "s3cret" not in caplog.text
     mounts = service._context.mounts
-    assert (mounts.default, mounts["bad"].type, mounts["bad"].read_only) == ("disk", driver, True)
+    assert (mounts.default, mounts["bad"].type, mounts["bad"].weight) == ("disk", driver, 3)
     with pytest.raises(StoreError, match=says):
         mounts["bad"].store.driver.open()
     with pytest.raises(StoreError, match=says):
