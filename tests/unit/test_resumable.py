@@ -210,6 +210,9 @@ def test_what_does_not_fit(service: ImageService) -> None:
         short = begun(service, 1000)
         with pytest.raises((InvalidInput, ImageTooLarge)):
             send(service, short, DATA[:2000], size=known)
+        assert show(service, short).offset == 0
+        service.look_after()
+        service.run_tasks()
         assert service.show_image(OWNER, short.image_id).status == "queued"
     deferred = begun(service, None)
     deferred = send(service, deferred, DATA[:1000])
