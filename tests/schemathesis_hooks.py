@@ -25,6 +25,12 @@ def json_patch(ctx: Any, value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
+@schemathesis.serializer("application/offset+octet-stream")
+def piece(ctx: Any, value: Any) -> bytes:
+    data = getattr(value, "data", value)
+    return data if isinstance(data, bytes) else json.dumps(data).encode()
+
+
 @schemathesis.hook
 def map_path_parameters(ctx: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
     if not path_parameters:

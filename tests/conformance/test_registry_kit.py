@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 
 from glancelike.errors import StaleImage
-from glancelike.model import Amounts, Image, Member, Page, Query, Task, Viewer, Visibility
+from glancelike.model import (
+    Amounts,
+    Image,
+    Member,
+    Page,
+    Query,
+    Task,
+    Upload,
+    Viewer,
+    Visibility,
+    utcnow,
+)
 from glancelike.registry.base import ADMIN, Registry
 from glancelike.registry.memory import MemoryRegistry
 from glancelike.registry.parts import Purged
@@ -229,6 +240,30 @@ class ShowsPendingDeletes(MemoryRegistry):
         return super()._visible(image, replace(viewer, pending=True))
 
 
+class LosesUploadUpdates(MemoryRegistry):
+    """Let a writer that was taken over go on."""
+
+    def update_upload(self, upload: Upload, *, expect: int) -> Upload:
+        return super().update_upload(upload, expect=self.get_upload(upload.id).version)
+
+
+class KeepsUploads(MemoryRegistry):
+    """Delete an image, and keep what was being sent to it."""
+
+    def delete(self, image_id: str, *, expect: int) -> None:
+        kept = dict(self._uploads)
+        super().delete(image_id, expect=expect)
+        self._uploads.update(kept)
+
+
+class ExpiresAtTheEnd(MemoryRegistry):
+    """Let an upload be dropped while its bytes become the image's data."""
+
+    def expired_uploads(self, limit: int) -> tuple[Upload, ...]:
+        found = [each for each in self._uploads.values() if each.expires_at <= utcnow()]
+        return tuple(sorted(found, key=lambda each: each.expires_at))[:limit]
+
+
 class ForgetsTombstones(MemoryRegistry):
     """Purge all there is of an image."""
 
@@ -291,6 +326,9 @@ CAUGHT: tuple[tuple[Callable[[], Registry], Any], ...] = (
     (RunsTasksTwice, Kit.test_runnable_tasks),
     (LosesTaskUpdates, Kit.test_update_task),
     (ShowsPendingDeletes, Kit.test_pending_deletes_are_not_seen),
+    (LosesUploadUpdates, Kit.test_update_upload),
+    (KeepsUploads, Kit.test_uploads_go_with_their_image),
+    (ExpiresAtTheEnd, Kit.test_uploads_are_found),
     (ForgetsTombstones, Kit.test_purge_images),
     (HidesStagedData, Kit.test_staged_data),
 )

@@ -210,6 +210,9 @@ def test_what_does_not_fit(service: ImageService) -> None:
         short = begun(service, 1000)
         with pytest.raises((InvalidInput, ImageTooLarge)):
             send(service, short, DATA[:2000], size=known)
+        assert show(service, short).offset == 0
+        service.look_after()
+        service.run_tasks()
         assert service.show_image(OWNER, short.image_id).status == "queued"
     deferred = begun(service, None)
     deferred = send(service, deferred, DATA[:1000])
@@ -566,3 +569,19 @@ def test_uploads_expire(service: ImageService) -> None:
     assert list(service.gc(grace_seconds=0)) == []
     send(service, fresh, DATA[MIB + 5 :], MIB + 5)
     assert_active(service, fresh.image_id)
+
+
+def test_gc_sweeps_what_died_inside_a_store(opened: Open) -> None:
+    store = MemoryStore({})
+    service = opened(store)
+    upload = begun(service)
+    send(service, upload, DATA[: MIB + 5])
+    for hours in (72 + 23, 72 + 25):
+        session = store.begin(f"of-a-dead-process-{hours}")
+        store._uploads[session].begun -= timedelta(hours=hours)
+    assert len(list(service.gc(grace_seconds=0, dry_run=True))) == 0
+    assert len(store._uploads) == 3
+    assert list(service.gc(grace_seconds=0)) == []
+    assert len(store._uploads) == 2, "only what no upload may be at any more"
+    send(service, upload, DATA[MIB + 5 :], MIB + 5)
+    assert service.show_image(OWNER, upload.image_id).status == "active"

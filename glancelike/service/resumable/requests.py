@@ -150,6 +150,8 @@ def _take_in(context: Context, image: Image, deposit: Deposit, source: _Checked,
         wanted = min(upload.part_size - upload.tail_size, most - source.count)
         with places.spool(context) as piece:
             count, failure = places.fill(piece, source, wanted)
+            if failure is None and source.count == most and source.read(1):
+                raise InvalidInput(f"Upload {upload.id}: more came than the {most} bytes that were to come")
             if upload.length is None:
                 hold(context, image, upload, upload.offset + count)
             deposit.add(piece, count)
@@ -160,8 +162,6 @@ def _take_in(context: Context, image: Image, deposit: Deposit, source: _Checked,
             raise failure
         if ended:
             break
-    if source.count == most and source.read(1):
-        raise InvalidInput(f"Upload {deposit.upload.id}: more came than the {most} bytes that were to come")
 
 
 def terminate(context: Context, caller: Caller, image_id: str, upload_id: str) -> None:
