@@ -1,0 +1,191 @@
+"""The pool: images opened, published, hidden and removed.
+
+An image is written under a temporary name, gets its protected snapshot,
+and then its final name: ``rename`` fails when the name is taken and decides
+a race. Removing goes the same way back: the name goes first, with it the
+blob, then the data. So an image that has a key's name is complete, and
+what a killed process leaves has a temporary name.
+
+A rename is three steps inside librbd. A process killed between them leaves
+an image with two names, the one that a listing shows and the one that it is
+opened by; ``PUBLISHED_AS`` in its metadata tells ``discard`` of the other.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from glancelike.errors import BlobInUse, BlobNotFound, StoreError, StoreFull
+from glancelike.stores.base import BlobInfo
+from glancelike_store_rbd.bindings import Ceph
+from glancelike_store_rbd.names import SNAPSHOT, image_of, temporary
+
+log = logging.getLogger(__name__)
+
+PUBLISHED_AS = "glancelike.name"
+_FULL = {"full", "full_quota"}
+
+
+class Pool:
+    """One pool of a connected cluster; its methods raise StoreErrors."""
+
+    def __init__(self, ceph: Ceph, cluster: Any, ioctx: Any, *, order: int) -> None:
+        self.ceph = ceph
+        self.cluster = cluster
+        self.ioctx = ioctx
+        self._order = order
+        self._rbd = ceph.rbd.RBD()
+
+    @contextmanager
+    def opened(self, name: str, *, snapshot: str | None = None, writable: bool = False) -> Iterator[Any]:
+        """Open an image for a while; raise BlobNotFound."""
+        image = self.open(name, snapshot=snapshot, writable=writable)
+        try:
+            yield image
+        finally:
+            with self.ceph.translated():
+                image.close()
+
+    def open(self, name: str, *, snapshot: str | None = None, writable: bool = False) -> Any:
+        """Open an image, which the caller closes; raise BlobNotFound."""
+        with self.ceph.translated():
+            return self.ceph.rbd.Image(self.ioctx, name, snapshot=snapshot, read_only=not writable)
+
+    def names(self) -> list[str]:
+        """List the names of all images."""
+        with self.ceph.translated():
+            found: list[str] = self._rbd.list(self.ioctx)
+        return found
+
+    def describe(self, key: str) -> BlobInfo:
+        """Tell of the blob; raise BlobNotFound, also for an image without the snapshot."""
+        with self.opened(image_of(key), snapshot=SNAPSHOT) as image, self.ceph.translated():
+            return BlobInfo(key, image.size(), modified=image.create_timestamp().replace(tzinfo=UTC))
+
+    def create(self, size: int) -> str:
+        """Make an empty image of ``size`` bytes and return its temporary name."""
+        name = temporary()
+        with self.ceph.translated():
+            self._rbd.create(self.ioctx, name, size, order=self._order)
+        return name
+
+    def publish(self, name: str, final: str) -> None:
+        """Give a complete image its final name; raise BlobExists."""
+        with self.opened(name, writable=True) as image, self.ceph.translated():
+            image.create_snap(SNAPSHOT)
+            image.protect_snap(SNAPSHOT)
+        self.rename(name, final)
+
+    def rename(self, name: str, final: str) -> None:
+        """Rename an image; raise BlobExists when the name is taken."""
+        with self.opened(name, writable=True) as image, self.ceph.translated():
+            image.metadata_set(PUBLISHED_AS, final)
+        with self.ceph.translated():
+            self._rbd.rename(self.ioctx, name, final)
+
+    def hide(self, name: str) -> str:
+        """Take a blob's name away and return the temporary one that its image has now.
+
+        Raises BlobInUse while there are clones; nothing has changed then.
+        """
+        with self.opened(name, snapshot=SNAPSHOT) as image, self.ceph.translated():
+            if any(True for _ in image.list_children()):
+                raise BlobInUse("the blob has clones: disks of servers or volumes that share its data")
+        with self.opened(name, writable=True) as image, self.ceph.translated():
+            image.metadata_set(PUBLISHED_AS, name)
+            # Fails when a clone has come meanwhile, and keeps others from coming.
+            _unprotect(self.ceph, image, SNAPSHOT)
+        hidden = temporary()
+        with self.ceph.translated():
+            self._rbd.rename(self.ioctx, name, hidden)
+        return hidden
+
+    def discard(self, name: str) -> None:
+        """Remove an image that is no blob, and its other name if a rename was cut short."""
+        with suppress(BlobNotFound):
+            self._strip(name)
+        with suppress(BlobNotFound), self.ceph.translated():
+            self._rbd.remove(self.ioctx, name)
+
+    def _strip(self, name: str) -> None:
+        """Remove what keeps an image from being removed."""
+        with self.opened(name, writable=True) as image, self.ceph.translated():
+            own = image.id()
+            other = None
+            with suppress(KeyError, self.ceph.rbd.ImageNotFound):
+                other = image.metadata_get(PUBLISHED_AS)
+            for snapshot in list(image.list_snaps()):
+                _unprotect(self.ceph, image, snapshot["name"])
+                image.remove_snap(snapshot["name"])
+        if other is None or other == name:
+            return
+        with suppress(BlobNotFound):
+            with self.opened(other) as image, self.ceph.translated():
+                same = image.id() == own
+            if same:
+                with self.ceph.translated():
+                    self._rbd.remove(self.ioctx, other)
+
+    def leave(self, name: str) -> None:
+        """Discard an image as well as can be: what stays, ``sweep`` removes."""
+        try:
+            self.discard(name)
+        except StoreError as error:
+            log.warning("image %s of pool %s is left to be swept: %s", name, self.ioctx.name, error)
+
+    def abandoned(self, name: str, before: datetime) -> bool:
+        """Tell whether an image is from before that time and no living client has it open."""
+        try:
+            with self.opened(name) as image, self.ceph.translated():
+                made = image.create_timestamp().replace(tzinfo=UTC)
+                return made < before and not any(True for _ in image.watchers_list())
+        except BlobNotFound:
+            # Only its name is left, of a removal that was cut short.
+            return True
+
+    def check_id(self, name: str, image_id: str) -> None:
+        """Raise BlobNotFound unless ``name`` is still that image's: one round trip."""
+        with self.ceph.translated():
+            # What "RBD image format 2" says of the object that ties names to ids.
+            found: bytes = self.ioctx.read(f"rbd_id.{name}")
+        if found[4:].decode() != image_id:
+            raise BlobNotFound("another blob has come in its place")
+
+    def check_room(self) -> None:
+        """Raise StoreFull when the cluster lets nobody write into the pool: there a write would wait."""
+        if any(_FULL & set(pool["flags_names"].split(",")) for pool in self._details()):
+            raise StoreFull("the pool has reached its quota, or the cluster is full")
+
+    def _details(self) -> list[dict[str, Any]]:
+        pools = self.ask({"prefix": "osd pool ls", "detail": "detail"})
+        return [pool for pool in pools if pool["pool_name"] == self.ioctx.name]
+
+    def free(self) -> int | None:
+        """Tell the bytes that fit in yet; None when no manager counts them."""
+        answer = self.ask({"prefix": "df"})
+        if not answer["stats"]["total_bytes"]:
+            return None
+        own = [pool["stats"]["max_avail"] for pool in answer["pools"] if pool["name"] == self.ioctx.name]
+        return int(own[0]) if own else None
+
+    def ask(self, command: dict[str, str]) -> Any:
+        """Send a command to a monitor and return its answer."""
+        with self.ceph.translated():
+            status, answer, said = self.cluster.mon_command(json.dumps({**command, "format": "json"}), b"")
+            if status < 0:
+                raise self.ceph.rados.OSError(said or command["prefix"], errno=-status)
+        return json.loads(answer)
+
+
+def _unprotect(ceph: Ceph, image: Any, snapshot: str) -> None:
+    try:
+        # Already, when another process has the same in mind: then rename decides.
+        with suppress(ceph.rbd.InvalidArgument):
+            image.unprotect_snap(snapshot)
+    except ceph.rbd.ImageBusy as error:
+        raise BlobInUse("the blob has clones: disks of servers or volumes that share its data") from error
