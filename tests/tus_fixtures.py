@@ -189,7 +189,11 @@ class Proxy:
                 if not block:
                     target.shutdown(socket.SHUT_WR)
                     return
-                target.sendall(block)
+                try:
+                    target.sendall(block)
+                except OSError:
+                    source.shutdown(socket.SHUT_RDWR)  # nobody reads it any more
+                    return
                 if counts:
                     self.sent += len(block)
 

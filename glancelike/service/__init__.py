@@ -262,7 +262,10 @@ class ImageService:
         )
 
     def show_upload(self, caller: Caller, image_id: str, upload_id: str) -> Upload:
-        """Return an upload in pieces: its ``offset`` is what is durable. Raises UploadNotFound."""
+        """Return an upload in pieces, to go on at its ``offset``; raise UploadNotFound.
+
+        That is binding: whoever still writes to the upload can't any more.
+        """
         return resumable.show(self._context, caller, image_id, upload_id)
 
     def continue_upload(

@@ -154,7 +154,7 @@ def test_the_line_breaks(
     before = proxy.sent
     client(endpoint, file, tmp_path / "notes")
     assert_active(server, image_id, DATA)
-    # Of what came before the line broke the part was kept, and more if the server saw it first.
+    # Of what came before the line broke the part was kept, and more if the server saw that first.
     assert proxy.sent - before - (len(DATA) - PART) <= 20_000
     proxy.close()
 

@@ -270,6 +270,25 @@ def test_who_comes_later_goes_on(service: ImageService) -> None:
     assert_active(service, upload.image_id)
 
 
+def test_the_offset_that_is_told_is_binding(service: ImageService) -> None:
+    """Else what is still read of a line that broke would move it, and the next piece would be refused."""
+    upload = begun(service)
+    told: list[int] = []
+
+    class Asks(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() == 700:
+                told.append(show(service, upload).offset)
+                raise ConnectionResetError("the line broke")
+            return super().read(700)
+
+    with pytest.raises(StaleUpload):
+        service.continue_upload(OWNER, upload.image_id, upload.id, Asks(DATA), offset=0, size=len(DATA))
+    assert (told, left(service)) == ([0], ([], 0))
+    send(service, upload, DATA)
+    assert_active(service, upload.image_id)
+
+
 def test_the_first_upload_that_is_complete_wins(service: ImageService) -> None:
     image_id = image_of(service).id
     first, second = (service.create_upload(OWNER, image_id, length=len(DATA)) for _ in range(2))

@@ -93,12 +93,17 @@ def _is_full(kind: UploadKind, length: int | None) -> bool:
 
 def show(context: Context, caller: Caller, image_id: str, upload_id: str) -> Upload:
     """Return an upload of an image; see ImageService.show_upload."""
-    image, upload = _in_pieces(context, caller, image_id, upload_id)
-    if upload.state is UploadState.FULL:
-        # Its process died right here: who asks, wants it to go on.
+    for _attempt in range(AMEND_ATTEMPTS):
+        image, upload = _in_pieces(context, caller, image_id, upload_id)
         with suppress(StaleUpload):
-            begin(context, caller, image, upload)
-    return upload
+            if upload.state is UploadState.OPEN and upload.kind is not UploadKind.FINAL:
+                # Who asks goes on from there, so whoever still writes must not move it any more.
+                return context.registry.update_upload(upload, expect=upload.version)
+            if upload.state is UploadState.FULL:
+                # Its process died right here: who asks, wants it to go on.
+                begin(context, caller, image, upload)
+            return upload
+    raise Conflict(f"Upload {upload_id} is being written to: try again")
 
 
 def take(
