@@ -49,6 +49,7 @@ crash dir = {run}
 mon data = {directory}/mon
 osd data = {directory}/osd
 osd objectstore = memstore
+osd fast shutdown = false
 memstore device bytes = 2147483648
 ms bind msgr1 = false
 ms bind port min = {first}
@@ -124,6 +125,7 @@ class CephServer:
 
     def start(self, *names: str) -> None:
         """Start ``mon`` or ``osd``, both if none is named, and wait until they serve."""
+        before = self._booted() if "mon" in self._processes else 0
         for name in names or DAEMONS:
             if name in self._processes:
                 continue
@@ -136,18 +138,22 @@ class CephServer:
                     cwd=self.directory,
                 )
         deadline = time.monotonic() + START_SECONDS
-        while not self._serves():
+        while not self._serves(before):
             assert time.monotonic() < deadline, self.logs()
             for name, process in self._processes.items():
                 assert process.poll() is None, f"{name} ended: {self.logs()}"
             time.sleep(0.2)
 
-    def _serves(self) -> bool:
+    def _serves(self, before: int) -> bool:
+        """Tell whether the OSD, if there is one, has come up since it was last seen."""
         try:
-            up = self.ceph("osd", "stat")["num_up_osds"] == 1
+            return self._booted() > before or "osd" not in self._processes
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
             return False
-        return up or "osd" not in self._processes
+
+    def _booted(self) -> int:
+        """Return the map's epoch at which the OSD came up; 0 when it is down."""
+        return max((osd["up_from"] * osd["up"] for osd in self.ceph("osd", "dump")["osds"]), default=0)
 
     def ceph(self, *words: str) -> Any:
         """Run a ``ceph`` command and return its answer, from JSON where it is some."""

@@ -4,33 +4,23 @@ A key is the name of its image, so that ``rbd:<pool>/<id>`` means to others
 what it means here; only ``/``, which names of images can't have, becomes
 ``+``, which keys can't have. Names that begin with a dot are no keys::
 
-    .glancelike-<random>                         being written, or being removed
-    .upload-<upload>                             stands for an upload in parts
-    .part-<upload>-<number>-<time>-<size>        a complete part of it
+    .glancelike-<random>    being written, or being removed
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-import time
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from glancelike.errors import BlobNotFound, InvalidInput, InvalidKey
+from glancelike.errors import InvalidInput, InvalidKey
 
 SNAPSHOT = "snap"  # as Glance and Nova call it
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 _NAME = re.compile(rf"{_SEGMENT}(?:\+{_SEGMENT})*")
-_UPLOAD = re.compile(r"[0-9a-f]{64}")
 _URL = re.compile(r"rbd://([^/?#]+)/([^/?#]+)/([^/?#]+)/([^/?#]+)")
-_PART = re.compile(r"\.part-([0-9a-f]{64})-([0-9]{5})-([0-9]{20})-([0-9]+)")
 TEMPORARY = ".glancelike-"
-UPLOAD = ".upload-"
-PART = ".part-"
 
 
 def image_of(key: str) -> str:
@@ -67,44 +57,3 @@ def key_of_url(url: str, fsid: str, pool: str) -> str:
     if key is None or snapshot != SNAPSHOT:
         raise InvalidInput("the URL can't be one of a blob in this store")
     return key
-
-
-def new_upload(key: str) -> str:
-    """Make up the id of an upload to ``key``, bound to it by the key's digest."""
-    return uuid.uuid4().hex + _digest(key)
-
-
-def check_upload(key: str, upload: str) -> None:
-    """Raise BlobNotFound for what can't be the id of an upload to ``key``: it comes from outside."""
-    if not (_UPLOAD.fullmatch(upload) and upload.endswith(_digest(key))):
-        raise BlobNotFound(f"no upload {upload!r}")
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True, slots=True)
-class PartName:
-    """What the name of a part's image says."""
-
-    name: str
-    upload: str
-    number: int
-    stored: int  # nanoseconds since 1970: the newer of two replaces the other
-    size: int
-
-
-def part_name(upload: str, number: int, size: int) -> str:
-    """Make up the name of a part stored now."""
-    return f"{PART}{upload}-{number:05d}-{time.time_ns():020d}-{size}"
-
-
-def parsed_parts(names: Iterable[str]) -> list[PartName]:
-    """Return what the names say that are names of parts, by number, then by age."""
-    found = [
-        PartName(match.string, match[1], int(match[2]), int(match[3]), int(match[4]))
-        for match in map(_PART.fullmatch, names)
-        if match is not None
-    ]
-    return sorted(found, key=lambda part: (part.upload, part.number, part.stored))

@@ -1,10 +1,14 @@
 """The pool: images opened, published, hidden and removed.
 
 An image is written under a temporary name, gets its protected snapshot,
-and then its final name: ``rename`` fails when the name is taken and decides
-a race. Removing goes the same way back: the name goes first, with it the
-blob, then the data. So an image that has a key's name is complete, and
-what a killed process leaves has a temporary name.
+and then its final name. Removing goes the same way back: the name goes
+first, with it the blob, then the data. So an image that has a key's name is
+complete, and what a killed process leaves has a temporary name.
+
+librbd's rename looks whether the name is taken and then takes it, which
+isn't one step: of two that race both may succeed. So names are given and
+taken under a lock in the cluster, one of ``LOCKS`` by the name's hash; that
+of a killed process runs out after ``LOCK_SECONDS``.
 
 A rename is three steps inside librbd. A process killed between them leaves
 an image with two names, the one that a listing shows and the one that it is
@@ -13,14 +17,17 @@ opened by; ``PUBLISHED_AS`` in its metadata tells ``discard`` of the other.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from glancelike.errors import BlobInUse, BlobNotFound, StoreError, StoreFull
+from glancelike.errors import BlobInUse, BlobNotFound, StoreError, StoreFull, StoreUnavailable
 from glancelike.stores.base import BlobInfo
 from glancelike_store_rbd.bindings import Ceph
 from glancelike_store_rbd.names import SNAPSHOT, image_of, temporary
@@ -28,6 +35,8 @@ from glancelike_store_rbd.names import SNAPSHOT, image_of, temporary
 log = logging.getLogger(__name__)
 
 PUBLISHED_AS = "glancelike.name"
+LOCKS = 64
+LOCK_SECONDS = 60
 _FULL = {"full", "full_quota"}
 
 
@@ -71,7 +80,9 @@ class Pool:
         """Make an empty image of ``size`` bytes and return its temporary name."""
         name = temporary()
         with self.ceph.translated():
-            self._rbd.create(self.ioctx, name, size, order=self._order)
+            self._rbd.create(
+                self.ioctx, name, size, order=self._order, features=self.ceph.rbd.RBD_FEATURE_LAYERING
+            )
         return name
 
     def publish(self, name: str, final: str) -> None:
@@ -79,12 +90,35 @@ class Pool:
         with self.opened(name, writable=True) as image, self.ceph.translated():
             image.create_snap(SNAPSHOT)
             image.protect_snap(SNAPSHOT)
-        self.rename(name, final)
+        with self.locked(final):
+            self.rename(name, final)
 
-    def rename(self, name: str, final: str) -> None:
-        """Rename an image; raise BlobExists when the name is taken."""
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Hold the lock on a name; raise StoreUnavailable when others don't let go of it."""
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:2]) % LOCKS
+        place, cookie = f"glancelike.lock.{number:02d}", uuid.uuid4().hex
+        deadline = time.monotonic() + 3 * LOCK_SECONDS
+        while True:
+            try:
+                with self.ceph.translated():
+                    self.ioctx.lock_exclusive(place, "name", cookie, "", LOCK_SECONDS)
+                break
+            except BlobInUse as error:
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable("the lock on the blob's name stays taken") from error
+                time.sleep(0.02)
+        try:
+            yield
+        finally:
+            # It may have run out: then it isn't this one's any more.
+            with suppress(BlobNotFound), self.ceph.translated():
+                self.ioctx.unlock(place, "name", cookie)
+
+    def rename(self, name: str, final: str, *, known_as: str | None = None) -> None:
+        """Rename an image, under the lock; raise BlobExists when the name is taken."""
         with self.opened(name, writable=True) as image, self.ceph.translated():
-            image.metadata_set(PUBLISHED_AS, final)
+            image.metadata_set(PUBLISHED_AS, known_as or final)
         with self.ceph.translated():
             self._rbd.rename(self.ioctx, name, final)
 
@@ -93,17 +127,20 @@ class Pool:
 
         Raises BlobInUse while there are clones; nothing has changed then.
         """
+        hidden = temporary()
+        with self.locked(name):
+            self._check_unused(name)
+            self.rename(name, hidden, known_as=name)
+        return hidden
+
+    def _check_unused(self, name: str) -> None:
+        """Raise BlobInUse when there are clones; else keep others from coming."""
         with self.opened(name, snapshot=SNAPSHOT) as image, self.ceph.translated():
             if any(True for _ in image.list_children()):
                 raise BlobInUse("the blob has clones: disks of servers or volumes that share its data")
         with self.opened(name, writable=True) as image, self.ceph.translated():
-            image.metadata_set(PUBLISHED_AS, name)
-            # Fails when a clone has come meanwhile, and keeps others from coming.
+            # Fails when a clone has come meanwhile.
             _unprotect(self.ceph, image, SNAPSHOT)
-        hidden = temporary()
-        with self.ceph.translated():
-            self._rbd.rename(self.ioctx, name, hidden)
-        return hidden
 
     def discard(self, name: str) -> None:
         """Remove an image that is no blob, and its other name if a rename was cut short."""
@@ -130,6 +167,22 @@ class Pool:
             if same:
                 with self.ceph.translated():
                     self._rbd.remove(self.ioctx, other)
+
+    def try_clone(self) -> str:
+        """Clone a small image, as a server that boots does; return ``ok`` or why not."""
+        parent, child = self.create(1 << 20), temporary()
+        try:
+            with self.opened(parent, writable=True) as image, self.ceph.translated():
+                image.create_snap(SNAPSHOT)
+                image.protect_snap(SNAPSHOT)
+            with self.ceph.translated():
+                self._rbd.clone(self.ioctx, parent, SNAPSHOT, self.ioctx, child)
+        except StoreError as error:
+            return str(error)
+        finally:
+            self.leave(child)
+            self.leave(parent)
+        return "ok"
 
     def leave(self, name: str) -> None:
         """Discard an image as well as can be: what stays, ``sweep`` removes."""

@@ -202,7 +202,8 @@ class RbdStore(Store):
                 with ceph.translated():
                     own, size = image.id(), image.size()
                     # Not a clone: that would keep the original from being removed.
-                    image.copy(self.pool.ioctx, target, order=self._order)
+                    layering = ceph.rbd.RBD_FEATURE_LAYERING
+                    image.copy(self.pool.ioctx, target, features=layering, order=self._order)
                 theirs.check_id(original, own)
                 self.pool.publish(target, image_of(target_key))
             except BaseException:
@@ -229,7 +230,11 @@ class RbdStore(Store):
         return swept
 
     def probe(self) -> Mapping[str, str]:
-        return {}
+        """Try what compute does with images, and whether anybody counts free space."""
+        return {
+            "clone": self.pool.try_clone(),
+            "free space": "ok" if self.pool.free() is not None else "no manager counts it",
+        }
 
     def usage(self) -> Usage:
         return Usage(sum(info.size for info in self.list()), self.pool.free())
