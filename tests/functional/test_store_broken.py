@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,6 @@ import pytest
 from tests.broken_plugins import SECRET, write_distribution
 from tests.server_fixtures import start, write_config
 
-pytestmark = pytest.mark.skipif(
-    find_spec("glancelike.stores.mounted") is None, reason="needs mounts that may be down"
-)
 BROKEN = {"unloadable": "needslibrary", "unmakeable": "raisesinit", "closed": "raisesopen"}
 
 
