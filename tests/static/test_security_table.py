@@ -104,6 +104,7 @@ def test_architecture_cve_2026_24708_every_call_of_qemu_img_names_the_format() -
         str(path.relative_to(ROOT))
         for package in CODE
         for path in (ROOT / package).rglob("*.py")
+        if "tests" not in path.parts
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and node.value == "qemu-img"
     }
