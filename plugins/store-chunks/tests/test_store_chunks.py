@@ -24,11 +24,15 @@ class TestByContent(StoreConformance):
 
 
 class TestFixed(TestByContent):
+    many_keys = 300
+
     def make_store(self) -> Store:
         return ChunkStore({"chunk_store_over": "below", "chunk_store_method": "fixed"})
 
 
 class TestOverMemory(StoreConformance):
+    many_keys = 300
+
     def make_below(self) -> Store:
         return MemoryStore()
 

@@ -49,6 +49,7 @@ def settings(ceph: CephServer, **more: object) -> dict[str, object]:
 class TestRbdStore(StoreConformance):
     spawnable = True
     flat_size = 128 << 20
+    many_keys = 100  # an image takes a tenth of a second
     patience = 60.0
     ceph: CephServer
 

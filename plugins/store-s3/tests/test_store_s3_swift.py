@@ -30,6 +30,7 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
 
 class TestS3Store(StoreConformance):
     spawnable = True
+    many_keys = 1_010  # more than a page of a listing has
 
     @pytest.fixture(autouse=True)
     def _settings(self, swift: SwiftServer) -> None:

@@ -12,6 +12,7 @@ from glancelike.testing import StoreConformance
 
 class TestSwiftStore(StoreConformance):
     spawnable = True
+    many_keys = 500
     flat_size = 80 * MIB  # more than may be held
 
     @pytest.fixture(autouse=True)
