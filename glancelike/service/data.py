@@ -28,7 +28,7 @@ from glancelike.model import Amounts, Caller, Image, Location, Status
 from glancelike.notifications import image_payload, transfer_payload
 from glancelike.service import cache, replication
 from glancelike.service.context import Context, upload_lease
-from glancelike.service.ingest import check_size_known, ingested, inspection_of, writable
+from glancelike.service.ingest import check_size_known, ingested, inspection_of, told_by, writable
 from glancelike.service.quotas import Reservation
 from glancelike.stores.base import Cap, Source
 from glancelike.streams import Verified
@@ -188,23 +188,12 @@ def _activate(
     holder: str,
     room: Reservation,
 ) -> Image:
-    settings = context.settings
-
     def change(fresh: Image) -> Image:
         # Between reading the record and writing it the lease is confirmed:
         # had anybody taken over since, the record's version would differ.
         context.leases.confirm(lease, holder)
         room.confirm(Amounts(total=outcome.size))
-        return lifecycle.move(
-            fresh,
-            Status.ACTIVE,
-            size=outcome.size,
-            virtual_size=outcome.virtual_size,
-            hash_algo=settings.hashing_algorithm,
-            hash_value=outcome.digests[settings.hashing_algorithm],
-            checksum=outcome.digests.get("md5"),
-            locations=(location,),
-        )
+        return lifecycle.move(fresh, Status.ACTIVE, locations=(location,), **told_by(context, outcome))
 
     return context.amend(image_id, change, settles=room.settles)
 

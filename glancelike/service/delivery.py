@@ -17,7 +17,15 @@ from glancelike.model import Amounts, Image, Status
 from glancelike.notifications import image_payload, transfer_payload
 from glancelike.service.context import Context
 from glancelike.service.copying import copied
-from glancelike.service.ingest import ChunkSource, Spread, check_same, inspection_of, spread, writable
+from glancelike.service.ingest import (
+    ChunkSource,
+    Spread,
+    check_same,
+    inspection_of,
+    spread,
+    told_by,
+    writable,
+)
 from glancelike.service.staging import amend, current
 from glancelike.service.tasks import Job, Progress
 
@@ -148,15 +156,7 @@ def _with_data(context: Context, image: Image, arrived: Spread) -> Image:
     done = _told(replace(image, locations=(*image.locations, *arrived.locations)), arrived)
     if not first or not arrived.locations:
         return done
-    outcome = arrived.outcome
-    return replace(
-        done,
-        size=outcome.size,
-        virtual_size=outcome.virtual_size,
-        hash_algo=context.settings.hashing_algorithm,
-        hash_value=outcome.digests[context.settings.hashing_algorithm],
-        checksum=outcome.digests.get("md5"),
-    )
+    return replace(done, **told_by(context, arrived.outcome))
 
 
 def _told(image: Image, arrived: Spread) -> Image:

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from glancelike.errors import BlobNotFound, DataMismatch, ImageTooLarge, StoreError, Unsupported
 from glancelike.model import Image, Location, Source
@@ -165,6 +166,18 @@ def _discard_if_there(context: Context, location: Location) -> None:
         pass  # never got its name
     except StoreError as error:
         LOG.warning("data left in store for gc: %s", error)
+
+
+def told_by(context: Context, outcome: Outcome) -> dict[str, Any]:
+    """Return what the record of an image says of its data, all but where it lies."""
+    algorithm = context.settings.hashing_algorithm
+    return {
+        "size": outcome.size,
+        "virtual_size": outcome.virtual_size,
+        "hash_algo": algorithm,
+        "hash_value": outcome.digests[algorithm],
+        "checksum": outcome.digests.get("md5"),
+    }
 
 
 def check_same(image: Image, outcome: Outcome) -> None:

@@ -37,7 +37,7 @@ from glancelike.notifications import image_payload, transfer_payload
 from glancelike.registry.base import ADMIN
 from glancelike.service.adoption import read_through
 from glancelike.service.context import Context
-from glancelike.service.ingest import ingested, inspection_of, writable
+from glancelike.service.ingest import ingested, inspection_of, told_by, writable
 from glancelike.service.resumable import presigned
 from glancelike.service.resumable.deposit import content, delete_quietly, joined
 from glancelike.service.resumable.sources import Joined
@@ -200,23 +200,14 @@ def _parts(context: Context, upload: Upload) -> list[Upload]:
 
 
 def _activate(job: Job, upload: Upload, location: Location, outcome: Outcome) -> None:
-    settings = job.context.settings
     if outcome.size != upload.length:
         raise DataMismatch(f"Upload {upload.id}: {outcome.size} bytes instead of {upload.length}")
     owner = current(job).owner
     room = hold_room(job.context, upload, owner, outcome.size)
 
     def change(fresh: Image) -> Image:
-        return lifecycle.move(
-            fresh,
-            Status.ACTIVE,
-            size=outcome.size,
-            virtual_size=outcome.virtual_size,
-            hash_algo=settings.hashing_algorithm,
-            hash_value=outcome.digests[settings.hashing_algorithm],
-            checksum=outcome.digests.get("md5"),
-            locations=(location,),
-        )
+        told = told_by(job.context, outcome)
+        return lifecycle.move(fresh, Status.ACTIVE, locations=(location,), **told)
 
     active = amend(job, change, settles=room)
     job.context.notify("image.upload", transfer_payload(active))
