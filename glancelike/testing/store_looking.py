@@ -276,7 +276,8 @@ class Looking(StoreKit):
                 lambda: bare.delete(self.key("missing")),
                 lambda: bare.copy(key, key),
                 lambda: bare.parts(key, NO_UPLOAD),
-                lambda: bare.presign(self.key("missing"), "GET", 60),
+                # The URL itself may say whose key it's signed with, and is a secret anyway.
+                lambda: bare.presign(self.key("missing"), "GET", 60) and None,
                 lambda: bare.url_of(key),
             ):
                 said.append(_outcome(call))
