@@ -29,6 +29,9 @@ swift_hash_path_prefix = test
 [storage-policy:0]
 name = Policy-0
 default = yes
+# Short pages: a listing of some more blobs has several.
+[swift-constraints]
+container_listing_limit = 120
 """
 STORAGE = """\
 [DEFAULT]
@@ -71,6 +74,7 @@ allowed_digests = sha1 sha256 sha512
 [filter:s3api]
 use = egg:swift#s3api
 location = us-east-1
+max_bucket_listing = 100
 min_segment_size = 5242880
 [filter:tempauth]
 use = egg:swift#tempauth

@@ -29,7 +29,7 @@ class Crashing(StoreKit):
     def test_blob_survives_reopening(self, bare: Store) -> None:
         self._needs_process()
         key = self.seeded(b"to stay")
-        again = self._reopened()
+        again = self.reopened()
         self.check_content(again, key, b"to stay", 1, "another driver doesn't find the blob")
 
     def test_killed_write(self, bare: Store) -> None:
@@ -38,7 +38,7 @@ class Crashing(StoreKit):
         with self._child(self._job("write", bare, key, KILLED_SIZE)) as child:
             self._kill_halfway(child)
         self.check_absent(bare, key, 1, "after kill -9 of its writer")
-        again = self._reopened()
+        again = self.reopened()
         self.check_absent(again, key, 1, "after kill -9 of its writer and a restart")
         again.write(key, WatchedSource(b"second try"), size=10)
         self.check_content(again, key, b"second try", 1, "kill -9 spoiled the key")
@@ -51,7 +51,7 @@ class Crashing(StoreKit):
         bare.put_part(key, upload, 1, WatchedSource(first), size=PART)
         with self._child(self._job("part", bare, key, KILLED_SIZE, upload)) as child:
             self._kill_halfway(child)
-        again = self._reopened()
+        again = self.reopened()
         found = [info.number for info in again.parts(key, upload)]
         assert found == [1], clause(1, f"after kill -9 in part 2 there are the parts {found}")
         again.put_part(key, upload, 2, WatchedSource(b"resumed"), size=7)
@@ -84,12 +84,6 @@ class Crashing(StoreKit):
     def _job(self, task: str, driver: Store, key: str, size: int, upload: str = "") -> Job:
         below = None if self.below is None else (type(self.below), dict(self.below.settings))
         return Job(task, type(driver), dict(driver.settings), key, size, upload, below)
-
-    def _reopened(self) -> Store:
-        self.driver.close()
-        self.driver = self.reopen_store()
-        self.driver.open()
-        return self.driver
 
     @contextmanager
     def _child(self, job: Job) -> Iterator[subprocess.Popen[bytes]]:

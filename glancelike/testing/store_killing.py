@@ -29,7 +29,7 @@ class Killing(Crashing):
         with self._child(self._job(f"write-{point}", bare, key, SIZE)) as child:
             self._kill(child)
         self.check_absent(bare, key, 1, f"after kill -9 of its writer at the {point} of the source")
-        self._check_retry(self._reopened(), key)
+        self._check_retry(self.reopened(), key)
 
     @pytest.mark.parametrize("delay", DELAYS)
     def test_killed_publishing(self, bare: Store, delay: float) -> None:
@@ -38,7 +38,7 @@ class Killing(Crashing):
         with self._child(self._job("write-on", bare, key, SIZE)) as child:
             self._kill(child, delay)
         whole = _drained(EndlessSource(SIZE))
-        again = self._reopened()
+        again = self.reopened()
         if not self._complete_or_absent(again, key, whole, "its writer had read the whole source"):
             self._check_retry(again, key)
 
@@ -49,7 +49,7 @@ class Killing(Crashing):
         source, target = self.seeded(data, "from"), self.key("to")
         with self._child(self._job("copy", bare, target, SIZE, source)) as child:
             self._kill(child, delay)
-        again = self._reopened()
+        again = self.reopened()
         self.check_content(again, source, data, 1, "kill -9 in copy() spoiled the original")
         if not self._complete_or_absent(again, target, data, "copy() had begun"):
             again.copy(source, target)
@@ -65,7 +65,7 @@ class Killing(Crashing):
             bare.put_part(key, upload, number, WatchedSource(part), size=len(part))
         with self._child(self._job("complete", bare, key, 0, upload)) as child:
             self._kill(child, delay)
-        again = self._reopened()
+        again = self.reopened()
         whole = b"".join(parts)
         if not self._complete_or_absent(again, key, whole, "complete() had begun"):
             try:

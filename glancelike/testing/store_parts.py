@@ -197,9 +197,7 @@ class Parts(StoreKit):
         key = self.key()
         upload = self.begun(store, key)
         self._send(store, key, upload, 2)
-        self.driver.close()
-        self.driver = self.reopen_store()
-        self.driver.open()
+        self.reopened()
         again = Guard(self.driver, store_id="kit") if isinstance(store, Guard) else self.driver
         self._check_parts(again, key, upload, [2])
         self._send(again, key, upload, 1)

@@ -147,7 +147,7 @@ class AbsentStore(FileStore):
     """A store whose backend is away until there is a file called ``.up``."""
 
     def open(self) -> None:
-        if not (self._path / ".up").exists():
+        if not (Path(self.settings["filesystem_store_datadir"]) / ".up").exists():
             raise ConnectionRefusedError("nobody listens at 10.1.2.3")
         super().open()
 

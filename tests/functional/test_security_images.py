@@ -270,7 +270,9 @@ def test_ossn_0048_a_path_answers_its_own_methods_only(api: Api) -> None:
             answer = api.as_("admin").simulate_request(
                 method, where, headers={"X-HTTP-Method-Override": min(methods)}
             )
-            assert answer.status_code == 405, (method, path)
+            # tus has clients that can't PATCH; only what says that it's one of them is heard.
+            tus = method == "POST" and path.endswith("/uploads/{upload_id}")
+            assert answer.status_code == (412 if tus else 405), (method, path)
             assert DATA not in answer.content
     assert content(api, image_id) == DATA
 

@@ -179,10 +179,12 @@ def test_odd_names_in_paths_are_just_not_found(server: Server, odd: str) -> None
                 route.path,
             )
             body = b"{}" if route.method in ("POST", "PUT", "PATCH") else None
-            status, headers, said = ask(server, "admin", route.method, path, body)
+            tus = {"Tus-Resumable": "1.0.0"} if "/uploads" in route.path else {}
+            status, headers, said = ask(server, "admin", route.method, path, body, **tus)
             # A tag or a namespace may have nearly any name; nothing else has one of these.
             assert status in (204, 400, 403, 404, 405, 409, 414, 415), (route.method, path, status)
-            assert status != 204 or parameter == "tag"
+            # What tus can do here is the same for every name.
+            assert status != 204 or parameter == "tag" or route.method == "OPTIONS"
             assert "X-Evil" not in headers
             assert b"root:" not in said
     assert ask(server, "admin", "GET", f"/v2/images/{image_id}")[0] == 200

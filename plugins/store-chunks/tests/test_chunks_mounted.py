@@ -64,10 +64,20 @@ def test_the_configuration_stacks_stores_and_the_check_tries_them(tmp_path: Path
     config = load(["--config-file", str(written)])
     assert config.stores["dedup"].settings["chunk_store_over"] == "files"
     done = subprocess.run(
-        [sys.executable, "-m", "glancelike.cli", "--config-file", str(written), "store", "check", "dedup"],
+        [
+            sys.executable,
+            "-m",
+            "glancelike.cli",
+            "--config-file",
+            str(written),
+            "store",
+            "check",
+            "--json",
+            "dedup",
+        ],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "bytes used for blobs of" in " ".join(done.stdout.split())
+    assert "bytes used for blobs of" in done.stdout

@@ -12,6 +12,10 @@ from glancelike.testing import StoreConformance
 
 class TestByContent(StoreConformance):
     spawnable = True
+    many_keys = 1_000
+
+    def backend(self) -> str:
+        return "a file store"
 
     def make_below(self) -> Store:
         # What is synced to the disk, and when, is the store below's affair.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 from glancelike_store_swift import SwiftStore
 from swift_servers import MIB, SmallSwift, settings
@@ -12,7 +14,11 @@ from glancelike.testing import StoreConformance
 
 class TestSwiftStore(StoreConformance):
     spawnable = True
-    many_keys = 500
+    many_keys = 150
+
+    def backend(self) -> str:
+        return f"Swift {version('swift')}"
+
     flat_size = 80 * MIB  # more than may be held
 
     @pytest.fixture(autouse=True)
