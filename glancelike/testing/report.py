@@ -57,8 +57,7 @@ def pytest_runtest_makereport(
 def _facts(item: pytest.Item) -> dict[str, Any]:
     """Return what a record says of a test that has run: which driver, and what it was about."""
     kit: StoreKit = item.instance  # type: ignore[attr-defined]
-    wanted = f"{type(kit.driver).__module__}:{type(kit.driver).__qualname__}"
-    names = [entry.name for entry in entry_points(group="glancelike.stores") if entry.value == wanted]
+    names = _names(type(kit.driver))
     params = item.callspec.params if hasattr(item, "callspec") else {}
     return {
         "driver": names[0] if names else None,
@@ -71,3 +70,16 @@ def _facts(item: pytest.Item) -> dict[str, Any]:
         "flat_size": kit.flat_size,
         "backend": kit.backend(),
     }
+
+
+def _names(driver: type) -> list[str]:
+    """Return the names that a driver is installed by, wherever its package shows it."""
+    package = driver.__module__.partition(".")[0]
+    entries = entry_points(group="glancelike.stores")
+    return [
+        entry.name
+        for entry in entries
+        if entry.module.partition(".")[0] == package
+        and entry.attr == driver.__qualname__
+        and entry.load() is driver
+    ]
