@@ -97,8 +97,13 @@ def test_zeros_take_no_space(ceph: CephServer, store: RbdStore) -> None:
     store.delete(key)
 
 
+# The boot sector of a guest that says B to QEMU's debug console, then resets its processor:
+# mov al, 42h; out 0e9h, al; mov al, 0feh; out 64h, al; hlt.
+BOOT_SECTOR = bytes.fromhex("b042e6e9b0fee664f4").ljust(510, b"\0") + b"\x55\xaa"
+
+
 def test_a_clone_boots_and_keeps_its_parent(ceph: CephServer, store: RbdStore, tmp_path: Path) -> None:
-    data = payload(5 << 20)
+    data = BOOT_SECTOR + payload((5 << 20) - len(BOOT_SECTOR))
     key = write(store, data)
     ceph.rbd("clone", f"images/{key}@snap", "other/disk")
     conf = f":conf={ceph.conf}"
@@ -113,6 +118,7 @@ def test_a_clone_boots_and_keeps_its_parent(ceph: CephServer, store: RbdStore, t
         ["qemu-img", "convert", "-f", "raw", "-O", "raw", f"rbd:other/disk{conf}", out], check=True
     )
     assert out.read_bytes() == data
+    assert boot(f"rbd:other/disk{conf}") == b"B"
     with pytest.raises(BlobInUse):
         store.delete(key)
     assert b"".join(store.read(key)) == data
@@ -123,6 +129,31 @@ def test_a_clone_boots_and_keeps_its_parent(ceph: CephServer, store: RbdStore, t
     with pytest.raises(BlobNotFound):
         store.stat(key)
     assert leftovers(store) == []
+
+
+def boot(disk: str) -> bytes:
+    """Boot a guest from a disk, without KVM, and return what it says on the debug console."""
+    return subprocess.run(
+        [
+            *(
+                "qemu-system-x86_64",
+                "-accel",
+                "tcg",
+                "-M",
+                "pc",
+                "-m",
+                "16",
+                "-nodefaults",
+                "-no-user-config",
+            ),
+            *("-display", "none", "-no-reboot", "-debugcon", "stdio"),
+            *("-drive", f"file={disk},format=raw,if=ide"),
+        ],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    ).stdout[-1:]
 
 
 def test_a_rename_cut_short_is_swept(store: RbdStore) -> None:
