@@ -6,6 +6,7 @@ and its peer. A peer writes and reads as the client library's manual says.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import sys
@@ -42,15 +43,17 @@ def needs(module: str) -> Any:
 
 
 class FilePeer:
-    """A plain copy with fsync."""
+    """A plain copy with fsync; ``hashed``: with the SHA-256 of each block, both ways."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, hashed: bool = False) -> None:
         self.directory = directory
+        self._seen = (lambda block: hashlib.sha256(block).digest()) if hashed else (lambda block: None)
         directory.mkdir()
 
     def write(self, name: str, source: Any, _size: int) -> None:
         with (self.directory / name).open("wb", buffering=0) as file:
             while block := source.read(BLOCK):
+                self._seen(block)
                 file.write(block)
             os.fsync(file.fileno())
 
@@ -58,6 +61,7 @@ class FilePeer:
         count = 0
         with (self.directory / name).open("rb", buffering=0) as file:
             while block := file.read(BLOCK):
+                self._seen(block)
                 count += len(block)
         return count
 
@@ -150,7 +154,8 @@ def file(folder: Path) -> Iterator[Backend]:
 @contextmanager
 def chunks(folder: Path) -> Iterator[Backend]:
     below = {"filesystem_store_datadir": str(folder / "below")}
-    yield Backend({"chunk_store_over": "below"}, FilePeer(folder / "peer"), below)
+    # There is no client of such a store: anybody who verifies what is read has to hash it.
+    yield Backend({"chunk_store_over": "below"}, FilePeer(folder / "peer", hashed=True), below)
 
 
 @contextmanager

@@ -10,19 +10,18 @@ from urllib.parse import parse_qsl, urlsplit
 
 from oslo_config import cfg
 
-from glancelike.errors import BlobExists, BlobNotFound, ConfigError, InvalidRange, StoreFault, Unsupported
+from glancelike.errors import BlobExists, BlobNotFound, ConfigError, InvalidRange, Unsupported
 from glancelike.stores.base import BlobInfo, Cap, PartInfo, Source, Store, Usage
-from glancelike_store_chunks.chunks import CHUNKS, HOLE, load, store, store_all
+from glancelike_store_chunks.chunks import CHUNKS, load, store, store_all
 from glancelike_store_chunks.collector import Collector
 from glancelike_store_chunks.cutting import AVERAGE, LEAST, MOST, Cutter
 from glancelike_store_chunks.lower import Lower
 from glancelike_store_chunks.manifest import HEAD_READ, Draft, Manifest
 from glancelike_store_chunks.names import BLOBS, LONG, LONGEST, UPLOADS, manifest_name
+from glancelike_store_chunks.reading import blocks
 from glancelike_store_chunks.sessions import CONDEMNED, GENERATIONS, SESSIONS, WAITING, Session
 from glancelike_store_chunks.uploads import Uploads
 
-BLOCK = 1 << 20
-_ZEROS = bytes(BLOCK)
 _OURS = (CHUNKS, BLOBS, LONG, UPLOADS, SESSIONS, CONDEMNED, WAITING, GENERATIONS)
 
 
@@ -65,7 +64,7 @@ class ChunkStore(Store):
             default=4 << 20,
             min=MOST[0],
             max=MOST[1],
-            help="Bytes of the largest chunk (cdc); a reader holds one in memory.",
+            help="Bytes of the largest chunk (cdc); a reader holds three in memory.",
         ),
         cfg.IntOpt(
             "chunk_store_threads",
@@ -127,7 +126,7 @@ class ChunkStore(Store):
         if offset and offset >= manifest.size:
             raise InvalidRange(f"offset {offset} of {manifest.size} bytes")
         end = manifest.size if length is None else min(manifest.size, offset + length)
-        return self._blocks(manifest, offset, end)
+        return blocks(self._lower, manifest, offset, end)
 
     def write(self, key: str, source: Source, *, size: int | None) -> BlobInfo:
         self._check_absent(key)
@@ -218,28 +217,6 @@ class ChunkStore(Store):
             if chunk.packed() in session.condemned:
                 chunk = store(self._lower, session, load(self._lower, chunk, end - start))
             draft.add(chunk, end - start)
-
-    def _blocks(self, manifest: Manifest, offset: int, end: int) -> Iterator[bytes]:
-        """Yield blocks, holding nothing of the store below between two."""
-        for start, stop, chunk in manifest.pieces(offset, end):
-            at, last = max(start, offset), min(stop, end)
-            if chunk == HOLE:
-                for place in range(at, last, BLOCK):
-                    yield _ZEROS[: last - place]
-                continue
-            try:
-                data = load(self._lower, chunk, stop - start)
-            except BlobNotFound as error:
-                raise self._lost(manifest, chunk.name) from error
-            for place in range(at, last, BLOCK):
-                yield data[place - start : min(place + BLOCK, last) - start]
-
-    def _lost(self, manifest: Manifest, name: str) -> Exception:
-        try:
-            self._lower.stat(manifest.name)
-        except BlobNotFound:
-            return BlobNotFound("the blob was deleted while it was read")
-        return StoreFault(f"chunk {name!r} in store {self._lower.id!r} is missing")
 
     def _listed(self, below: str, prefix: str) -> Iterator[BlobInfo]:
         for info in self._lower.list(below):

@@ -16,7 +16,7 @@ from glancelike.stores.base import BlobInfo, PartInfo, Source
 from glancelike_store_s3.bucket import Bucket
 from glancelike_store_s3.errors import translated
 from glancelike_store_s3.publishing import Publisher, new_token
-from glancelike_store_s3.upload import BLOCK, fill
+from glancelike_store_s3.upload import BLOCK, Body, fill
 
 _ID = re.compile(r"([0-9a-f]{32})\.([!-~]{1,1024})")
 
@@ -42,11 +42,9 @@ class Uploads:
         at = {**self._bucket.at(key), "UploadId": s3_id, "PartNumber": number}
         if size <= self._buffer:
             buffer = fill(source, size)
-            stored = buffer.tell()
-            buffer.seek(0)
             with translated():
-                answer = self._bucket.client.upload_part(**at, Body=buffer)
-            return PartInfo(number, stored, answer["ETag"])
+                answer = self._bucket.client.upload_part(**at, Body=Body(buffer))
+            return PartInfo(number, len(buffer), answer["ETag"])
         # Looked for first: a large body that nobody wants would be sent to its end.
         self._listed(key, s3_id)
         body = Streamed(source, size)

@@ -28,7 +28,7 @@ from glancelike_store_s3.parts import Uploads
 from glancelike_store_s3.probing import features
 from glancelike_store_s3.publishing import Publisher, new_token
 from glancelike_store_s3.reading import Blocks
-from glancelike_store_s3.upload import Sending, fill
+from glancelike_store_s3.upload import Body, Sending, fill
 
 PUBLIC = (
     "s3_store_host",
@@ -153,7 +153,7 @@ class S3Store(Store):
         first = None
         if size is None:
             first = fill(source, self._chunk)
-            if first.tell() < self._chunk:
+            if len(first) < self._chunk:
                 return self._put(key, first)
         elif size < max(1, self.settings["s3_store_large_object_size"] * plan.MIB):
             return self._put(key, fill(source, size))
@@ -161,17 +161,16 @@ class S3Store(Store):
             plan.check_size(size)
         return self._put_in_parts(key, source, size, first)
 
-    def _put(self, key: str, body: Any) -> BlobInfo:
-        size, token = body.tell(), new_token()
+    def _put(self, key: str, body: bytearray) -> BlobInfo:
+        token = new_token()
 
         def send(condition: dict[str, str]) -> Any:
-            body.seek(0)
-            return self._bucket.put(key, body, Metadata={TOKEN: token}, **condition)
+            return self._bucket.put(key, Body(body), Metadata={TOKEN: token}, **condition)
 
         answer = self._open.publisher.publish(key, token, "put", send)
-        return BlobInfo(key, size, etag=(answer or {}).get("ETag"))
+        return BlobInfo(key, len(body), etag=(answer or {}).get("ETag"))
 
-    def _put_in_parts(self, key: str, source: Source, size: int | None, first: Any) -> BlobInfo:
+    def _put_in_parts(self, key: str, source: Source, size: int | None, first: bytearray | None) -> BlobInfo:
         bucket, token = self._bucket, new_token()
         memory = self._chunk * self._threads
         with bucket.upload(key, token) as upload:

@@ -37,16 +37,46 @@ class Budget:
             self._changed.notify_all()
 
 
-def fill(source: Source, size: int) -> io.BytesIO:
+def fill(source: Source, size: int, buffer: bytearray | None = None) -> bytearray:
     """Read up to ``size`` bytes; fewer come only at the source's end.
 
-    In memory, so that a request can be repeated. Joined blocks would be
-    held twice for a moment; a BytesIO holds them once.
+    In memory, so that a request can be repeated. ``buffer`` is overwritten,
+    if there is one: memory that is made anew for each part costs time, and
+    the allocator doesn't give all of it back.
     """
-    buffer = io.BytesIO()
-    while (missing := size - buffer.tell()) > 0 and (block := source.read(min(missing, BLOCK))):
-        buffer.write(block)
+    buffer = bytearray() if buffer is None else buffer
+    held = 0
+    while held < size and (block := source.read(min(size - held, BLOCK))):
+        buffer[held : held + len(block)] = block
+        held += len(block)
+    del buffer[held:]
     return buffer
+
+
+class Body:
+    """What was filled as boto sends it: a block at a time, as often as it has to.
+
+    Blocks are larger than urllib3 asks for, which would else send 16 KiB
+    with each call. They aren't sent at once either: the timeout of a socket
+    is for all that one call sends.
+    """
+
+    def __init__(self, data: bytearray) -> None:
+        self._data = data
+        self._at = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        end = len(self._data) if size < 0 else self._at + max(size, BLOCK)
+        block = bytes(memoryview(self._data)[self._at : end])
+        self._at += len(block)
+        return block
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
 
 
 class Sending:
@@ -58,11 +88,12 @@ class Sending:
         self._threads = threads
         self._budget = Budget(memory)
         self._failed = threading.Event()
+        self._spare: list[bytearray] = []
         self.etags: dict[int, str] = {}
         self.size = 0
 
     def run(
-        self, source: Source, part_size: Callable[[int], int], size: int | None, first: io.BytesIO | None
+        self, source: Source, part_size: Callable[[int], int], size: int | None, first: bytearray | None
     ) -> None:
         """Send all of the source, of which ``first`` was read before.
 
@@ -80,8 +111,9 @@ class Sending:
                     self._budget.take(room)
                     if self._failed.is_set() or not room:
                         break
-                    buffer = first if first is not None and number == 1 else fill(source, room)
-                    sent = buffer.tell()
+                    spare = self._spare.pop() if self._spare else None
+                    buffer = first if first is not None and number == 1 else fill(source, room, spare)
+                    sent = len(buffer)
                     if sent and number > MAX_PARTS:
                         raise StoreFull(f"{self.size} bytes in {MAX_PARTS} parts, and the source goes on")
                     if sent:
@@ -97,17 +129,16 @@ class Sending:
         for future in futures:
             future.result()
 
-    def _send(self, number: int, buffer: io.BytesIO, room: int) -> None:
+    def _send(self, number: int, buffer: bytearray, room: int) -> None:
         try:
             if self._failed.is_set():
                 return
-            buffer.seek(0)
             with translated():
-                answer = self._bucket.client.upload_part(**self._at, PartNumber=number, Body=buffer)
+                answer = self._bucket.client.upload_part(**self._at, PartNumber=number, Body=Body(buffer))
             self.etags[number] = answer["ETag"]
         except BaseException:
             self._failed.set()
             raise
         finally:
-            buffer.close()
+            self._spare.append(buffer)
             self._budget.give(room)
