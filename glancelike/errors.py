@@ -33,6 +33,7 @@
     ├── Unreachable                  retryable: a server doesn't answer, or not sensibly
     ├── RegistryError
     │   ├── RegistryUnavailable      retryable: the database is away
+    │   │   └── OutcomeUnknown       it went away while it committed: done, or not
     │   ├── SchemaOutdated           run ``glancelike db upgrade``
     │   └── SchemaNewer              the database was upgraded by newer code
     └── StoreError                   ``store`` and ``key`` are stamped by the guard
@@ -218,6 +219,10 @@ class RegistryError(GlancelikeError):
 class RegistryUnavailable(RegistryError):
     code = "registry-unavailable"
     retryable = True
+
+
+class OutcomeUnknown(RegistryUnavailable):
+    code = "outcome-unknown"
 
 
 class SchemaOutdated(RegistryError):

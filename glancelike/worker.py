@@ -45,6 +45,9 @@ def every(interval: float, act: Callable[[], object]) -> Iterator[None]:
                 act()
             except GlancelikeError as error:
                 log.warning("%s: %s", getattr(act, "__name__", "upkeep"), error)
+            except Exception:
+                # A thread that ended here would be missed by nobody.
+                log.exception("%s", getattr(act, "__name__", "upkeep"))
 
     thread = threading.Thread(target=run, name="upkeep", daemon=True)
     thread.start()

@@ -25,7 +25,9 @@ read sees no half of it. What every backend owes, and
    out.
 7. ``upgrade`` may run twice, and by two processes at once.
 8. A backend is thread-safe after ``open()`` and never falsy.
-9. A backend that is away raises RegistryUnavailable within its time limit.
+9. A backend that is away raises RegistryUnavailable within its time limit;
+   and OutcomeUnknown where what it was told to write may be written all the
+   same: bytes that the record may name are kept then.
 """
 
 from __future__ import annotations

@@ -26,7 +26,16 @@ from glancelike.errors import (
 from glancelike.model import Image, Location, Status
 from glancelike.registry.base import ADMIN
 from glancelike.service.context import Context, upload_lease
-from glancelike.service.ingest import Stored, check_same, deletable, delete_blob, discard, ingested, new_key
+from glancelike.service.ingest import (
+    Stored,
+    check_same,
+    deletable,
+    delete_blob,
+    discard,
+    discarded_unless_named,
+    ingested,
+    new_key,
+)
 from glancelike.stores.base import Cap
 from glancelike.streams import ChunkSource
 from glancelike.transfer import BLOCK, Outcome, Transfer, Watcher
@@ -55,11 +64,8 @@ def copied(
     read_back = read_back or context.settings.copy_read_back
     stored = _by_the_stores(context, image, mount, sources, watchers, read_back=read_back)
     if stored is not None:
-        try:
+        with discarded_unless_named(context, stored.location):
             yield stored
-        except BaseException:
-            discard(context, stored.location)
-            raise
         return
     with ExitStack() as stack:
         for left in range(len(sources), 0, -1):

@@ -15,7 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from glancelike.errors import BlobNotFound, DataMismatch, ImageTooLarge, StoreError, Unsupported
+from glancelike.errors import (
+    BlobNotFound,
+    DataMismatch,
+    ImageTooLarge,
+    OutcomeUnknown,
+    StoreError,
+    Unsupported,
+)
 from glancelike.model import Image, Location, Source
 from glancelike.service.context import Context
 from glancelike.service.tee import poured
@@ -98,11 +105,8 @@ def ingested(
         watchers=watchers,
     ) as transfer:
         mount.store.write(location.key, transfer, size=size)
-        try:
+        with discarded_unless_named(context, location):
             yield Stored(location, transfer.finish())
-        except BaseException:
-            discard(context, location)
-            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,8 @@ def spread(
             begun = [targets[name] for name in written]
             outcome = transfer.finish() if written else Outcome(0, {}, None, None)
             yield Spread(tuple(begun), failed, outcome)
+        except OutcomeUnknown:
+            raise  # as in discarded_unless_named
         except BaseException:
             for location in begun:
                 _discard_if_there(context, location)
@@ -199,6 +205,23 @@ def deletable(context: Context, location: Location) -> bool:
     """Tell whether this server may delete from the location's store; raise UnknownStore."""
     mount = context.mounts[location.store]
     return not mount.read_only and Cap.DELETE in mount.store.capabilities
+
+
+@contextmanager
+def discarded_unless_named(context: Context, location: Location) -> Iterator[None]:
+    """Delete the bytes when the block that has them recorded raises.
+
+    Not where the record may name them after all, because the registry went
+    away while it committed: gc, which reads the record, deletes them if not.
+    """
+    try:
+        yield
+    except OutcomeUnknown:
+        LOG.warning("%s in store %s is left to gc: it may be in use", location.key, location.store)
+        raise
+    except BaseException:
+        discard(context, location)
+        raise
 
 
 def discard(context: Context, location: Location) -> None:

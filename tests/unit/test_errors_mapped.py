@@ -56,6 +56,7 @@ EXPECTED = {
     "Unreachable": 503,
     "RegistryError": 500,
     "RegistryUnavailable": 503,
+    "OutcomeUnknown": 503,
     "SchemaOutdated": 500,
     "SchemaNewer": 500,
     "StoreError": 500,

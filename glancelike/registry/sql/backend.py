@@ -27,17 +27,18 @@ from glancelike.registry import values
 from glancelike.registry.base import Registry
 from glancelike.registry.sql import queries, records, schema
 from glancelike.registry.sql.cached import CachedSql
+from glancelike.registry.sql.database import insert_new
 from glancelike.registry.sql.database import now as clock
 from glancelike.registry.sql.engine import (
     absent,
     explained,
     make_engine,
-    reader,
     writer,
 )
 from glancelike.registry.sql.metadefs import MetadefSql
 from glancelike.registry.sql.migrations import revisions
 from glancelike.registry.sql.quotas import QuotaSql, settle
+from glancelike.registry.sql.retries import retrying
 from glancelike.registry.sql.tables import DELETED, images, leases, locations, members
 from glancelike.registry.sql.tasks import TaskSql
 from glancelike.registry.sql.upkeep import UpkeepSql
@@ -55,6 +56,34 @@ OPTIONS = (
     cfg.IntOpt("pool_timeout", default=30, min=1, help="Seconds to wait for a connection to come free."),
     cfg.IntOpt("connection_recycle_time", default=3600, help="Seconds after which a connection is renewed."),
     cfg.IntOpt("connect_timeout", default=10, min=1, help="Seconds to wait for the database server."),
+    cfg.FloatOpt(
+        "statement_timeout",
+        default=30.0,
+        min=0.1,
+        help="Seconds that a database server may take over one statement. A caller is told soon after that "
+        "the database is away, also when it just hangs.",
+    ),
+    cfg.FloatOpt(
+        "lock_timeout",
+        default=10.0,
+        min=0.1,
+        help="Seconds that one statement waits for another transaction's lock; MySQL and MariaDB wait whole "
+        "seconds.",
+    ),
+    cfg.IntOpt(
+        "db_max_retries",
+        default=20,
+        min=0,
+        help="How often a transaction is tried again that a deadlock or a lost connection undid; for no "
+        "longer than statement_timeout in all.",
+    ),
+    cfg.IntOpt(
+        "mysql_wsrep_sync_wait",
+        min=0,
+        max=15,
+        help="Galera only: wsrep_sync_wait of each connection. With 1 a read waits until its node has what "
+        "other nodes have committed.",
+    ),
     cfg.FloatOpt("sqlite_busy_timeout", default=10.0, help="Seconds to wait for another writer's lock."),
     cfg.BoolOpt(
         "sqlite_synchronous",
@@ -65,6 +94,7 @@ OPTIONS = (
 i, m, le = images.c, members.c, leases.c
 
 
+@retrying(Registry.__abstractmethods__)
 class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql, Registry):
     """Keep images in SQLite, PostgreSQL, MySQL or MariaDB."""
 
@@ -82,24 +112,25 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql
             raise SchemaOutdated(f"{self._where} doesn't exist yet: run `glancelike db upgrade`")
         engine = make_engine(self._url, self.settings)
         try:
-            with explained(self._url), reader(engine).connect() as connection:
+            with explained(self._url), engine.connect() as connection:
                 schema.check(schema.current(connection), self._where)
         except BaseException:
             engine.dispose()
             raise
-        self._engine, self._reader, self._writer = engine, reader(engine), writer(engine)
+        self._engine, self._writer = engine, writer(engine)
 
     def close(self) -> None:
-        engine, self._engine, self._reader, self._writer = self._engine, None, None, None
+        engine, self._engine, self._writer = self._engine, None, None
         if engine is not None:
             engine.dispose()
 
     def upgrade(self) -> None:
         """Make or alter the tables. Raises SchemaNewer, RegistryUnavailable."""
-        engine = make_engine(self._url, self.settings)
+        engine = make_engine(self._url, self.settings, bounded=False)
+        patience = "sqlite_busy_timeout" if engine.dialect.name == "sqlite" else "lock_timeout"
         try:
             with explained(self._url):
-                schema.upgrade(engine, self._where, self.settings["sqlite_busy_timeout"])
+                schema.upgrade(engine, self._where, self.settings[patience])
         finally:
             engine.dispose()
 
@@ -108,7 +139,7 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql
             return None, revisions()[-1]
         engine = make_engine(self._url, self.settings)
         try:
-            with explained(self._url), reader(engine).connect() as connection:
+            with explained(self._url), engine.connect() as connection:
                 return schema.current(connection), revisions()[-1]
         finally:
             engine.dispose()
@@ -265,12 +296,7 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql
             taken = sa.update(leases).where(le.name == name, free).values(holder=holder, expires_at=until)
             if connection.execute(taken).rowcount == 1:
                 return True
-            try:
-                connection.execute(sa.insert(leases), {"name": name, "holder": holder, "expires_at": until})
-            except IntegrityError:
-                connection.rollback()
-                return False
-        return True
+            return insert_new(connection, leases, {"name": name, "holder": holder, "expires_at": until})
 
     def renew_lease(self, name: str, holder: str, seconds: float) -> bool:
         values.check_lease(name, holder, seconds)

@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
 from glancelike.model import CachedImage
 from glancelike.registry import values
 from glancelike.registry.parts import CacheRecords
-from glancelike.registry.sql.database import Database
+from glancelike.registry.sql.database import Database, insert_new
 from glancelike.registry.sql.records import batches
 from glancelike.registry.sql.tables import cached_images
 
@@ -26,15 +25,9 @@ class CachedSql(CacheRecords, Database):
         here = (c.image_id == cached.image_id) & (c.node == cached.node)
         replaced = sa.update(cached_images).where(here).values(row)
         with self._writing() as connection:
-            if connection.execute(replaced).rowcount:
-                return
-            try:
-                connection.execute(sa.insert(cached_images), row)
-                return
-            except IntegrityError:  # the node's other process was first
-                connection.rollback()
-        with self._writing() as connection:
-            connection.execute(replaced)
+            # The node's other process may come first with either.
+            if not connection.execute(replaced).rowcount and not insert_new(connection, cached_images, row):
+                connection.execute(replaced)
 
     def delete_cached(self, node: str, image_ids: Iterable[str]) -> None:
         if not values.storable(node):

@@ -9,12 +9,14 @@ from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from glancelike.errors import RegistryError
 from glancelike.model import utcnow
 from glancelike.plugins import Plugin
 from glancelike.registry.sql.engine import explained, parse_url, shown
+from glancelike.registry.sql.retries import committing
 
 NOW = {
     "postgresql": sa.select(sa.func.timezone("utc", sa.func.clock_timestamp())),
@@ -31,15 +33,14 @@ class Database(Plugin):
         self._url = parse_url(self.settings["connection"])
         self._where = shown(self._url)
         self._engine: Engine | None = None
-        self._reader: Engine | None = None
         self._writer: Engine | None = None
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         """Begin a transaction all of whose statements see one snapshot."""
-        if self._reader is None:
+        if self._engine is None:
             raise RegistryError(f"{self._where} is not open")
-        with explained(self._url), self._reader.connect() as connection:
+        with explained(self._url), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -47,8 +48,24 @@ class Database(Plugin):
         """Begin a transaction, committed unless something is raised."""
         if self._writer is None:
             raise RegistryError(f"{self._where} is not open")
-        with explained(self._url), self._writer.begin() as connection:
+        with explained(self._url), self._writer.connect() as connection:
             yield connection
+            if connection.dialect.name == "sqlite":  # no connection that could be lost
+                connection.commit()
+                return
+            with committing(self._where):
+                connection.commit()
+
+
+def insert_new(connection: Connection, table: sa.Table, row: Mapping[str, Any]) -> bool:
+    """Insert a row; return False, and the transaction goes on, when its key is there already."""
+    insert: Any = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}.get(connection.dialect.name)
+    if insert is None:
+        statement: Any = sa.insert(table).prefix_with("IGNORE")
+    else:
+        statement = insert(table).on_conflict_do_nothing()
+    counted = statement.execution_options(preserve_rowcount=True)
+    return connection.execute(counted, row).rowcount == 1
 
 
 def now(connection: Connection) -> datetime:

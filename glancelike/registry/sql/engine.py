@@ -13,6 +13,8 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from glancelike.errors import ConfigError, RegistryError, RegistryUnavailable
+from glancelike.registry.sql import servers
+from glancelike.registry.sql.retries import Undone, is_undone
 
 DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
 
@@ -59,8 +61,11 @@ def shown(url: URL) -> str:
     return str(path) if path else url.set(query={}).render_as_string(hide_password=True)
 
 
-def make_engine(url: URL, settings: Mapping[str, Any]) -> Engine:
-    """Make the engine; nothing is connected yet. Raises ConfigError."""
+def make_engine(url: URL, settings: Mapping[str, Any], *, bounded: bool = True) -> Engine:
+    """Make the engine; nothing is connected yet. Raises ConfigError.
+
+    Without ``bounded`` statements may take as long as they do.
+    """
     arguments: dict[str, Any] = {
         "pool_size": settings["max_pool_size"],
         "max_overflow": settings["max_overflow"],
@@ -71,9 +76,7 @@ def make_engine(url: URL, settings: Mapping[str, Any]) -> Engine:
     if backend == "sqlite":
         arguments["connect_args"] = {"timeout": settings["sqlite_busy_timeout"]}
     else:
-        arguments["pool_pre_ping"] = True
-        arguments["connect_args"] = {"connect_timeout": settings["connect_timeout"]}
-        # A compare-and-set that lost must find no row, not a serialization failure.
+        arguments["connect_args"] = servers.arguments(url, settings, bounded=bounded)
         arguments["isolation_level"] = "READ COMMITTED"
     try:
         engine = sa.create_engine(url, **arguments)
@@ -81,14 +84,9 @@ def make_engine(url: URL, settings: Mapping[str, Any]) -> Engine:
         raise ConfigError(f"[database] connection: {url.drivername} can't be used: {error}") from error
     if backend == "sqlite":
         _prepare_sqlite(engine, durable=settings["sqlite_synchronous"])
+    else:
+        servers.prepare(engine, settings, bounded=bounded)
     return engine
-
-
-def reader(engine: Engine) -> Engine:
-    """Return the engine for reads: all statements of one see one snapshot."""
-    if engine.dialect.name == "sqlite":
-        return engine
-    return engine.execution_options(isolation_level="REPEATABLE READ")
 
 
 def writer(engine: Engine) -> Engine:
@@ -121,12 +119,13 @@ def explained(url: URL) -> Iterator[None]:
         yield
     except exc.TimeoutError as error:
         raise RegistryUnavailable(f"{shown(url)}: no connection came free in time") from error
-    except (exc.OperationalError, exc.InterfaceError) as error:
-        raise RegistryUnavailable(f"{shown(url)}: {error.orig}{_hint(url)}") from error
     except exc.DBAPIError as error:
-        if error.connection_invalidated:
-            raise RegistryUnavailable(f"{shown(url)}: {error.orig}") from error
-        raise RegistryError(f"{shown(url)}: {error.orig}") from error
+        said = f"{shown(url)}: {error.orig}"
+        if is_undone(error):
+            raise Undone(said) from error
+        if isinstance(error, exc.OperationalError | exc.InterfaceError) or error.connection_invalidated:
+            raise RegistryUnavailable(f"{said}{_hint(url)}") from error
+        raise RegistryError(said) from error
 
 
 def _hint(url: URL) -> str:

@@ -23,7 +23,7 @@ from glancelike.registry.metadef_values import (
 )
 from glancelike.registry.parts import MetadefRecords
 from glancelike.registry.sql import paging
-from glancelike.registry.sql.database import Database
+from glancelike.registry.sql.database import Database, insert_new
 from glancelike.registry.sql.records import batches
 from glancelike.registry.sql.tables import associations, namespaces, resource_types
 
@@ -158,13 +158,7 @@ def _make_resource_types(connection: Connection, names: Iterable[str]) -> None:
     now = utcnow()
     # In one order everywhere, so that two who wait for one another can't be.
     for name in sorted(missing):
-        try:
-            with connection.begin_nested():
-                connection.execute(
-                    sa.insert(resource_types), {"name": name, "created_at": now, "updated_at": now}
-                )
-        except IntegrityError:
-            continue  # somebody else was faster
+        insert_new(connection, resource_types, {"name": name, "created_at": now, "updated_at": now})
 
 
 def _row(namespace: Namespace) -> dict[str, Any]:

@@ -9,13 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
 
 from glancelike.errors import QuotaExceeded
 from glancelike.model import Amounts
 from glancelike.registry import values
 from glancelike.registry.parts import QuotaRecords
-from glancelike.registry.sql.database import Database, now
+from glancelike.registry.sql.database import Database, insert_new, now
 from glancelike.registry.sql.records import batches
 from glancelike.registry.sql.tables import (
     HIDDEN,
@@ -49,10 +48,7 @@ class QuotaSql(QuotaRecords, Database):
         checked = values.checked_limits(name, project, amounts, limits, seconds)
         while not self._reserved(name, project, amounts, checked, seconds):
             with self._writing() as connection:
-                try:
-                    connection.execute(sa.insert(quota_projects), {"project": project})
-                except IntegrityError:  # somebody else was first
-                    connection.rollback()
+                insert_new(connection, quota_projects, {"project": project})
 
     def _reserved(
         self, name: str, project: str, amounts: Amounts, limits: Mapping[str, int], seconds: float

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from glancelike.errors import BlobNotFound, Conflict, InvalidInput
 from glancelike.model import Location, Upload
 from glancelike.service.context import Context
-from glancelike.service.ingest import discard, new_key
+from glancelike.service.ingest import discarded_unless_named, new_key
 from glancelike.transfer import Outcome
 
 
@@ -24,11 +24,8 @@ def copied(context: Context, upload: Upload) -> Iterator[Location]:
         context.mounts[upload.store].store.copy(upload.key, location.key)
     except BlobNotFound as error:
         raise Conflict(f"Upload {upload.id}: nothing was written by its URL") from error
-    try:
+    with discarded_unless_named(context, location):
         yield location
-    except BaseException:
-        discard(context, location)
-        raise
 
 
 def digest_of(upload: Upload) -> tuple[tuple[str, ...], str]:
