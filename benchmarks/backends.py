@@ -189,21 +189,23 @@ def s3(folder: Path) -> Iterator[Backend]:
 
 @contextmanager
 def rbd(folder: Path) -> Iterator[Backend]:
-    with running("tests.ceph_server", "CephServer", folder / "server") as (_, server):
+    # Room for the image of --rss and for what is still being freed of the one before it.
+    disk = {"objectstore": "bluestore", "size": 16 << 30}
+    with running("tests.ceph_server", "CephServer", folder / "server", **disk) as (_, server):
         server.make_pool(CONTAINER)
         settings = {"rbd_store_ceph_conf": str(server.conf), "rbd_store_pool": CONTAINER}
         yield Backend(settings, RbdPeer(server.conf, CONTAINER))
 
 
 @contextmanager
-def running(module: str, name: str, folder: Path) -> Iterator[tuple[Any, Any]]:
+def running(module: str, name: str, folder: Path, **how: Any) -> Iterator[tuple[Any, Any]]:
     """Run one of the tests' servers for the length of a ``with``."""
     found = needs(module)
     missing = getattr(found, "missing", lambda: None)()
     if missing:
         raise Missing(missing)
     with ExitStack() as stack:
-        server = getattr(found, name)(folder)
+        server = getattr(found, name)(folder, **how)
         stack.callback(server.stop)
         yield found, server
 

@@ -210,6 +210,8 @@ class MountTable:
         missing = [cap.name or "" for cap in driver.needs_below if cap not in below.store.capabilities]
         if missing:
             raise ConfigError(f"{said}: the store {wanted!r} lacks {', '.join(missing)}")
+        if below.store.keys_by_owner:
+            raise ConfigError(f"{said}: the store {wanted!r} keeps images by owner, and nothing else")
         return below
 
     def _weight(self, location: Location) -> int:

@@ -1,4 +1,4 @@
-"""A real Ceph of one monitor and one OSD on free loopback ports, data in memory.
+"""A real Ceph of one monitor and one OSD on free loopback ports, and a manager if one is wanted.
 
 ``python -m tests.ceph_server DIRECTORY`` runs one until its standard input ends.
 """
@@ -12,16 +12,18 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 PROGRAMS = ("ceph-mon", "ceph-osd", "ceph", "rbd", "monmaptool")
-DAEMONS = {"mon": "a", "osd": "0"}
-OSD_PORTS = 12  # the OSD listens on four, public and for its peers
+DAEMONS = {"mon": "a", "osd": "0", "mgr": "x"}  # in the order in which they start
+PORTS = 16  # the OSD listens on four, public and for its peers, the manager on one
+MIB = 1 << 20
 FIRST_PORT, LAST_PORT = 20_000, 32_000  # below those that the kernel gives to clients
 
 CONF = """\
@@ -30,9 +32,9 @@ fsid = {fsid}
 mon host = [v2:127.0.0.1:{port}]
 public addr = 127.0.0.1
 cluster addr = 127.0.0.1
-auth cluster required = none
-auth service required = none
-auth client required = none
+auth cluster required = {auth}
+auth service required = {auth}
+auth client required = {auth}
 osd pool default size = 1
 osd pool default min size = 1
 osd crush chooseleaf type = 0
@@ -48,22 +50,39 @@ log file = {run}/$name.log
 crash dir = {run}
 mon data = {directory}/mon
 osd data = {directory}/osd
-osd objectstore = memstore
+mgr data = {directory}/mgr
+osd objectstore = {objectstore}
 osd fast shutdown = false
-memstore device bytes = 2147483648
+memstore device bytes = {size}
+bluestore block size = {size}
+bluestore cache autotune = false
+bluestore cache size = 67108864
 ms bind msgr1 = false
 ms bind port min = {first}
 ms bind port max = {last}
 {more}
+[mgr]
+mgr initial modules =
 [client]
+keyring = {directory}/keyring
 admin socket =
 log file = /dev/null
 """
 
 
-def missing() -> str | None:
+# What each name may do where keys are asked for.
+CAPS = {
+    "mon.": [("mon", "allow *")],
+    "client.admin": [("mon", "allow *"), ("osd", "allow *"), ("mgr", "allow *")],
+    "osd.0": [("mon", "allow profile osd"), ("mgr", "allow profile osd"), ("osd", "allow *")],
+    "mgr.x": [("mon", "allow profile mgr"), ("osd", "allow *"), ("mds", "allow *")],
+}
+
+
+def missing(*, manager: bool = False) -> str | None:
     """Tell why there can be no server here, None when there can."""
-    absent = [program for program in PROGRAMS if shutil.which(program) is None]
+    wanted = (*PROGRAMS, *(["ceph-mgr"] if manager else []))
+    absent = [program for program in wanted if shutil.which(program) is None]
     return f"{', '.join(absent)} not installed" if absent else None
 
 
@@ -81,29 +100,47 @@ def free_range(count: int) -> int:
 
 
 class CephServer:
-    """A running Ceph: clients need ``conf``; there is no authentication.
+    """A running Ceph: clients need ``conf``.
 
-    What the OSD keeps is gone when it has ended in another way than by
-    SIGTERM. Options of ``more`` go into the configuration's global section.
+    ``manager`` counts what is used and free, without which there are no
+    quotas. With ``cephx`` clients need a key; ``conf`` names the keyring of
+    ``client.admin``, and ``add_user`` makes others. ``size`` is of the
+    OSD's memory, or of its file, which is sparse. What the OSD keeps in
+    memory is gone when it has ended in another way than by SIGTERM. Options
+    of ``more`` go into the configuration's global section.
     """
 
-    def __init__(self, directory: Path, *, more: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        manager: bool = False,
+        objectstore: Literal["memstore", "bluestore"] = "memstore",
+        size: int = 2048 * MIB,
+        cephx: bool = False,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
         self.conf = directory / "ceph.conf"
         self._run = directory / "run"
+        self._cephx = cephx
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        for name in ("mon", "osd", "run"):
+        self._names = tuple(name for name in DAEMONS if manager or name != "mgr")
+        for name in (*DAEMONS, "run"):
             (directory / name).mkdir(parents=True)
-        port = free_range(1 + OSD_PORTS)
+        port = free_range(1 + PORTS)
         fsid = str(uuid.uuid4())
         self.conf.write_text(
             CONF.format(
                 fsid=fsid,
                 port=port,
                 first=port + 1,
-                last=port + OSD_PORTS,
+                last=port + PORTS,
                 run=self._run,
                 directory=directory,
+                auth="cephx" if cephx else "none",
+                objectstore=objectstore,
+                size=size,
                 more="".join(f"{name} = {value}\n" for name, value in (more or {}).items()),
             )
         )
@@ -114,19 +151,30 @@ class CephServer:
             raise
 
     def _make(self, fsid: str, port: int) -> None:
-        monmap = str(self.directory / "monmap")
+        monmap, keyring = str(self.directory / "monmap"), self.directory / "keyring"
         self._once("monmaptool", "--create", "--fsid", fsid, "--addv", "a", f"[v2:127.0.0.1:{port}]", monmap)
-        self._once("ceph-mon", "-i", "a", "--mkfs", "--monmap", monmap)
+        keys = []
+        if self._cephx:
+            keyring.touch()
+            for name in ("mon.", "client.admin"):
+                caps = [word for who, what in CAPS[name] for word in ("--cap", who, what)]
+                self._once("ceph-authtool", str(keyring), "--gen-key", "--name", name, *caps)
+            keys = ["--keyring", str(keyring)]
+        self._once("ceph-mon", "-i", "a", "--mkfs", "--monmap", monmap, *keys)
         self.start("mon")
-        self._once("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", str(uuid.uuid4()))
-        self.ceph("osd", "new", (self.directory / "osd" / "fsid").read_text().strip(), "0")
+        osd = str(uuid.uuid4())
+        self.ceph("osd", "new", osd, "0")
+        for name in self._names[1:] if self._cephx else ():
+            who = f"{name}.{DAEMONS[name]}"
+            self.add_user(who, self.directory / name / "keyring", CAPS[who])
+        self._once("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         self.ceph("osd", "crush", "add", "osd.0", "1.0", "root=default", "host=h0")
-        self.start("osd")
+        self.start()
 
     def start(self, *names: str) -> None:
-        """Start ``mon`` or ``osd``, both if none is named, and wait until they serve."""
+        """Start ``mon``, ``osd`` or ``mgr``, all if none is named, and wait until they serve."""
         before = self._booted() if "mon" in self._processes else 0
-        for name in names or DAEMONS:
+        for name in names or self._names:
             if name in self._processes:
                 continue
             with (self._run / f"{name}.out").open("ab") as out:
@@ -145,9 +193,10 @@ class CephServer:
             time.sleep(0.2)
 
     def _serves(self, before: int) -> bool:
-        """Tell whether the OSD, if there is one, has come up since it was last seen."""
+        """Tell whether the OSD has come up since it was last seen, and the manager counts, if they run."""
         try:
-            return self._booted() > before or "osd" not in self._processes
+            up = self._booted() > before or "osd" not in self._processes
+            return up and ("mgr" not in self._processes or self.ceph("mgr", "stat")["available"])
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
             return False
 
@@ -161,6 +210,10 @@ class CephServer:
         with suppress(ValueError):
             return json.loads(answer)
         return answer
+
+    def add_user(self, who: str, keyring: Path, caps: Iterable[tuple[str, str]]) -> None:
+        """Give somebody a key, written to a file of its own, and the permissions of ``caps``."""
+        keyring.write_text(self._once("ceph", "auth", "get-or-create", who, *chain.from_iterable(caps)))
 
     def rbd(self, *words: str) -> str:
         """Run an ``rbd`` command and return what it writes."""

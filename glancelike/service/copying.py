@@ -94,7 +94,7 @@ def _by_the_stores(
     if Cap.COPY not in mount.store.capabilities:
         return None
     for source in sources:
-        target = Location(mount.id, new_key(image.id))
+        target = Location(mount.id, new_key(mount.store, image.id, image.owner))
         try:
             theirs = context.mounts[source.store].store
             if type(theirs.driver) is not type(mount.store.driver):

@@ -27,6 +27,7 @@ from glancelike.model import Image, Location, Source
 from glancelike.service.context import Context
 from glancelike.service.tee import poured
 from glancelike.stores.base import BlobInfo, Cap
+from glancelike.stores.guard import Guard, valid_key
 from glancelike.streams import ChunkSource as ChunkSource
 from glancelike.transfer import Inspection, Outcome, Transfer, Watcher
 from glancelike.vfs import Mount
@@ -53,17 +54,32 @@ def check_size_known(mount: Mount, size: int | None) -> None:
         raise Unsupported("the store needs to know the size before the upload", store=mount.id)
 
 
-# Keys of blobs that this service wrote, with the image they were for.
-OUR_KEY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9a-f]{12}")
+_OURS = r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9a-f]{12}"
+_OUR_KEY, _OUR_KEY_BY_OWNER = re.compile(_OURS), re.compile(rf"(?:[^/]+/)?{_OURS}")
 
 
-def new_key(image_id: str) -> str:
-    """Name a blob: one key an attempt.
+def new_key(store: Guard, image_id: str, owner: str | None) -> str:
+    """Name a blob: one key an attempt, under the owner where the store asks for it.
 
     A dead upload's leftover, or a late writer that has lost its lease,
-    can't be in the way of the next.
+    can't be in the way of the next. A key stays when the owner changes.
+    Raises Unsupported for an owner that can't be part of a key.
     """
-    return f"{image_id}-{uuid.uuid4().hex[:12]}"
+    name = f"{image_id}-{uuid.uuid4().hex[:12]}"
+    if not (store.keys_by_owner and owner):
+        return name
+    key = f"{owner}/{name}"
+    if "/" in owner or not valid_key(key):
+        raise Unsupported(
+            f"the store keeps images by owner, and {owner!r} can't be part of a key", store=store.id
+        )
+    return key
+
+
+def image_of(store: Guard, key: str) -> str | None:
+    """Return the image that this service made a key for, None where the key is somebody else's."""
+    ours = (_OUR_KEY_BY_OWNER if store.keys_by_owner else _OUR_KEY).fullmatch(key)
+    return ours[1] if ours else None
 
 
 def inspection_of(context: Context, image: Image) -> Inspection:
@@ -96,7 +112,7 @@ def ingested(
     settings = context.settings
     if size is not None and size > settings.image_size_cap:
         raise ImageTooLarge(f"Image is larger than image_size_cap, {settings.image_size_cap} bytes")
-    location = Location(mount.id, new_key(image.id))
+    location = Location(mount.id, new_key(mount.store, image.id, image.owner))
     with Transfer(
         source,
         algorithms=settings.algorithms if algorithms is None else algorithms,
@@ -138,7 +154,7 @@ def spread(
     settings = context.settings
     if size is not None and size > settings.image_size_cap:
         raise ImageTooLarge(f"Image is larger than image_size_cap, {settings.image_size_cap} bytes")
-    targets = {mount.id: Location(mount.id, new_key(image.id)) for mount in mounts}
+    targets = {mount.id: Location(mount.id, new_key(mount.store, image.id, image.owner)) for mount in mounts}
     # Of all that has been begun: what a writer that failed left is a blob as well as any.
     begun = list(targets.values())
 

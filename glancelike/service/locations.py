@@ -27,7 +27,7 @@ from glancelike.errors import (
 )
 from glancelike.model import Caller, Image, Location
 from glancelike.service.context import Context
-from glancelike.service.ingest import OUR_KEY, discard
+from glancelike.service.ingest import discard, image_of
 from glancelike.stores.base import Cap
 from glancelike.vfs import STAGING
 
@@ -119,8 +119,7 @@ def resolve(context: Context, image_id: str, url: str, *, schemes: Iterable[str]
         except InvalidKey as error:
             fault = fault or InvalidInput(f"Invalid location: {error}")
             continue
-        ours = OUR_KEY.fullmatch(key)
-        if ours is not None and ours[1] != image_id:
+        if image_of(mount.store, key) not in (None, image_id):
             raise InvalidInput("Invalid location: it is another image's data")
         return Location(mount.id, key)
     raise fault or InvalidInput(f"Invalid location: no store here is read by URLs of the scheme {scheme!r}")

@@ -16,8 +16,9 @@ from itertools import islice
 from glancelike.errors import BlobNotFound
 from glancelike.model import TaskQuery, TaskStatus, UploadState, utcnow
 from glancelike.service.context import Context, upload_lease
-from glancelike.service.ingest import OUR_KEY
+from glancelike.service.ingest import image_of
 from glancelike.stores.base import BlobInfo, Cap
+from glancelike.vfs import Mount
 
 BATCH = 500
 
@@ -45,10 +46,10 @@ def gc(context: Context, *, grace_seconds: float, dry_run: bool) -> Iterator[Orp
         ours = (
             blob
             for blob in mount.store.list()
-            if OUR_KEY.fullmatch(blob.key) and (blob.modified is None or blob.modified <= youngest)
+            if image_of(mount.store, blob.key) and (blob.modified is None or blob.modified <= youngest)
         )
         for batch in _batches(ours):
-            for blob in _orphans(context, mount.id, batch):
+            for blob in _orphans(context, mount, batch):
                 if not dry_run:
                     try:
                         mount.store.delete(blob.key)
@@ -62,8 +63,8 @@ def _batches(blobs: Iterator[BlobInfo]) -> Iterator[list[BlobInfo]]:
         yield batch
 
 
-def _orphans(context: Context, store: str, blobs: list[BlobInfo]) -> list[BlobInfo]:
-    unnamed = _unnamed(context, store, blobs)
+def _orphans(context: Context, mount: Mount, blobs: list[BlobInfo]) -> list[BlobInfo]:
+    unnamed = _unnamed(context, mount, blobs)
     ids = {image_id for image_id, _blob in unnamed}
     # Work first, records second: an upload or an import that ended in
     # between has its record by the time records are read.
@@ -75,15 +76,17 @@ def _orphans(context: Context, store: str, blobs: list[BlobInfo]) -> list[BlobIn
         for image_id, blob in unnamed
         if upload_lease(image_id) not in busy and image_id not in sent and not _tasked(context, image_id)
     ]
-    return [blob for _image_id, blob in _unnamed(context, store, still)]
+    return [blob for _image_id, blob in _unnamed(context, mount, still)]
 
 
-def _unnamed(context: Context, store: str, blobs: list[BlobInfo]) -> list[tuple[str, BlobInfo]]:
+def _unnamed(context: Context, mount: Mount, blobs: list[BlobInfo]) -> list[tuple[str, BlobInfo]]:
     """Return the blobs that no record names, each with the image's id."""
-    by_image = [(blob.key[:36], blob) for blob in blobs]
+    by_image = [
+        (image_id, blob) for blob in blobs if (image_id := image_of(mount.store, blob.key)) is not None
+    ]
     named = context.registry.locations_of({image_id for image_id, _blob in by_image})
     return [
-        (image_id, blob) for image_id, blob in by_image if (store, blob.key) not in named.get(image_id, ())
+        (image_id, blob) for image_id, blob in by_image if (mount.id, blob.key) not in named.get(image_id, ())
     ]
 
 

@@ -110,11 +110,18 @@ class Store(Plugin):
     store behind its guard: set before ``open``, opened before and closed
     after this one. Its keys are shared with whoever else uses it, so a
     driver puts its own under a prefix. Other drivers have no ``below``.
+
+    A driver that places a blob by its image's owner sets ``keys_by_owner``,
+    on the class or, where its settings decide, in its constructor. Keys are
+    ``<owner>/<name>`` then, or just a name where there is no owner, and no
+    other store stacks on it. A key tells who owned the image when the blob
+    was written; it doesn't change with the owner.
     """
 
     capabilities: ClassVar[Cap] = Cap.NONE
     stacks_on: ClassVar[str | None] = None
     needs_below: ClassVar[Cap] = Cap.NONE
+    keys_by_owner: bool = False
     below: Guard
 
     @abstractmethod

@@ -56,7 +56,8 @@ def valid_key(key: str) -> bool:
 class Guard:
     """A store driver made safe to call; has every method a Store has.
 
-    ``id`` is the mounted store's id, ``capabilities`` the driver's own.
+    ``id`` is the mounted store's id; ``capabilities`` and ``keys_by_owner``
+    are the driver's own.
     Errors that the guard raises by itself: InvalidKey, InvalidRange,
     Unsupported, SizeMismatch, and StoreFault when the driver breaks its
     contract. OSErrors of a driver become StoreFull, StoreDenied,
@@ -67,6 +68,7 @@ class Guard:
         self.driver = driver
         self.id = store_id
         self.capabilities = driver.capabilities
+        self.keys_by_owner = driver.keys_by_owner
         self._secrets = tuple(
             str(driver.settings[opt.dest])
             for opt in driver.options

@@ -7,6 +7,7 @@ import time
 import traceback
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -59,6 +60,8 @@ class Looking(StoreKit):
         for cap, base in ((Cap.UNKNOWN_SIZE, Cap.WRITE), (Cap.PARTS, Cap.WRITE)):
             assert cap not in caps or base in caps, clause(cap, f"means nothing without {base.name}")
         assert all(isinstance(scheme, str) for scheme in bare.schemes), clause(8, "schemes aren't strings")
+        said = f"keys_by_owner is {bare.keys_by_owner!r}, neither True nor False"
+        assert isinstance(bare.keys_by_owner, bool), clause(8, said)
 
     @pytest.mark.parametrize("cap", list(CALLS), ids=lambda cap: cap.name)
     def test_undeclared_is_refused(self, store: AnyStore, cap: Cap) -> None:
@@ -100,6 +103,26 @@ class Looking(StoreKit):
                 assert info.size == store.stat(info.key).size, clause(Cap.LIST, f"{info} has a wrong size")
         everything = {info.key for info in store.list()}
         assert {f"{top}/{name}" for name in names} <= everything, clause(Cap.LIST, "list() isn't complete")
+
+    def test_keys_by_owner(self, store: AnyStore) -> None:
+        self.needs(Cap.WRITE)
+        if not store.keys_by_owner:
+            pytest.skip("keys don't name owners")
+        name = f"kit-{uuid.uuid4().hex}"
+        keys = [self.own(key) for key in (name, f"kit-one/{name}", f"kit-two/{name}")]
+        for key in keys:
+            self.seed(key, key.encode())
+        said = "the blobs of two owners and of none aren't three, though named alike"
+        for key in keys:
+            self.check_content(store, key, key.encode(), 1, said)
+        if Cap.LIST in self.driver.capabilities:
+            listed = [info.key for info in store.list()]
+            assert set(keys) <= set(listed), clause(Cap.LIST, "list() shows not all owners' blobs")
+        if Cap.DELETE in self.driver.capabilities:
+            store.delete(keys[1])
+            self.check_absent(store, keys[1], 1, "after delete()")
+            for key in (keys[0], keys[2]):
+                self.check_content(store, key, key.encode(), 1, "another owner's blob went, too")
 
     def test_copy(self, store: AnyStore) -> None:
         self.needs(Cap.COPY)

@@ -174,7 +174,7 @@ class Deposit:
         while tail and tail[-1][1] <= size:
             joined.insert(0, tail.pop())
             size += joined[0][1]
-        key = new_key(self.upload.image_id)
+        key = new_key(self._store, self.upload.image_id, self.upload.owner)
         source = Joined([*tail_of(self._store, tuple(joined)), piece])
         self._fresh.append(key)
         try:

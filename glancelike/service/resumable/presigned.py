@@ -19,9 +19,10 @@ from glancelike.transfer import Outcome
 @contextmanager
 def copied(context: Context, upload: Upload) -> Iterator[Location]:
     """Copy what was written to a key of its own, and discard that if the block raises."""
-    location = Location(upload.store, new_key(upload.image_id))
+    store = context.mounts[upload.store].store
+    location = Location(upload.store, new_key(store, upload.image_id, upload.owner))
     try:
-        context.mounts[upload.store].store.copy(upload.key, location.key)
+        store.copy(upload.key, location.key)
     except BlobNotFound as error:
         raise Conflict(f"Upload {upload.id}: nothing was written by its URL") from error
     with discarded_unless_named(context, location):

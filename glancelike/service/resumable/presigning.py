@@ -49,7 +49,7 @@ def presign(
             image_id=image_id,
             store=mount.id,
             home=mount.id,
-            key=new_key(image_id),
+            key=new_key(mount.store, image_id, image.owner),
             part_size=1,
             kind=UploadKind.PRESIGNED,
             owner=image.owner,

@@ -61,12 +61,13 @@ def create(
         length = _joined_length(context, image_id, joins)
     check_length(context, length)
     now = utcnow()
+    home = places.home_of(context, mount)
     upload = Upload(
         id=str(uuid.uuid4()),
         image_id=image_id,
         store=mount.id,
-        home=places.home_of(context, mount).id,
-        key=new_key(image_id),
+        home=home.id,
+        key=new_key(home.store, image_id, image.owner),
         part_size=places.part_size(context.settings.image_size_cap if length is None else length),
         kind=kind,
         state=UploadState.FULL if _is_full(kind, length) else UploadState.OPEN,

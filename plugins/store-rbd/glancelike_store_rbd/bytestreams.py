@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -115,7 +116,7 @@ class Writer:
         completion.wait_for_complete_and_cb()
         result = completion.get_return_value()
         if result < 0:
-            raise by_number(result, f"writing to the cluster failed: error {-result}")
+            raise by_number(result, f"writing to the cluster failed: {os.strerror(-result)}")
 
 
 class Blocks:

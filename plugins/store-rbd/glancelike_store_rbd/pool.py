@@ -13,6 +13,11 @@ of a killed process runs out after ``LOCK_SECONDS``.
 A rename is three steps inside librbd. A process killed between them leaves
 an image with two names, the one that a listing shows and the one that it is
 opened by; ``PUBLISHED_AS`` in its metadata tells ``discard`` of the other.
+
+A full pool takes no new object, so none with a temporary name either. What
+is removed there goes into RBD's trash, marked by ``REMOVED``, and from there
+at once. librbd itself takes that way for all that it removes; so the object
+that holds the trash, and the locks, are made while there is room.
 """
 
 from __future__ import annotations
@@ -27,14 +32,23 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from glancelike.errors import BlobInUse, BlobNotFound, StoreError, StoreFull, StoreUnavailable
+from glancelike.errors import (
+    BlobInUse,
+    BlobNotFound,
+    StoreDenied,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
 from glancelike.stores.base import BlobInfo
 from glancelike_store_rbd.bindings import Ceph
-from glancelike_store_rbd.names import SNAPSHOT, image_of, temporary
+from glancelike_store_rbd.names import SNAPSHOT, TEMPORARY, image_of, temporary
 
 log = logging.getLogger(__name__)
 
 PUBLISHED_AS = "glancelike.name"
+REMOVED = "glancelike.removed"
+TRASH = "rbd_trash"
 LOCKS = 64
 LOCK_SECONDS = 60
 _FULL = {"full", "full_quota"}
@@ -50,10 +64,26 @@ class Pool:
         self._order = order
         self._rbd = ceph.rbd.RBD()
 
+    def prepare(self) -> None:
+        """Make the objects that removing needs, once; what may only read needs none."""
+        names = [*(_lock(number) for number in range(LOCKS)), TRASH]
+        with suppress(StoreFull, StoreDenied), self.ceph.translated():
+            try:
+                self.ioctx.stat(names[-1])
+            except self.ceph.rados.ObjectNotFound:
+                for name in names:
+                    with self.ceph.rados.WriteOpCtx() as operation:
+                        operation.new(0)  # no matter whether it is there
+                        self.ioctx.operate_write_op(operation, name)
+
     @contextmanager
     def opened(self, name: str, *, snapshot: str | None = None, writable: bool = False) -> Iterator[Any]:
         """Open an image for a while; raise BlobNotFound."""
-        image = self.open(name, snapshot=snapshot, writable=writable)
+        with self._closing(self.open(name, snapshot=snapshot, writable=writable)) as image:
+            yield image
+
+    @contextmanager
+    def _closing(self, image: Any) -> Iterator[Any]:
         try:
             yield image
         finally:
@@ -97,7 +127,7 @@ class Pool:
     def locked(self, name: str) -> Iterator[None]:
         """Hold the lock on a name; raise StoreUnavailable when others don't let go of it."""
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:2]) % LOCKS
-        place, cookie = f"glancelike.lock.{number:02d}", uuid.uuid4().hex
+        place, cookie = _lock(number), uuid.uuid4().hex
         deadline = time.monotonic() + 3 * LOCK_SECONDS
         while True:
             try:
@@ -133,6 +163,55 @@ class Pool:
             self.rename(name, hidden, known_as=name)
         return hidden
 
+    def remove(self, name: str) -> None:
+        """Remove a blob's image without another name for it, as a full pool needs it.
+
+        Raises BlobInUse while there are clones; nothing has changed then.
+        """
+        with self.locked(name):
+            self._check_unused(name)
+            with self.opened(name, writable=True) as image, self.ceph.translated():
+                own: str = image.id()
+                image.metadata_set(REMOVED, name)
+            with self.ceph.translated():
+                self._rbd.trash_move(self.ioctx, name, 0)
+        try:
+            self.purge(own)
+        except StoreError as error:
+            log.warning(
+                "image %s in the trash of pool %s is left to be swept: %s", name, self.ioctx.name, error
+            )
+
+    def trash(self, before: datetime) -> Iterator[str]:
+        """Iterate over the ids of images whose removal, begun before that time, was cut short."""
+        with self.ceph.translated():
+            entries = list(self._rbd.trash_list(self.ioctx))
+        for entry in entries:
+            if entry["deletion_time"].replace(tzinfo=UTC) >= before:
+                continue
+            if entry["name"].startswith(TEMPORARY) or self._marked(entry["id"]):
+                yield entry["id"]
+
+    def _marked(self, image_id: str) -> bool:
+        """Tell whether an image came into the trash by ``remove``."""
+        with suppress(BlobNotFound), self._by_id(image_id) as image, self.ceph.translated():
+            return any(name == REMOVED for name, _ in image.metadata_list())
+        return False
+
+    def purge(self, image_id: str) -> None:
+        """Remove an image that is in the trash."""
+        with suppress(BlobNotFound), self._by_id(image_id) as image, self.ceph.translated():
+            self._strip_snapshots(image)
+        with suppress(BlobNotFound), self.ceph.translated():
+            self._rbd.trash_remove(self.ioctx, image_id, True)
+
+    @contextmanager
+    def _by_id(self, image_id: str) -> Iterator[Any]:
+        with self.ceph.translated():
+            image = self.ceph.rbd.Image(self.ioctx, image_id=image_id)
+        with self._closing(image):
+            yield image
+
     def _check_unused(self, name: str) -> None:
         """Raise BlobInUse when there are clones; else keep others from coming."""
         with self.opened(name, snapshot=SNAPSHOT) as image, self.ceph.translated():
@@ -156,9 +235,7 @@ class Pool:
             other = None
             with suppress(KeyError, self.ceph.rbd.ImageNotFound):
                 other = image.metadata_get(PUBLISHED_AS)
-            for snapshot in list(image.list_snaps()):
-                _unprotect(self.ceph, image, snapshot["name"])
-                image.remove_snap(snapshot["name"])
+            self._strip_snapshots(image)
         if other is None or other == name:
             return
         with suppress(BlobNotFound):
@@ -167,6 +244,11 @@ class Pool:
             if same:
                 with self.ceph.translated():
                     self._rbd.remove(self.ioctx, other)
+
+    def _strip_snapshots(self, image: Any) -> None:
+        for snapshot in list(image.list_snaps()):
+            _unprotect(self.ceph, image, snapshot["name"])
+            image.remove_snap(snapshot["name"])
 
     def try_clone(self) -> str:
         """Clone a small image, as a server that boots does; return ``ok`` or why not."""
@@ -233,6 +315,10 @@ class Pool:
             if status < 0:
                 raise self.ceph.rados.OSError(said or command["prefix"], errno=-status)
         return json.loads(answer)
+
+
+def _lock(number: int) -> str:
+    return f"glancelike.lock.{number:02d}"
 
 
 def _unprotect(ceph: Ceph, image: Any, snapshot: str) -> None:

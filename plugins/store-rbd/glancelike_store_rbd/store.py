@@ -18,7 +18,9 @@ from glancelike.errors import (
     BlobNotFound,
     ConfigError,
     InvalidRange,
+    StoreDenied,
     StoreFault,
+    StoreFull,
     Unsupported,
 )
 from glancelike.stores.base import BlobInfo, Cap, Source, Store, Usage
@@ -84,6 +86,7 @@ class RbdStore(Store):
             ioctx.set_osdmap_full_try()
             self._pool = Pool(ceph, cluster, ioctx, order=self._order)
             self._pool.names()
+            self._pool.prepare()
         except BaseException:
             self._pool = None
             cluster.shutdown()
@@ -104,11 +107,13 @@ class RbdStore(Store):
         try:
             with ceph.translated():
                 cluster.connect(timeout=self.settings["rados_connect_timeout"] or patience)
-        except BlobNotFound as error:
+        except (BlobNotFound, StoreDenied) as error:
             cluster.shutdown()
+            who = f"rbd_store_ceph_conf {conf!r}, rbd_store_user {self.settings['rbd_store_user']!r}"
+            if isinstance(error, StoreDenied):
+                raise StoreDenied(f"{who}: the cluster refuses the user or the key ({error})") from error
             raise ConfigError(
-                f"rbd_store_ceph_conf {conf!r}, rbd_store_user {self.settings['rbd_store_user']!r}: "
-                f"can't connect, a monitor or the user's key isn't found ({error})"
+                f"{who}: no monitor is found, or no keyring with the user's key ({error})"
             ) from error
         except BaseException:
             cluster.shutdown()
@@ -180,8 +185,14 @@ class RbdStore(Store):
 
     def delete(self, key: str) -> None:
         self.stat(key)
-        # The name goes first: what follows may be cut short.
-        self.pool.leave(self.pool.hide(image_of(key)))
+        name = image_of(key)
+        try:
+            # The name goes first: what follows may be cut short.
+            hidden = self.pool.hide(name)
+        except StoreFull:
+            self.pool.remove(name)
+        else:
+            self.pool.leave(hidden)
 
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
         for name in self.pool.names():
@@ -227,6 +238,9 @@ class RbdStore(Store):
                 except BlobInUse:
                     continue
                 swept += 1
+        for image_id in self.pool.trash(before):
+            self.pool.purge(image_id)
+            swept += 1
         return swept
 
     def probe(self) -> Mapping[str, str]:

@@ -29,9 +29,9 @@ class Access:
     url: str
     token: str
 
-    def to(self, account: str | None) -> Access:
-        """Return the way to another account of the cluster, if one is named."""
-        return self if account is None else Access(f"{self.url.rpartition('/')[0]}/{account}", self.token)
+    def to(self, account: str) -> Access:
+        """Return the way to another account of the cluster."""
+        return Access(f"{self.url.rpartition('/')[0]}/{account}", self.token)
 
 
 class Auth(ABC):

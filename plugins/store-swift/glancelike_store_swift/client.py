@@ -6,6 +6,7 @@ aren't thread-safe, so each request has one for itself while it lasts.
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 import time
@@ -53,8 +54,10 @@ class Answer:
 class Stream:
     """An answer whose body is still to come; holds its connection until closed."""
 
-    def __init__(self, client: Client, connection: HTTPConnection, response: requests.Response) -> None:
-        self._client = client
+    def __init__(
+        self, connections: Connections, connection: HTTPConnection, response: requests.Response
+    ) -> None:
+        self._connections = connections
         self._connection: HTTPConnection | None = connection
         self._response = response
         self.status = response.status_code
@@ -76,7 +79,7 @@ class Stream:
         # Not left to the connection: it takes a response with an error's status for none.
         self._response.close()
         if whole:
-            self._client.give(connection)
+            self._connections.give(connection)
         else:
             connection.close()
 
@@ -95,17 +98,14 @@ class SizedBody:
         return self._length
 
 
-class Client:
-    """Ask one account of one cluster; safe to share between threads."""
+class Connections:
+    """Connections to a cluster that wait for their next request; safe to share between threads."""
 
-    def __init__(self, auth: Auth, settings: Mapping[str, Any]) -> None:
-        self.auth = auth
-        self.retries: int = settings["swift_store_retry_get_count"]
+    def __init__(self, settings: Mapping[str, Any]) -> None:
         self._how = {
             "cacert": settings["swift_store_cacert"],
             "insecure": settings["swift_store_auth_insecure"],
         }
-        self._timeout: float = settings["swift_store_timeout"]
         self._idle: list[HTTPConnection] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -126,17 +126,47 @@ class Client:
                 return
         connection.close()
 
-    def _take(self, url: str) -> HTTPConnection:
+    def take(self, server: str) -> HTTPConnection:
+        """Return a connection to a server, given as the URL without its path."""
         with self._lock:
             while self._idle:
                 connection = self._idle.pop()
-                if connection.url == url:
+                if connection.url == server:
                     return connection
                 connection.close()
-        connection = HTTPConnection(url, **self._how)
+        connection = HTTPConnection(server, **self._how)
         # A token doesn't follow redirections.
         connection.requests_args["allow_redirects"] = False
         return connection
+
+
+class Client:
+    """Ask one account of one cluster, by default the user's own; safe to share between threads."""
+
+    def __init__(self, auth: Auth, settings: Mapping[str, Any]) -> None:
+        self.auth = auth
+        self.retries: int = settings["swift_store_retry_get_count"]
+        self._timeout: float = settings["swift_store_timeout"]
+        self._connections = Connections(settings)
+        self._account: str | None = None
+
+    def at(self, account: str) -> Client:
+        """Return a client for another account, with the same login and connections."""
+        other = copy.copy(self)
+        other._account = account
+        return other
+
+    @property
+    def url(self) -> str:
+        """Return the storage URL, account included."""
+        return self._access(self.auth.access()).url
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when they come back."""
+        self._connections.close()
+
+    def _access(self, login: Access) -> Access:
+        return login if self._account is None else login.to(self._account)
 
     def call(
         self,
@@ -184,20 +214,12 @@ class Client:
         """Upload blocks that can't be had twice, so once; None means a length still unknown."""
         body = blocks if length is None else SizedBody(blocks, length)
         headers = {"Content-Type": "application/octet-stream"}
-        stream = self._once("PUT", path, None, headers, body, 1, self.auth.access())
+        stream = self._once("PUT", path, None, headers, body, 1, self._access(self.auth.access()))
         content = stream.read(1 << 20)
         stream.close(whole=True)
         if stream.status >= 300:
             raise failure(stream.status, f"PUT of {path}")
         return Answer(stream.status, stream.headers, content, 1)
-
-    def readable(self, account: str, path: str) -> bool:
-        """Tell whether an object in another account of the cluster may be read."""
-        stream = self._open("HEAD", path, None, {}, b"", 1, account)
-        stream.close()
-        if passing(stream.status):
-            raise failure(stream.status, f"HEAD of {path} in {account}")
-        return stream.status < 300
 
     def info(self) -> Any:
         """Return what the cluster tells of itself to everybody; None if it doesn't."""
@@ -217,16 +239,15 @@ class Client:
         headers: Mapping[str, str] | None,
         body: bytes,
         patience: float,
-        account: str | None = None,
     ) -> Stream:
         """Ask once; once more with a new token when the old one is refused."""
         access = self.auth.access()
-        stream = self._once(method, path, query, headers, body, patience, access.to(account))
+        stream = self._once(method, path, query, headers, body, patience, self._access(access))
         if stream.status != 401:
             return stream
         stream.close()
         self.auth.renew(access)
-        return self._once(method, path, query, headers, body, patience, self.auth.access().to(account))
+        return self._once(method, path, query, headers, body, patience, self._access(self.auth.access()))
 
     def _once(
         self,
@@ -238,16 +259,17 @@ class Client:
         patience: float,
         access: Access,
     ) -> Stream:
-        full = f"{urlsplit(access.url).path}/{quote(path)}" if path else urlsplit(access.url).path
+        parts = urlsplit(access.url)
+        full = f"{parts.path}/{quote(path)}" if path else parts.path
         if query:
             full += f"?{urlencode(query)}"
         sent = {**(headers or {}), "X-Auth-Token": access.token}
-        return self._raw(method, access.url, full, sent, body, patience)
+        return self._raw(method, f"{parts.scheme}://{parts.netloc}", full, sent, body, patience)
 
     def _raw(
-        self, method: str, url: str, path: str, headers: Mapping[str, str], body: Any, patience: float
+        self, method: str, server: str, path: str, headers: Mapping[str, str], body: Any, patience: float
     ) -> Stream:
-        connection = self._take(url)
+        connection = self._connections.take(server)
         connection.requests_args["timeout"] = self._timeout * patience
         try:
             response = connection.request(method, path, data=body, headers=headers)
@@ -255,7 +277,7 @@ class Client:
                 # Every server sends one, and Swift sends it last. http.client takes headers
                 # that a broken connection has cut off for whole.
                 raise ConnectionError("the answer's headers were cut off")
-            return Stream(self, connection, response)
+            return Stream(self._connections, connection, response)
         except BaseException as error:
             if connection.resp is not None:
                 connection.resp.close()

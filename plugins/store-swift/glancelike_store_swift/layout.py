@@ -7,8 +7,10 @@
     .segments/<id>/<key>/<number>-<random>       parts of a resumable upload
     .segments/<id>/<key>/m<number>-<random>      manifests of a manifest that has too many segments
     .segments/<id>/<key>/upload                  what makes a resumable upload known
+    .segments/<id>/<key>/hold                    somebody writes into a container made for this key
     .claims/<key>/<nonce>                        somebody is about to publish this key
     .claims/<key>/<nonce>.done                   and has done so
+    .elsewhere/<owner>/<key>                     this key is, or may be, in its owner's account
 
 All in one container: a temporary URL whose key is the container's opens
 nothing outside of it. No key starts with a dot, and a listing after ``/``
@@ -21,6 +23,7 @@ part of the names so that ``sweep`` can tell whom a segment belongs to.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from collections.abc import Iterator
@@ -31,6 +34,8 @@ NONCE_META = "X-Object-Meta-Glancelike-Nonce"
 SEGMENTS = ".segments/"
 CLAIMS = ".claims/"
 BEFORE_KEYS = "/"  # sorts behind the dot, and before letters and digits
+ELSEWHERE = ".elsewhere/"
+MAX_CONTAINER = 256
 ID = re.compile(r"[0-9a-f]{32}")
 _SEGMENT = re.compile(r"\.segments/([0-9a-f]{32})/(.+)/[^/]+")
 _PART = re.compile(r"([0-9]{6})-[0-9a-f]{8}")
@@ -56,6 +61,11 @@ class Group:
     def marker(self) -> str:
         """Name the object that makes a resumable upload known."""
         return f"{self.prefix}upload"
+
+    @property
+    def hold(self) -> str:
+        """Name the object that keeps a container from being taken for empty."""
+        return f"{self.prefix}hold"
 
     def segment(self, number: int) -> str:
         return f"{self.prefix}{number:06d}"
@@ -94,6 +104,16 @@ class Layout:
             rest = name.removeprefix(f"{self.container}_")
             if rest != name and len(rest) <= self.seed:
                 yield name
+
+
+class OneEach(Layout):
+    """A container for each key: what is deleted or swept of one touches no other."""
+
+    def container_of(self, key: str) -> str:
+        name = f"{self.container}_{key.replace('/', '+')}"  # which no key has
+        if len(name) <= MAX_CONTAINER:
+            return name
+        return f"{self.container}_{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def owner(name: str) -> tuple[str, str] | None:

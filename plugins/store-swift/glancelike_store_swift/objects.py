@@ -75,7 +75,7 @@ class Objects:
     @property
     def url(self) -> str:
         """Return the storage URL, account included."""
-        return self.client.auth.access().url
+        return self.client.url
 
     @property
     def account(self) -> str:
@@ -90,12 +90,20 @@ class Objects:
         answer = self.client.call("HEAD", f"{container}/{name}", headers=headers, expect={404})
         return answer.headers if answer.ok else None
 
-    def may_read(self, account: str, path: str) -> bool:
-        """Tell whether this account's user can read an object of another account."""
-        return self.client.readable(account, path)
+    def at(self, account: str) -> Objects:
+        """Return the containers and objects of another account."""
+        return Objects(self.client.at(account))
+
+    def may_read(self, path: str) -> bool:
+        """Tell whether the user can read an object, which may be in another's account."""
+        return self.client.call("HEAD", path, expect={401, 403, 404}).ok
 
     def put(self, container: str, name: str, data: bytes = b"") -> None:
         self.client.call("PUT", f"{container}/{name}", body=data)
+
+    def put_if_possible(self, container: str, name: str) -> bool:
+        """Put an empty object; tell whether there is a container to put it in."""
+        return self.client.call("PUT", f"{container}/{name}", expect={404}).ok
 
     def send(self, container: str, name: str, blocks: Iterator[bytes], length: int | None) -> str:
         """Upload one object as its bytes come; return its etag."""
@@ -192,6 +200,10 @@ class Objects:
 
     def post_container(self, container: str, headers: Headers) -> None:
         self.client.call("POST", container, headers=headers)
+
+    def delete_container(self, container: str) -> bool:
+        """Delete a container; tell whether it's gone, which one that has objects isn't."""
+        return self.client.call("DELETE", container, expect={404, 409}).status != 409
 
     def head_account(self) -> Headers | None:
         """Return the account's headers, None where they may not be seen."""

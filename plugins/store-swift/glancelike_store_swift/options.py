@@ -92,7 +92,10 @@ LAYOUT = (
     cfg.BoolOpt(
         "swift_store_multi_tenant",
         default=False,
-        help="Not supported: a driver never sees who calls. True stops the start.",
+        help="Put each image into the account of its owner, into a container of its own, called "
+        "<swift_store_container>_<key>. The user needs the role of reseller administrators, ResellerAdmin in "
+        "Keystone. Images without an owner, and an index of the others, go into swift_store_container. What "
+        "was written with another value than now isn't found, but what has no owner.",
     ),
     cfg.IntOpt(
         "swift_store_large_object_size",

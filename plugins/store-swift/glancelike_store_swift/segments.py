@@ -113,7 +113,10 @@ class Segments:
 
     def remove(self, group: Group, *, but: frozenset[str] = frozenset()) -> None:
         """Delete what lies in a group."""
-        names = [entry.name for entry in self._objects.list(group.container, group.prefix)]
+        try:
+            names = [entry.name for entry in self._objects.list(group.container, group.prefix)]
+        except BlobNotFound:
+            return  # the container is gone, and all that was in it before
         doomed = [name for name in names if name not in but]
         self._objects.delete_all(group.container, doomed, bulk=self.bulk)
 

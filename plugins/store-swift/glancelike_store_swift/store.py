@@ -8,39 +8,26 @@ from typing import Any, ClassVar
 
 from oslo_config import cfg
 
-from glancelike.errors import (
-    BlobExists,
-    BlobNotFound,
-    ConfigError,
-    StoreError,
-    Unsupported,
-)
+from glancelike.errors import ConfigError, Unsupported
 from glancelike.stores.base import BlobInfo, Cap, PartInfo, Source, Store, Usage
 from glancelike_store_swift.auth import make_auth
 from glancelike_store_swift.client import Client
+from glancelike_store_swift.containers import Shared
 from glancelike_store_swift.examining import probe
-from glancelike_store_swift.failures import Undecided
-from glancelike_store_swift.intake import BLOCK, Intake, SourceFailed
-from glancelike_store_swift.layout import BEFORE_KEYS, Group, Layout, new_id
-from glancelike_store_swift.objects import (
-    Cluster,
-    Headers,
-    Objects,
-    Segment,
-    modified_of,
-    require,
-    size_of,
-)
+from glancelike_store_swift.layout import BEFORE_KEYS, Layout
+from glancelike_store_swift.objects import Cluster, Headers, Objects, modified_of, require, size_of
 from glancelike_store_swift.options import OPTIONS, from_uri
-from glancelike_store_swift.publishing import Publisher, Put
-from glancelike_store_swift.reading import Download
-from glancelike_store_swift.segments import Segments
+from glancelike_store_swift.owners import Owners
+from glancelike_store_swift.place import Place
 from glancelike_store_swift.tempurls import TempUrlKey
-from glancelike_store_swift.uploads import Uploads, sweep
 
 
 class SwiftStore(Store):
-    """Keep each blob as one object of a Swift container, its data in segments beside it."""
+    """Keep each blob as one object of a Swift container, its data in segments beside it.
+
+    With ``swift_store_multi_tenant`` a key ``<owner>/<name>`` lies in the
+    account of that owner. What has no owner lies where all blobs do else.
+    """
 
     schemes = ("swift",)
     capabilities = (
@@ -58,22 +45,23 @@ class SwiftStore(Store):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__(settings)
-        if self.settings["swift_store_multi_tenant"]:
-            raise ConfigError(
-                "swift_store_multi_tenant isn't supported: a driver never sees who calls. "
-                "Mount one store for each account instead"
-            )
         if not self.settings["swift_store_temp_url_key"]:
             # Known before the guard asks, and different from one store to the next.
             vars(self)["capabilities"] = type(self).capabilities & ~Cap.PRESIGN
+        self.keys_by_owner = self.settings["swift_store_multi_tenant"]
         self._layout = Layout(
             self.settings["swift_store_container"], self.settings["swift_store_multiple_containers_seed"]
         )
         self._client = Client(make_auth(self.settings), self.settings)
         self._objects = Objects(self._client)
-        self._create: bool = self.settings["swift_store_create_container_on_put"]
-        self._temp_url_key = TempUrlKey(self._objects, self.settings)
-        self._made: set[str] = set()
+        self._temp_url_key = TempUrlKey(self.settings)
+        self._containers = Shared(
+            self._objects,
+            self._layout,
+            self._temp_url_key,
+            create=self.settings["swift_store_create_container_on_put"],
+        )
+        self._owners: Owners | None = None
 
     @classmethod
     def settings_from_uri(cls, uri: str) -> dict[str, Any]:
@@ -82,7 +70,8 @@ class SwiftStore(Store):
 
     def public_properties(self) -> Mapping[str, Any]:
         names = ("container", "large_object_size", "large_object_chunk_size", "multiple_containers_seed")
-        return {name: self.settings[f"swift_store_{name}"] for name in (*names, "region", "auth_version")}
+        more = ("multi_tenant", "region", "auth_version")
+        return {name: self.settings[f"swift_store_{name}"] for name in (*names, *more)}
 
     def open(self) -> None:
         """Log in, look what the cluster can do, find or make the containers.
@@ -90,188 +79,120 @@ class SwiftStore(Store):
         Raises ConfigError, StoreDenied, StoreUnavailable.
         """
         self._client.auth.access()
-        cluster = Cluster.of(self._client.info())
-        if cluster.told and "slo" not in cluster.features:
+        self._cluster = Cluster.of(self._client.info())
+        if self._cluster.told and "slo" not in self._cluster.features:
             raise ConfigError("the Swift cluster has no static large objects (slo), which the store needs")
-        self._segments = Segments(self._objects, cluster, self.settings)
-        self._publisher = Publisher(self._objects, self._layout)
-        self._uploads = Uploads(self._objects, self._layout, self._segments, self._publisher)
-        self._temp_url_key.choose(cluster)
-        if not self._layout.seed:
-            self._find_container(self._layout.container)
+        self._temp_url_key.choose(self._cluster)
+        self._own = Place(self._objects, self._layout, self._containers, self._cluster, self.settings)
+        if self.keys_by_owner:
+            self._owners = Owners(self._objects, self._temp_url_key, self._cluster, self.settings)
+            self._owners.check()
+        if self.keys_by_owner or not self._layout.seed:
+            self._containers.find(self._layout.container)
 
     def close(self) -> None:
         self._client.close()
 
+    def _place(self, key: str) -> tuple[Place, str]:
+        """Return the place of a blob, and its name there."""
+        owner, slash, name = key.partition("/")
+        if self._owners is None or not slash:
+            return self._own, key
+        return self._owners.place(owner), name
+
     def stat(self, key: str) -> BlobInfo:
-        return _info(key, require(self._objects.head(self._layout.container_of(key), key)))
+        place, name = self._place(key)
+        return _info(key, require(place.head(name)))
 
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        return Download.start(self._client, f"{self._layout.container_of(key)}/{key}", offset, length)
+        place, name = self._place(key)
+        return place.read(name, offset, length)
 
     def write(self, key: str, source: Source, *, size: int | None) -> BlobInfo:
-        self._check_absent(key)
-        self._make_container(key)
-        intake = Intake(source, size)
-        try:
-            return BlobInfo(key, self._write(key, intake, size))
-        except (SourceFailed, StoreError) as error:
-            failed: BaseException = intake.error or error
-        raise failed
+        place, name = self._place(key)
+        return BlobInfo(key, place.write(name, source, size))
 
     def delete(self, key: str) -> None:
-        """Remove the blob, then its segments: a crash in between leaves these to ``sweep``."""
-        container = self._layout.container_of(key)
-        headers = require(self._objects.head(container, key))
-        if not self._objects.delete(container, key):
-            raise BlobNotFound("no such blob")
-        upload = self._segments.upload_of(headers)
-        if upload and "X-Static-Large-Object" in headers:
-            self._segments.discard(self._layout.group(key, upload))
+        place, name = self._place(key)
+        place.delete(name)
 
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
-        for container in self._containers():
+        for container in self._containers:
             for entry in self._objects.list(container, prefix, marker=BEFORE_KEYS):
-                yield BlobInfo(entry.name, entry.size, entry.modified, entry.etag)
+                if self._owners is None or "/" not in entry.name:
+                    yield BlobInfo(entry.name, entry.size, entry.modified, entry.etag)
+        if self._owners is not None:
+            for key, headers in self._owners.blobs(prefix):
+                yield _info(key, headers)
 
     def copy(self, source_key: str, target_key: str, *, source: Store | None = None) -> BlobInfo:
         origin = self if source is None else source
         if not isinstance(origin, SwiftStore):
             raise Unsupported("the other store isn't in Swift")
-        path, headers, through = self._origin(source_key, origin)
-        self._check_absent(target_key)
-        self._make_container(target_key)
-        group = self._layout.group(target_key, new_id())
-        self._store(group, self._segments.copy(group, path, headers, through))
-        return BlobInfo(target_key, size_of(headers))
+        place, name = self._place(target_key)
+        return BlobInfo(target_key, place.copy(*origin._place(source_key), name))
 
     def presign(self, key: str, method: str, expires: int) -> str:
-        self._require(Cap.PRESIGN, "presign")
-        return self._temp_url_key.sign(self._layout.container_of(key), key, method, expires)
+        if Cap.PRESIGN not in self.capabilities:
+            raise Unsupported("the store can't presign")
+        place, name = self._place(key)
+        if method == "PUT" and self._owners is not None:
+            place.containers.ready(name)
+        return self._temp_url_key.sign(place.objects, place.path(name), method, expires)
 
     def begin(self, key: str) -> str:
-        self._make_container(key)
-        return self._uploads.begin(key)
+        place, name = self._place(key)
+        return place.begin(name)
 
     def put_part(self, key: str, upload: str, number: int, source: Source, *, size: int) -> PartInfo:
-        return self._uploads.put_part(key, upload, number, source, size)
+        place, name = self._place(key)
+        return place.put_part(name, upload, number, source, size)
 
     def parts(self, key: str, upload: str) -> tuple[PartInfo, ...]:
-        return self._uploads.parts(key, upload)
+        place, name = self._place(key)
+        return place.parts(name, upload)
 
     def complete(self, key: str, upload: str) -> BlobInfo:
-        return BlobInfo(key, self._uploads.complete(key, upload))
+        place, name = self._place(key)
+        return BlobInfo(key, place.complete(name, upload))
 
     def abort(self, key: str, upload: str) -> None:
-        self._uploads.abort(key, upload)
+        place, name = self._place(key)
+        place.abort(name, upload)
 
     def sweep(self, before: datetime) -> int:
         """Remove segments that no blob has, uploads, and claims that began ``before``."""
-        return sweep(self._objects, self._containers(), before, self._uploads.drop)
+        swept = self._own.sweep(self._containers, before)
+        return swept + (self._owners.sweep(before) if self._owners else 0)
 
     def probe(self) -> Mapping[str, str]:
-        container = next(self._containers(), self._layout.container)
-        found = probe(self._segments.cluster, self._objects, container)
+        container = next(iter(self._containers), self._layout.container)
+        found = probe(self._cluster, self._objects, container)
         key = self.settings["swift_store_temp_url_key"]
         return {**found, "temporary URLs": "ok" if key else "swift_store_temp_url_key isn't set"}
 
     def usage(self) -> Usage:
-        """Tell the bytes in the containers, and what is left of quotas that are set."""
+        """Tell the bytes in the containers, and what is left of quotas that are set.
+
+        With images in their owners' accounts nobody can tell what is free.
+        """
         used, free = 0, []
-        for container in self._containers():
+        for container in self._containers:
             headers = self._objects.head_container(container) or {}
-            used += int(headers.get("X-Container-Bytes-Used", 0))
+            used += _used(headers)
             free += _left(headers, "Container")
+        if self._owners is not None:
+            return Usage(used + sum(map(_used, self._owners.containers())))
         free += _left(self._objects.head_account() or {}, "Account")
         return Usage(used, min(free) if free else None)
-
-    def _write(self, key: str, intake: Intake, size: int | None) -> int:
-        group = self._layout.group(key, new_id())
-        if size is None or size < BLOCK:
-            small = intake.small()
-            if small is not None:
-                # No segments: what is in memory anyway is published as it is.
-                self._publisher.publish(key, group.id, self._put_whole(key, small))
-                return len(small)
-        return self._store(group, self._segments.send(group, intake, size))
-
-    def _store(self, group: Group, arriving: Iterator[Segment]) -> int:
-        """Gather segments and publish them; what failed for certain is deleted."""
-        try:
-            segments = list(arriving)
-        except BaseException:
-            self._segments.discard(group)
-            raise
-        container, key = self._layout.container_of(group.key), group.key
-        try:
-            self._publisher.publish(
-                key, group.id, lambda headers: self._segments.join(group, segments, container, key, headers)
-            )
-        except Undecided:
-            raise  # the object may appear yet, and needs its segments
-        except StoreError:
-            self._segments.discard(group)
-            raise
-        return sum(segment.size for segment in segments)
-
-    def _put_whole(self, key: str, data: bytes) -> Put:
-        path = f"{self._layout.container_of(key)}/{key}"
-        return lambda headers: self._client.call(
-            "PUT", path, headers=headers, body=data, expect={202, 409, 412}
-        )
-
-    def _origin(self, key: str, origin: SwiftStore) -> tuple[str, Headers, dict[str, str]]:
-        """Return path and headers of a blob to copy, and what makes Swift find it.
-
-        Raises Unsupported where this store's user can't read the other's blobs.
-        """
-        path = f"{origin._layout.container_of(key)}/{key}"
-        headers = require(origin._objects.head(*path.split("/", 1)))
-        if origin is self or origin._objects.url == self._objects.url:
-            return path, headers, {}
-        if _cluster_url(origin._objects.url) != _cluster_url(self._objects.url):
-            raise Unsupported("the two stores are in different clusters")
-        account = origin._objects.account
-        if not self._objects.may_read(account, path):
-            raise Unsupported("this store's user may not read the other store's account")
-        return path, headers, {"X-Copy-From-Account": account}
-
-    def _check_absent(self, key: str) -> None:
-        if self._objects.head(self._layout.container_of(key), key) is not None:
-            raise BlobExists("the blob is there already")
-
-    def _containers(self) -> Iterator[str]:
-        if not self._layout.seed:
-            yield self._layout.container
-            return
-        yield from self._layout.own(self._objects.containers(f"{self._layout.container}_"))
-
-    def _make_container(self, key: str) -> None:
-        """Make the container of a key, once; only where keys are spread is any left to make."""
-        container = self._layout.container_of(key)
-        if self._layout.seed and container not in self._made:
-            self._find_container(container)
-            self._made.add(container)
-
-    def _find_container(self, container: str) -> None:
-        headers = self._objects.head_container(container)
-        if headers is None:
-            if not self._create:
-                raise ConfigError(
-                    f"the container {container!r} is missing: make it, or set "
-                    f"swift_store_create_container_on_put"
-                )
-            self._objects.put_container(container)
-            headers = {}
-        self._temp_url_key.check(container, headers)
-
-    def _require(self, cap: Cap, what: str) -> None:
-        if cap not in self.capabilities:
-            raise Unsupported(f"the store can't {what}")
 
 
 def _info(key: str, headers: Headers) -> BlobInfo:
     return BlobInfo(key, size_of(headers), modified_of(headers), headers.get("Etag", "").strip('"') or None)
+
+
+def _used(headers: Headers) -> int:
+    return int(headers.get("X-Container-Bytes-Used", 0))
 
 
 def _left(headers: Headers, whose: str) -> list[int]:
@@ -279,7 +200,3 @@ def _left(headers: Headers, whose: str) -> list[int]:
     quota = headers.get(f"X-{whose}-Meta-Quota-Bytes", "")
     used = headers.get(f"X-{whose}-Bytes-Used", "0")
     return [max(0, int(quota) - int(used))] if quota.isdigit() else []
-
-
-def _cluster_url(url: str) -> str:
-    return url.rpartition("/")[0]

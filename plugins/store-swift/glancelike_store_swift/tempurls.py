@@ -18,8 +18,7 @@ _DIGESTS = ("sha256", "sha512", "sha1")
 class TempUrlKey:
     """The key that signs, and where the cluster has it."""
 
-    def __init__(self, objects: Objects, settings: Mapping[str, Any]) -> None:
-        self._objects = objects
+    def __init__(self, settings: Mapping[str, Any]) -> None:
         self._key: str | None = settings["swift_store_temp_url_key"]
         self._create: bool = settings["swift_store_temp_url_key_create"]
         self._digest = _DIGESTS[0]
@@ -35,7 +34,12 @@ class TempUrlKey:
             raise ConfigError("the cluster takes no digest for temporary URLs that is known here")
         self._digest = usable[0]
 
-    def check(self, container: str, headers: Headers) -> None:
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return what puts the key on a container."""
+        return {} if self._key is None else {"X-Container-Meta-Temp-URL-Key": self._key}
+
+    def check(self, objects: Objects, container: str, headers: Headers) -> None:
         """See to it that the container, or the account, has the key; raise ConfigError."""
         if self._key is None:
             return
@@ -43,9 +47,9 @@ class TempUrlKey:
         if self._key in known:
             return
         if self._create and not any(known):
-            self._objects.post_container(container, {"X-Container-Meta-Temp-URL-Key": self._key})
+            objects.post_container(container, self.headers)
             return
-        account = self._objects.head_account()
+        account = objects.head_account()
         if account is None:
             return  # it may be the account's key, which this user may not see
         if self._key not in [account.get(f"X-Account-Meta-{name}") for name in _NAMES]:
@@ -54,9 +58,9 @@ class TempUrlKey:
                 f"set swift_store_temp_url_key_create to put it on containers that have none"
             )
 
-    def sign(self, container: str, name: str, method: str, expires: int) -> str:
+    def sign(self, objects: Objects, path: str, method: str, expires: int) -> str:
         """Return a URL for one method on one object."""
-        url = urlsplit(self._objects.url)
-        path = f"{url.path}/{container}/{name}"
+        url = urlsplit(objects.url)
+        path = f"{url.path}/{path}"
         signed: str = generate_temp_url(path, expires, self._key, method, digest=self._digest)
         return f"{url.scheme}://{url.netloc}{quote(path)}{signed.removeprefix(path)}"

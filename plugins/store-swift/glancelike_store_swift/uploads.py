@@ -7,6 +7,7 @@ from datetime import datetime
 
 from glancelike.errors import BlobExists, BlobNotFound, SizeMismatch, StoreError
 from glancelike.stores.base import PartInfo, Source
+from glancelike_store_swift.containers import Containers
 from glancelike_store_swift.intake import Intake, SourceFailed
 from glancelike_store_swift.layout import CLAIMS, ID, Group, Layout, new_id, owner
 from glancelike_store_swift.objects import Entry, Objects, Segment
@@ -22,16 +23,25 @@ class Uploads:
     one of the two sees the other, and no blob loses its segments.
     """
 
-    def __init__(self, objects: Objects, layout: Layout, segments: Segments, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        layout: Layout,
+        containers: Containers,
+        segments: Segments,
+        publisher: Publisher,
+    ) -> None:
         self._objects = objects
         self._layout = layout
+        self._containers = containers
         self._segments = segments
         self._publisher = publisher
 
     def begin(self, key: str) -> str:
         self._check_absent(key)
         group = self._layout.group(key, new_id())
-        self._objects.put(group.container, group.marker)
+        self._containers.ready(key)
+        self._containers.hold(group.container, group.marker)
         return group.id
 
     def put_part(self, key: str, upload: str, number: int, source: Source, size: int) -> PartInfo:
@@ -93,6 +103,7 @@ class Uploads:
     def abort(self, key: str, upload: str) -> None:
         if ID.fullmatch(upload):
             self.drop(self._layout.group(key, upload))
+            self._containers.forget(key)
 
     def drop(self, group: Group) -> bool:
         """Delete a group's objects unless they are the blob's; tell whether they were deleted."""

@@ -11,6 +11,7 @@ from tests.swift_server import SwiftServer
 
 # Not "testing": that is in the paths of the traces in which secrets are looked for.
 USER, KEY, ACCOUNT = "other:stranger", "stranging", "AUTH_other"
+RESELLER, RESELLER_KEY = "boss:boss", "bossing"
 TEMP_URL_KEY = "a key that signs URLs"
 MIB = 1 << 20
 
@@ -31,7 +32,8 @@ class SmallSwift(SwiftServer):
         text = text.replace("[filter:slo]\n", f"[filter:slo]\nmax_manifest_segments = {self._segments}\n")
         text = text.replace("[filter:tempauth]\n", f"[filter:tempauth]\ntoken_life = {self._token_life}\n")
         text = text.replace(
-            "user_other_stranger", "user_boss_boss = bossing .reseller_admin\nuser_other_stranger"
+            "user_other_stranger",
+            f"user_{RESELLER.replace(':', '_')} = {RESELLER_KEY} .reseller_admin\nuser_other_stranger",
         )
         for name in ("container", "account"):
             text += f"[filter:{name}-quotas]\nuse = egg:swift#{name}_quotas\n"
@@ -55,6 +57,12 @@ def settings(auth_url: str, container: str = "images", **more: Any) -> dict[str,
     }
 
 
+def multi_tenant(auth_url: str, container: str = "images", **more: Any) -> dict[str, Any]:
+    """Return the settings of a driver that puts images into their owners' accounts."""
+    login = {"swift_store_user": RESELLER, "swift_store_key": RESELLER_KEY, "swift_store_multi_tenant": True}
+    return settings(auth_url, container, **login, **more)
+
+
 def inside(store: SwiftStore) -> list[str]:
     """List what lies in a store's containers beside the blobs."""
-    return [entry.name for container in store._containers() for entry in store._objects.list(container, ".")]
+    return [entry.name for container in store._containers for entry in store._objects.list(container, ".")]

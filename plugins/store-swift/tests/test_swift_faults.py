@@ -250,7 +250,7 @@ def test_what_stops_the_start(swift: SmallSwift, caplog: pytest.LogCaptureFixtur
         (StoreUnavailable, "auth_address", {"swift_store_auth_address": "http://127.0.0.1:9/auth/v1.0"}),
         (ConfigError, "auth_address", {"swift_store_auth_address": None}),
         (ConfigError, "swift_store_key", {"swift_store_key": None}),
-        (ConfigError, "multi_tenant", {"swift_store_multi_tenant": True}),
+        (StoreDenied, "multi_tenant", {"swift_store_multi_tenant": True}),
         (
             ConfigError,
             "create_container_on_put",

@@ -141,3 +141,22 @@ def test_copies_between_projects(keystone: Keystone, cloud: SmallSwift, tmp_path
         theirs.delete("theirs")
         assert b"".join(ours.read("ours")) == DATA
         ours.delete("ours")
+
+
+def test_images_in_the_accounts_of_projects(keystone: Keystone, cloud: SmallSwift) -> None:
+    # The role that this Swift takes for that of reseller administrators.
+    keystone.grant("reseller", "pictures", "admin")
+    owner = keystone.add_project("others")
+    how = login(keystone, "pictures:reseller", swift_store_multi_tenant=True)
+    with opened(how) as store, opened(login(keystone, "others:visitor")) as theirs:
+        key = f"{owner}/image"
+        store.write(key, WatchedSource(DATA), size=len(DATA))
+        assert list(theirs._objects.containers("images_image")) == ["images_image"]
+        assert b"".join(store.read(key, offset=MIB)) == DATA[MIB:]
+        assert store.copy(key, "copied").size == len(DATA)
+        assert [info.key for info in store.list()] == ["copied", key]
+        for each in (key, "copied"):
+            store.delete(each)
+        assert list(theirs._objects.containers("images_image")) == []
+    with pytest.raises(StoreDenied, match="ResellerAdmin"):
+        SwiftStore({**how, "swift_store_user": "pictures:keeper"}).open()

@@ -98,7 +98,7 @@ def test_images_spread_over_containers(swift: SmallSwift) -> None:
     with closing(store):
         for key in keys:
             store.write(key, WatchedSource(data), size=len(data))
-        assert set(store._containers()) == {"spread_ab", "spread_ac", "spread_a", "spread_a_"}
+        assert set(store._containers) == {"spread_ab", "spread_ac", "spread_a", "spread_a_"}
         assert sorted(info.key for info in store.list()) == sorted(keys)
         assert [info.key for info in store.list("ab1")] == ["ab12"]
         assert store.usage().used >= len(keys) * len(data)

@@ -73,7 +73,7 @@ def test_the_later_of_two_overlapping_writers_wins_alone(store: SwiftStore) -> N
         go_on.wait(30)
         return Answer(slow.end(), {}, b"", 1)
 
-    first = Task(lambda: store._publisher.publish("overlap", new_id(), put))
+    first = Task(lambda: store._own._publisher.publish("overlap", new_id(), put))
     assert begun.wait(30)
     second = Task(lambda: store.write("overlap", WatchedSource(b"quick"), size=5))
     while not any(name.endswith(".done") for name in inside(store)):
