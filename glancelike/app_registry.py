@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
 from glancelike import config_registry
-from glancelike.config_registry import RegistryConfig
-from glancelike.errors import ConfigError, GlancelikeError
+from glancelike.config_registry import PROG, RegistryConfig
+from glancelike.errors import ConfigError, GlancelikeError, SchemaOutdated
 from glancelike.registry.base import Registry
 from glancelike.registry.server import SecretAuth, create_app
 from glancelike.web import app as web
@@ -18,7 +18,6 @@ from glancelike.web import serve
 from glancelike.web.auth import NoneAuth, is_loopback
 
 log = logging.getLogger(__name__)
-PROG = "glancelike-registry"
 
 
 @contextmanager
@@ -29,7 +28,10 @@ def running(settings: RegistryConfig) -> Iterator[web.App]:
     """
     with ExitStack() as stack:
         registry = settings.registry.make(Registry)
-        registry.open()
+        try:
+            registry.open()
+        except SchemaOutdated as error:
+            raise SchemaOutdated(f"{error}; for this server, `{PROG} upgrade`") from error
         stack.callback(registry.close)
         auth = SecretAuth(settings.secrets) if settings.secrets else NoneAuth({})
         if not is_loopback(settings.bind_host) and settings.certfile is None:

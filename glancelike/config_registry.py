@@ -47,6 +47,9 @@ OPTIONS = (
     *SECRET,
 )
 FIXED = {DEFAULT: OPTIONS}
+PROG = "glancelike-registry"
+COMMANDS = f"""`{PROG} upgrade` with the same options makes or alters the tables, and ends.
+`{PROG} sample` prints a sample configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,8 @@ def load(argv: Sequence[str] = ()) -> RegistryConfig:
     """
     try:
         options = OptionSet(FIXED)
-        options.parse(argv, project="glancelike", prog="glancelike-registry")
+        # Not glancelike's own project: its glancelike.conf is the Image API's.
+        options.parse(argv, project=PROG, prog=PROG, epilog=COMMANDS)
         return _read(options)
     except OptionError as error:
         raise ConfigError(str(error)) from error

@@ -39,6 +39,12 @@ class Call:
                 given[name] = tuple(given[name])
         return self.arguments(**given)
 
+    def carry_out(self, registry: Registry, arguments: msgspec.Struct) -> Any:
+        """Call the method; what stands by position is given so, however a backend names it."""
+        named = {name: getattr(arguments, name) for name in self.signature.parameters}
+        bound = self.signature.bind(**named)
+        return getattr(registry, self.name)(*bound.args, **bound.kwargs)
+
 
 def _call(name: str) -> Call:
     method = getattr(Registry, name)

@@ -65,10 +65,10 @@ class _Server:
                 )
                 said = _read(answer)
         except (ConnectTimeoutError, NewConnectionError) as error:
-            raise _NotDone(f"{where} is away: {error}") from error
+            raise _NotDone(f"{where} is away: {_told(error)}") from error
         except (HTTPError, OSError) as error:
             kind = _NotDone if _untrusted(error) else _Unclear
-            raise kind(f"{where} doesn't answer: {error}") from error
+            raise kind(f"{where} doesn't answer: {_told(error)}") from error
         media_type = answer.headers.get("Content-Type", "").partition(";")[0]
         failed = wire.FAILED in answer.headers
         if failed or answer.status == 200:
@@ -167,6 +167,11 @@ def _read(answer: urllib3.BaseHTTPResponse) -> bytes:
         raise
     answer.release_conn()
     return said
+
+
+def _told(error: Exception) -> str:
+    """Say what happened in the system's words, not in those of the layers above it."""
+    return str(error.__cause__ if isinstance(error.__cause__, OSError) else error)
 
 
 def _untrusted(error: BaseException | None) -> bool:

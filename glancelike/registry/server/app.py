@@ -74,8 +74,7 @@ class Calls:
             raise BrokenBody(f"the body is no {media_type}: {error}") from None
         if _hung_up(req):
             raise BrokenBody("the caller has hung up")
-        named = {name: getattr(arguments, name) for name in call.arguments.__struct_fields__}
-        return getattr(self._registry, call.name)(**named)
+        return call.carry_out(self._registry, arguments)
 
 
 class Health(Healthcheck):
@@ -94,7 +93,7 @@ ROUTES = (
 
 def create_app(registry: Registry, auth: Auth) -> web.App:
     """Make the WSGI application over an open registry and an open auth plugin."""
-    return web.build(ROUTES, lambda resource: resource(registry), auth, TABLE, _render)
+    return web.build(ROUTES, lambda resource: resource(registry), auth, TABLE, _render, trailing_slash=True)
 
 
 def _known(req: falcon.Request, name: str) -> Call:
