@@ -12,6 +12,7 @@ from glancelike import config_registry
 from glancelike.config_registry import PROG, RegistryConfig
 from glancelike.errors import ConfigError, GlancelikeError, SchemaOutdated
 from glancelike.registry.base import Registry
+from glancelike.registry.secret import secrets_of
 from glancelike.registry.server import SecretAuth, create_app
 from glancelike.web import app as web
 from glancelike.web import serve
@@ -33,7 +34,8 @@ def running(settings: RegistryConfig) -> Iterator[web.App]:
         except SchemaOutdated as error:
             raise SchemaOutdated(f"{error}; for this server, `{PROG} upgrade`") from error
         stack.callback(registry.close)
-        auth = SecretAuth(settings.secrets) if settings.secrets else NoneAuth({})
+        secrets = secrets_of(settings.secret)
+        auth = SecretAuth(secrets) if secrets else NoneAuth({})
         if not is_loopback(settings.bind_host) and settings.certfile is None:
             log.warning("without certfile the records, and the secret, can be read on their way")
         yield create_app(registry, auth)

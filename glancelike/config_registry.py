@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from oslo_config import cfg
 
@@ -63,7 +64,7 @@ class RegistryConfig:
     debug: bool
     certfile: Path | None
     keyfile: Path | None
-    secrets: tuple[str, ...]
+    secret: Mapping[str, Any]  # options, so that each worker reads the file anew
     registry: PluginConfig
 
 
@@ -86,8 +87,8 @@ def _read(options: OptionSet) -> RegistryConfig:
     conf = options.section(DEFAULT)
     registry = registry_of(options, conf["registry"], conf["state_path"])
     options.refuse_unknown()
-    secrets = secrets_of(conf)
-    if not secrets and not is_loopback(conf["bind_host"]):
+    secret = {opt.dest: conf[opt.dest] for opt in SECRET}
+    if not secrets_of(secret) and not is_loopback(conf["bind_host"]):
         raise ConfigError(
             f"bind_host {conf['bind_host']} isn't loopback: whoever reaches this server could do everything. "
             "Set registry_secret_file"
@@ -102,7 +103,7 @@ def _read(options: OptionSet) -> RegistryConfig:
         conf["debug"],
         _file(conf, "certfile"),
         _file(conf, "keyfile"),
-        secrets,
+        secret,
         registry,
     )
 

@@ -11,8 +11,9 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ import pytest
 from glancelike.errors import RegistryUnavailable
 from glancelike.model import Image
 from glancelike.registry.base import ADMIN
+from glancelike.registry.sql.migrations import revisions
 from tests.registry_servers import SECRET, database, remote, start_registry, write_registry_config
-from tests.server_fixtures import PASSWORD, Server, command, start, write_config, write_users
+from tests.server_fixtures import BIN, PASSWORD, Server, command, start, write_config, write_users
 from tests.web_server import certificate
 
 # openstacksdk warns of what it does itself.
@@ -171,6 +173,17 @@ def test_an_images_life(api: Server) -> None:
             each.image.get_image(made.id)
 
 
+def test_the_commands_of_the_registry_work_from_an_api_node(api: Server) -> None:
+    def run(*words: str) -> str:
+        words = (str(BIN / "glancelike"), "--config-file", str(api.config_file), "db", *words)
+        return subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    assert run("upgrade") == ""
+    assert run("version").strip() == revisions()[-1]
+    assert run("check") == "the schema is what this version needs\n"
+    assert run("purge").startswith("purged ")
+
+
 def test_a_frozen_registry_is_503_in_time_and_nothing_is_done_later(api: Server, registry: Server) -> None:
     assert create(api, name="before")[0] == 201
     with frozen(registry):
@@ -270,6 +283,25 @@ def test_a_wrong_secret_stops_the_start_in_one_line(registry: Server, tmp_path: 
     assert status != 0
     why = "answers 401: this server needs another registry_secret"
     assert said == [f"glancelike-api: the registry server {registry.url} {why}"]
+
+
+def test_a_secret_is_changed_without_a_stop(registries: Registries, tmp_path: Path) -> None:
+    new = "the-secret-of-tomorrow"
+    server = registries.start("rotated")
+    before = registries.file.read_text()
+    registries.file.write_text(f"{before}{new}\n")
+    server.process.send_signal(signal.SIGHUP)
+    for _ in range(600):
+        with suppress(RegistryUnavailable):
+            remote(server.url, registry_secret=new).close()
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("the new secret isn't taken")
+    old = remote(server.url, registry_secret=SECRET)
+    old.create(Image("rotated"))
+    old.close()
+    registries.file.write_text(before)
 
 
 def test_no_registry_server_stops_the_start_in_one_line(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_what_stops_a_registry_server(
 def test_with_a_secret_it_may_listen_anywhere(tmp_path: Path) -> None:
     file = tmp_path / "registry.conf"
     file.write_text(f"[DEFAULT]\nbind_host = 0.0.0.0\nregistry_secret = {SECRET}\n")
-    assert config_registry.load(["--config-file", str(file)]).secrets == (SECRET,)
+    assert config_registry.load(["--config-file", str(file)]).secret["registry_secret"] == SECRET
 
 
 # A remote registry towards its servers

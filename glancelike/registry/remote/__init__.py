@@ -30,7 +30,8 @@ def _forwarded(call: Call) -> Any:
 
 def _forwarding(kind: type[RemoteRegistry]) -> type[RemoteRegistry]:
     for call in CALLS.values():
-        setattr(kind, call.name, _forwarded(call))
+        if call.name not in vars(kind):
+            setattr(kind, call.name, _forwarded(call))
     return update_abstractmethods(kind)
 
 
@@ -95,6 +96,17 @@ class RemoteRegistry(Registry):
 
     def close(self) -> None:
         self._link.close()
+
+    def schema_version(self) -> tuple[str | None, str | None]:
+        """Return what the server says; it may be called before ``open``."""
+        if not self._link.is_open:
+            self.open()
+            try:
+                return self.schema_version()
+            finally:
+                self.close()
+        found: tuple[str | None, str | None] = self._ask(CALLS["schema_version"], (), {})
+        return found
 
     def _ask(self, call: Call, positional: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         if not self._link.is_open:
