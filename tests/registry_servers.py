@@ -29,7 +29,7 @@ workers = {workers}
 threads = 8
 {extra}
 [database]
-sqlite_busy_timeout = 3
+sqlite_busy_timeout = 10
 # The tests kill processes, not the machine: the disk need not be waited for.
 sqlite_synchronous = false
 """

@@ -26,11 +26,12 @@ _CALL = threading.local()
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Let this thread's reading from peers take so long at most."""
+    before = getattr(_CALL, "until", 0.0)
     _CALL.until = time.monotonic() + seconds
     try:
         yield
     finally:
-        _CALL.until = 0.0
+        _CALL.until = before
 
 
 class _PacedFile(io.RawIOBase):

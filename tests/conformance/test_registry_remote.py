@@ -31,8 +31,17 @@ class TestRemoteRegistry(RegistryConformance):
 
     def make_registry(self) -> Registry:
         empty(database(self.server.config_file.parent))
+        return self.remote(seconds=14.0)
+
+    def remote(self, seconds: float) -> Registry:
         remote = plugins.load("glancelike.registries", "remote", Registry)
-        return remote({"registry_endpoints": [self.server.url], "registry_client_timeout": 8.0})
+        return remote({"registry_endpoints": [self.server.url], "registry_client_timeout": seconds})
+
+    def test_outage(self, registry: Registry) -> None:
+        hasty = self.remote(seconds=3.0)
+        hasty.open()
+        super().test_outage(hasty)
+        hasty.close()
 
     @contextmanager
     def outage(self, registry: Registry) -> Iterator[None]:
