@@ -42,13 +42,6 @@ def create_app(service: ImageService, auth: Auth, settings: WebSettings | None =
     )
 
 
-def create_auth(setting: config.PluginConfig) -> Auth:
-    """Make the auth plugin that the configuration names, not yet opened."""
-    auth = setting.plugin(setting.settings)
-    assert isinstance(auth, Auth)  # noqa: S101 - plugins.load has checked it
-    return auth
-
-
 @contextmanager
 def running(settings: config.Config) -> Iterator[web.App]:
     """Open all that the application needs, and close it at the end.
@@ -57,7 +50,7 @@ def running(settings: config.Config) -> Iterator[web.App]:
     """
     with ExitStack() as stack:
         service = stack.enter_context(config.build(settings))
-        auth = create_auth(settings.auth)
+        auth = settings.auth.make(Auth)
         auth.open()
         stack.callback(auth.close)
         warn_if_exposed(auth, settings.bind_host)

@@ -13,13 +13,14 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from oslo_config import cfg
 
 from glancelike import custom_schema, notifications, plugins, protections, signatures
 from glancelike.cache import ImageCache
 from glancelike.config_options import COPIES, DELETES, EACH_STORE, FIXED, LIMITS, LOCATIONS
+from glancelike.config_plugins import DATABASE, PluginConfig, plugin_of, registry_of
 from glancelike.errors import BrokenPlugin, ConfigError
 from glancelike.importing.base import ImportPlugin
 from glancelike.limits_keystone import KeystoneLimits
@@ -39,18 +40,6 @@ from glancelike.web.settings import OPTIONS as WEB
 from glancelike.web.settings import WebSettings, settings_of
 
 LOG = logging.getLogger(__name__)
-
-DATABASE = "database"
-P = TypeVar("P", bound=plugins.Plugin)
-
-
-@dataclass(frozen=True, slots=True)
-class PluginConfig:
-    """A plugin's name, its class and its settings."""
-
-    name: str
-    plugin: type[plugins.Plugin]
-    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +141,7 @@ def build(config: Config) -> ImageService:
         mounts,
         _policy(config),
         config.limits,
-        import_plugins=[_made(plugin, ImportPlugin) for plugin in config.import_plugins],
+        import_plugins=[plugin.make(ImportPlugin) for plugin in config.import_plugins],
         certificates=signatures.certificates_of(config.signatures),
         notifier=notifications.notifier_of(config.notifications),
         cache=None
@@ -168,13 +157,7 @@ def build(config: Config) -> ImageService:
 
 def build_registry(config: Config) -> Registry:
     """Make the registry backend alone, not yet opened."""
-    return _made(config.registry, Registry)
-
-
-def _made(config: PluginConfig, contract: type[P]) -> P:
-    plugin = config.plugin(config.settings)
-    assert isinstance(plugin, contract)  # noqa: S101 - plugins.load has checked it
-    return plugin
+    return config.registry.make(Registry)
 
 
 def _needed(config: Config) -> str:
@@ -193,7 +176,7 @@ def _driver(name: str, store: PluginConfig, *, needed: bool) -> Store:
     Raises ConfigError, also for a broken store that is ``needed``.
     """
     try:
-        made = _made(store, Store)
+        made = store.make(Store)
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001 - a driver may raise anything
@@ -208,10 +191,8 @@ def _driver(name: str, store: PluginConfig, *, needed: bool) -> Store:
 
 def _read(options: OptionSet) -> Config:
     conf = options.section(DEFAULT)
-    state = Path(conf["state_path"]).absolute()
-    auth = _plugin(options, "glancelike.auth", conf["auth_strategy"], Auth, DEFAULT, {})
-    database = {"connection": f"sqlite:///{state / 'glancelike.db'}"}
-    registry = _plugin(options, "glancelike.registries", conf["registry"], Registry, DATABASE, database)
+    auth = plugin_of(options, "glancelike.auth", conf["auth_strategy"], Auth, DEFAULT, {})
+    registry = registry_of(options, conf["registry"], conf["state_path"])
     datadir = _datadir(conf, "images")
     stores = {}
     for name, driver in conf["enabled_backends"].items():
@@ -225,12 +206,12 @@ def _read(options: OptionSet) -> Config:
             options.tolerate(name)
             stores[name] = PluginConfig(driver, broken_store(str(error)), {})
     import_plugins = tuple(
-        _plugin(options, "glancelike.import_plugins", name, ImportPlugin, name, {})
+        plugin_of(options, "glancelike.import_plugins", name, ImportPlugin, name, {})
         for name in options.get("image_import_opts", "image_import_plugins")
     )
     tasks = options.section("task")
     staging_dir = _datadir(conf, "staging")
-    staging = _plugin(options, "glancelike.stores", conf["staging_backend"], Store, STAGING, staging_dir)
+    staging = plugin_of(options, "glancelike.stores", conf["staging_backend"], Store, STAGING, staging_dir)
     keystone_limits = None
     if conf["use_keystone_limits"]:
         settings = options.of_plugin(KeystoneLimits, KeystoneLimits.group)
@@ -334,7 +315,7 @@ def _store(options: OptionSet, name: str, driver: str, defaults: Mapping[str, An
     """Load a store's driver and read its section; raise BrokenPlugin for one that can't be asked."""
     options.register(name, EACH_STORE)
     try:
-        store = _plugin(options, "glancelike.stores", driver, Store, name, defaults)
+        store = plugin_of(options, "glancelike.stores", driver, Store, name, defaults)
         if not isinstance(getattr(store.plugin, "capabilities", None), Cap):
             raise TypeError("capabilities isn't a Cap")
         return store
@@ -350,29 +331,6 @@ def _datadir(conf: Mapping[str, Any], name: str) -> dict[str, str]:
     return {"filesystem_store_datadir": str(Path(conf["state_path"]).absolute() / name)}
 
 
-def _plugin(
-    options: OptionSet,
-    namespace: str,
-    name: str,
-    contract: type[Any],
-    group: str,
-    defaults: Mapping[str, Any],
-) -> PluginConfig:
-    """Load a plugin, register its options, in ``group`` as a rule, and read them.
-
-    ``defaults`` fill in what the configuration leaves open, where the plugin
-    has such an option.
-    """
-    plugin = plugins.load(namespace, name, contract)
-    values = options.of_plugin(plugin, group)
-    # An option for several (datadirs) stands for that of one (datadir), too.
-    settings = {
-        dest: defaults.get(dest) if value is None and not values.get(f"{dest}s") else value
-        for dest, value in values.items()
-    }
-    return PluginConfig(name, plugin, settings)
-
-
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """List every option by section, for oslo.config's generator.
 
@@ -384,8 +342,9 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
         plugin = plugins.load("glancelike.auth", name, Auth)
         listed.append((plugin.group or DEFAULT, list(plugin.options)))
     listed.append((KeystoneLimits.group, list(KeystoneLimits.options)))
-    registry = plugins.load("glancelike.registries", "sql", Registry)
-    listed.append((DATABASE, list(registry.options)))
+    for name in ("sql", "remote"):
+        registry = plugins.load("glancelike.registries", name, Registry)
+        listed.append((registry.group or DATABASE, list(registry.options)))
     for name in plugins.available("glancelike.import_plugins"):
         each = plugins.load("glancelike.import_plugins", name, ImportPlugin)
         listed.append((each.group or name, list(each.options)))

@@ -185,6 +185,11 @@ class Filter:
     value: Any
     is_property: bool = False
 
+    def __post_init__(self) -> None:
+        # Frozen all through, and so that it may have come over a wire.
+        if isinstance(self.value, list):
+            object.__setattr__(self, "value", tuple(self.value))
+
 
 # Base fields that may be filtered and sorted by, with their Python types.
 FILTER_FIELDS: Mapping[str, type] = MappingProxyType(
@@ -245,8 +250,8 @@ class Query:
 
     filters: tuple[Filter, ...] = ()
     tags: frozenset[str] = frozenset()
-    visibility: Visibility | str | None = None
-    member_status: MemberStatus | str = MemberStatus.ACCEPTED  # or "all"
+    visibility: str | None = None  # a Visibility, or "all"
+    member_status: str = MemberStatus.ACCEPTED  # or "all"
     hidden: bool | None = False
     sort: tuple[SortKey, ...] = (SortKey("created_at"),)
     limit: int = 25

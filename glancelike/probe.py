@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from glancelike import config, plugins
+from glancelike.config_plugins import PluginConfig
 from glancelike.errors import (
     BlobExists,
     BlobNotFound,
@@ -101,16 +102,15 @@ def check_store(steps: Steps, argv: list[str], store_id: str, prog: str = "glanc
 
 def _opened(
     steps: Steps,
-    found: config.PluginConfig,
+    found: PluginConfig,
     store_id: str,
-    other: Callable[[str], config.PluginConfig],
+    other: Callable[[str], PluginConfig],
 ) -> Guard | None:
     """Make and open a driver, and below it the one that it stacks on."""
     guards: list[Guard] = []
 
-    def make(config_of: config.PluginConfig, name: str) -> None:
-        driver = config_of.plugin(config_of.settings)
-        assert isinstance(driver, Store)  # noqa: S101 - plugins.load has checked it
+    def make(config_of: PluginConfig, name: str) -> None:
+        driver = config_of.make(Store)
         if driver.stacks_on is not None and driver.settings[driver.stacks_on]:
             lower = driver.settings[driver.stacks_on]
             make(other(lower), lower)

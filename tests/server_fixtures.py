@@ -10,6 +10,7 @@ import base64
 import http.client
 import os
 import re
+import ssl
 import subprocess
 import sys
 import time
@@ -95,7 +96,7 @@ def write_config(
     return path
 
 
-def start(config_file: Path, program: str = "glancelike-api") -> Server:
+def start(config_file: Path, program: str = "glancelike-api", tls: ssl.SSLContext | None = None) -> Server:
     """Start a server and wait until it answers."""
     log = config_file.with_name(f"{program}.log")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
@@ -112,19 +113,24 @@ def start(config_file: Path, program: str = "glancelike-api") -> Server:
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
-        found = re.search(r"listens on http://[^:]+:(\d+)", log.read_text())
+        found = re.search(r"listens on https?://[^:]+:(\d+)", log.read_text())
         if found:
             server.port = int(found[1])
-            if answers(server):
+            if answers(server, tls):
                 return server
         time.sleep(0.05)
     server.stop()
     raise AssertionError(f"the server didn't start:\n{log.read_text()}")
 
 
-def answers(server: Server) -> bool:
+def answers(server: Server, tls: ssl.SSLContext | None = None) -> bool:
     """Tell whether a worker answers by now."""
-    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=START_SECONDS)
+    address = ("127.0.0.1", server.port)
+    client = (
+        http.client.HTTPConnection(*address, timeout=START_SECONDS)
+        if tls is None
+        else http.client.HTTPSConnection(*address, timeout=START_SECONDS, context=tls)
+    )
     try:
         client.request("GET", "/healthcheck")
         return client.getresponse().status == 200

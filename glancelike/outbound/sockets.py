@@ -26,11 +26,12 @@ _CALL = threading.local()
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Let this thread's reading from peers take so long at most."""
+    before = getattr(_CALL, "until", 0.0)
     _CALL.until = time.monotonic() + seconds
     try:
         yield
     finally:
-        _CALL.until = 0.0
+        _CALL.until = before
 
 
 class _PacedFile(io.RawIOBase):
@@ -87,11 +88,14 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
-def pools(limits: FetchLimits) -> urllib3.PoolManager:
-    """Make the pools of connections; raise ConfigError for ``limits.cafile``."""
+def pools(limits: FetchLimits, *, maxsize: int = 8) -> urllib3.PoolManager:
+    """Make the pools of connections, ``maxsize`` kept to each server.
+
+    Raises ConfigError for ``limits.cafile``.
+    """
     manager = urllib3.PoolManager(
         num_pools=32,
-        maxsize=8,
+        maxsize=maxsize,
         timeout=urllib3.Timeout(connect=limits.connect_seconds, read=limits.read_seconds),
         ssl_context=_tls(limits),
         cert_reqs="CERT_REQUIRED" if limits.verify else "CERT_NONE",

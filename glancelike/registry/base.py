@@ -44,6 +44,7 @@ from glancelike.registry.parts import (
     TaskRecords,
     Upkeep,
     UploadRecords,
+    reads,
 )
 
 ADMIN = Viewer(admin=True)
@@ -67,6 +68,7 @@ class Registry(TaskRecords, UploadRecords, QuotaRecords, CacheRecords, MetadefRe
     def upgrade(self) -> None:
         """Bring the schema to what this code needs; may be called before ``open``."""
 
+    @reads
     def schema_version(self) -> tuple[str | None, str | None]:
         """Return the revision that the schema is at and the one this code needs.
 
@@ -85,10 +87,12 @@ class Registry(TaskRecords, UploadRecords, QuotaRecords, CacheRecords, MetadefRe
         Raises LeaseLost when it has run out.
         """
 
+    @reads
     @abstractmethod
     def get(self, image_id: str, viewer: Viewer) -> Image:
         """Return the image; raise ImageNotFound when the viewer can't see it."""
 
+    @reads
     @abstractmethod
     def list(self, query: Query, viewer: Viewer) -> Page:
         """Return one page; raise InvalidMarker when the marker isn't visible.
@@ -115,6 +119,7 @@ class Registry(TaskRecords, UploadRecords, QuotaRecords, CacheRecords, MetadefRe
         The id stays taken. Raises StaleImage or ImageNotFound.
         """
 
+    @reads
     @abstractmethod
     def locations_of(self, image_ids: Iterable[str]) -> dict[str, tuple[tuple[str, str], ...]]:
         """Map each of the given ids that is alive to its ``(store, key)`` pairs.
@@ -130,10 +135,12 @@ class Registry(TaskRecords, UploadRecords, QuotaRecords, CacheRecords, MetadefRe
         With ``limit`` >= 0, LimitExceeded rather than more members than that.
         """
 
+    @reads
     @abstractmethod
     def get_member(self, image_id: str, project: str) -> Member:
         """Return one member; raise MemberNotFound."""
 
+    @reads
     @abstractmethod
     def list_members(self, image_id: str) -> tuple[Member, ...]:
         """Return all members of an image, oldest first."""
@@ -160,6 +167,7 @@ class Registry(TaskRecords, UploadRecords, QuotaRecords, CacheRecords, MetadefRe
     def release_lease(self, name: str, holder: str) -> None:
         """Give the lease back; no error when it isn't the holder's."""
 
+    @reads
     @abstractmethod
     def leased(self, names: Iterable[str]) -> frozenset[str]:
         """Return those of the names whose lease is held and has not run out."""

@@ -8,9 +8,10 @@ method is one transaction, values in and out, compare-and-set on
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, TypeVar
 
 from glancelike.model import (
     Amounts,
@@ -27,6 +28,13 @@ from glancelike.model import (
 )
 
 TASK_LEASE = "task:"  # before a task's id: the lease of whoever works on it
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def reads(method: F) -> F:
+    """Mark a method of the contract that changes nothing: it may be asked again."""
+    method.reads = True  # type: ignore[attr-defined]
+    return method
 
 
 class TaskRecords(ABC):
@@ -40,10 +48,12 @@ class TaskRecords(ABC):
     def create_task(self, task: Task) -> Task:
         """Add a task; ``version`` becomes 1. Raises InvalidInput."""
 
+    @reads
     @abstractmethod
     def get_task(self, task_id: str) -> Task:
         """Return one task; raise TaskNotFound."""
 
+    @reads
     @abstractmethod
     def list_tasks(self, query: TaskQuery) -> TaskPage:
         """Return one page; raise InvalidMarker, InvalidInput.
@@ -63,6 +73,7 @@ class TaskRecords(ABC):
     def delete_task(self, task_id: str) -> None:
         """Remove a task; raise TaskNotFound."""
 
+    @reads
     @abstractmethod
     def runnable_tasks(self, limit: int) -> tuple[Task, ...]:
         """Return unfinished tasks that nobody holds the lease of, oldest first."""
@@ -79,6 +90,7 @@ class UploadRecords(ABC):
     def create_upload(self, upload: Upload) -> Upload:
         """Add an upload; ``version`` becomes 1. Raises ImageNotFound, InvalidInput."""
 
+    @reads
     @abstractmethod
     def get_upload(self, upload_id: str) -> Upload:
         """Return one upload; raise UploadNotFound."""
@@ -95,14 +107,17 @@ class UploadRecords(ABC):
     def delete_upload(self, upload_id: str, *, expect: int) -> None:
         """Remove an upload; raise StaleUpload, UploadNotFound."""
 
+    @reads
     @abstractmethod
     def uploads_of(self, image_ids: Iterable[str]) -> tuple[Upload, ...]:
         """Return the uploads of the images, oldest first."""
 
+    @reads
     @abstractmethod
     def expired_uploads(self, limit: int) -> tuple[Upload, ...]:
         """Return uploads whose ``expires_at`` is past, oldest first, but those that are finishing."""
 
+    @reads
     @abstractmethod
     def uploads_in(self, state: UploadState, limit: int) -> tuple[Upload, ...]:
         """Return uploads in a state, oldest first."""
@@ -117,6 +132,7 @@ class QuotaRecords(ABC):
     time has run out (its maker died) counts no more.
     """
 
+    @reads
     @abstractmethod
     def usage(self, project: str) -> Amounts:
         """Return what the project's images use, without reservations.
@@ -157,6 +173,7 @@ class CacheRecords(ABC):
     def delete_cached(self, node: str, image_ids: Iterable[str]) -> None:
         """Forget images of a node; unknown ones are ignored."""
 
+    @reads
     @abstractmethod
     def cached_nodes(self, image_id: str) -> tuple[str, ...]:
         """Return the nodes that have the image, sorted."""
@@ -173,10 +190,12 @@ class MetadefRecords(ABC):
     def create_namespace(self, namespace: Namespace) -> Namespace:
         """Add a namespace; raise NamespaceExists when the name is taken by anybody."""
 
+    @reads
     @abstractmethod
     def get_namespace(self, name: str, viewer: Viewer) -> Namespace:
         """Return a namespace; raise NamespaceNotFound."""
 
+    @reads
     @abstractmethod
     def list_namespaces(self, query: NamespaceQuery, viewer: Viewer) -> NamespacePage:
         """Return one page; the marker is a namespace's name. Raises InvalidMarker.
@@ -199,6 +218,7 @@ class MetadefRecords(ABC):
     def delete_namespace(self, name: str, *, expect: int) -> None:
         """Remove a namespace with all that is in it; raise as update does."""
 
+    @reads
     @abstractmethod
     def resource_types(self) -> tuple[tuple[str, datetime, datetime], ...]:
         """Return each resource type that a namespace was ever associated with.

@@ -70,6 +70,14 @@ def read_json(req: falcon.Request, *media_types: str, cap: int = MAX_JSON) -> An
     """
     if req.content_type:
         require_media_type(req, *(media_types or (JSON,)))
+    raw = read_whole(req, cap)
+    if not raw.strip():
+        raise BrokenBody("Body expected in request.")
+    return decode_json(raw)
+
+
+def read_whole(req: falcon.Request, cap: int) -> bytes:
+    """Read a body of at most ``cap`` bytes; raise 413 or 400."""
     length = declared_length(req)
     if length is not None and length > cap:
         _too_large(cap)
@@ -78,9 +86,7 @@ def read_json(req: falcon.Request, *media_types: str, cap: int = MAX_JSON) -> An
         _too_large(cap)
     if length is not None and len(raw) < length:
         raise BrokenBody(f"the request body broke off after {len(raw)} of {length} bytes")
-    if not raw.strip():
-        raise BrokenBody("Body expected in request.")
-    return decode_json(raw)
+    return raw
 
 
 def decode_json(raw: bytes) -> Any:

@@ -93,11 +93,12 @@ class OptionSet:
         project: str,
         prog: str | None = None,
         files: Sequence[str] | None = None,
+        epilog: str | None = None,
     ) -> None:
         """Read the command line and the files that it names.
 
-        ``files`` are read instead of those in oslo.config's usual places.
-        Raises OptionError.
+        ``files`` are read instead of those in oslo.config's usual places;
+        ``epilog`` is what --help says at its end. Raises OptionError.
         """
         try:
             self._conf(
@@ -105,6 +106,7 @@ class OptionSet:
                 project=project,
                 prog=prog,
                 default_config_files=None if files is None else list(files),
+                epilog=epilog,
             )
         except cfg.ConfigFileParseError as error:
             raise OptionError(f"{error.config_file}: {error.msg}") from error

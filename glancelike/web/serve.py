@@ -17,11 +17,13 @@ import mmap
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NoReturn
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
@@ -34,6 +36,7 @@ from glancelike.web import logs
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 Factory = Callable[[], AbstractContextManager[WsgiApp]]
+Keys = tuple[Path, Path | None]  # a certificate, and its key where that is in another file
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("glancelike.access")
@@ -56,18 +59,27 @@ def run(
     workers: int = 1,
     threads: int = 16,
     debug: bool = False,
+    certfile: Path | None = None,
+    keyfile: Path | None = None,
 ) -> NoReturn:
     """Serve until a signal ends it; exit with 0 then, else with an error.
 
     ``factory`` gives a context manager whose value is the application; it
     is entered in each worker and left when the worker ends. Port 0 takes
-    any free one; the log tells which.
+    any free one; the log tells which. With ``certfile`` it speaks TLS;
+    workers read the files anew when SIGHUP renews them.
     """
     logs.configure(debug=debug)
+    keys = None if certfile is None else (certfile, keyfile)
+    try:
+        if keys is not None:
+            _tls(*keys)
+    except ValueError as error:
+        sys.exit(f"{name}: {error}")
     listener = _listen(name, host, port)
     address = listener.getsockname()
-    log.info("%s listens on http://%s:%d", name, host, address[1])
-    server = _Server(factory, name, listener.detach(), workers, threads)
+    log.info("%s listens on http%s://%s:%d", name, "s" if certfile else "", host, address[1])
+    server = _Server(factory, name, listener.detach(), workers, threads, keys)
     try:
         server.run()
     except HaltServer as halt:
@@ -91,10 +103,29 @@ def _listen(name: str, host: str, port: int) -> socket.socket:
     return listener
 
 
+def _tls(certfile: Path, keyfile: Path | None) -> ssl.SSLContext:
+    """Read the certificate; raise ValueError, which names the files."""
+
+    def password() -> str:
+        raise ValueError(f"keyfile {keyfile or certfile} has a password")
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.sslsocket_class = _TlsSocket
+    try:
+        context.load_cert_chain(certfile, keyfile, password=password)
+    except OSError as error:
+        raise ValueError(f"certfile {certfile}, keyfile {keyfile}: {error.strerror or error}") from error
+    return context
+
+
 class _Server(BaseApplication):  # type: ignore[misc]
-    def __init__(self, factory: Factory, name: str, listener: int, workers: int, threads: int) -> None:
+    def __init__(
+        self, factory: Factory, name: str, listener: int, workers: int, threads: int, keys: Keys | None
+    ) -> None:
         self._factory = factory
         self._name = name
+        self._keys = keys
+        self._context: ssl.SSLContext | None = None  # made in each worker, so that SIGHUP renews it
         self._options = {
             "bind": f"fd://{listener}",
             "workers": workers,
@@ -115,6 +146,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "secure_scheme_headers": {},
             "post_fork": self._forked,
             "worker_exit": self._ended,
+            **({} if keys is None else {"certfile": str(keys[0]), "ssl_context": self._tls}),
         }
         self._has_run = mmap.mmap(-1, 1)  # shared with all workers: whether one has ever started
         self._stack = ExitStack()
@@ -127,9 +159,15 @@ class _Server(BaseApplication):  # type: ignore[misc]
         for key, value in self._options.items():
             self.cfg.set(key, value)
 
+    def _tls(self, _conf: Any, _default: Any) -> ssl.SSLContext | None:
+        """Give gunicorn the worker's one context, not one for each connection."""
+        return self._context
+
     def load(self) -> WsgiApp:
         """Make the application in a worker."""
         try:
+            if self._keys is not None:
+                self._context = _tls(*self._keys)
             app = self._stack.enter_context(self._factory())
             self._has_run[0] = 1
             return app
@@ -158,7 +196,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
 
     def enqueue_req(self, conn: Any) -> None:
         plain = conn.sock
-        if not isinstance(plain, _Socket):
+        if not isinstance(plain, _Patient):
             conn.sock = _Socket(plain.family, plain.type, plain.proto, fileno=plain.detach())
         super().enqueue_req(conn)
 
@@ -173,7 +211,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         return super().handle_request(req, conn)
 
 
-class _Socket(socket.socket):
+class _Patient(socket.socket):
     """A socket whose blocking calls end when the peer stalls.
 
     gunicorn knows a reset connection as everyday news, so a stall becomes one.
@@ -197,6 +235,19 @@ class _Socket(socket.socket):
     def sendfile(self, *args: Any, **kwargs: Any) -> int:
         with _stalls_are_resets():
             return super().sendfile(*args, **kwargs)
+
+
+class _Socket(_Patient):
+    """Without TLS."""
+
+
+class _TlsSocket(_Patient, ssl.SSLSocket):
+    """With TLS, whose handshake has the time of a request's head."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        self.settimeout(HEAD_SECONDS)
+        with _stalls_are_resets():
+            super().do_handshake(block)
 
 
 class _stalls_are_resets(contextlib.AbstractContextManager[None]):

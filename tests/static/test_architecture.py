@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 # Each foreign library has a home; nobody else imports it.
 HOMES = {
-    "falcon": ("glancelike/web/", "glancelike/api/", "novalite/api/"),
+    "falcon": ("glancelike/web/", "glancelike/api/", "glancelike/registry/server/", "novalite/api/"),
     "gunicorn": ("glancelike/web/serve.py",),
     "sqlalchemy": ("glancelike/registry/sql/", "novalite/db/"),
     "alembic": ("glancelike/registry/sql/", "novalite/db/"),
@@ -26,6 +26,7 @@ HOMES = {
     "castellan": ("glancelike/signatures.py",),
     "cursive": ("glancelike/signatures.py",),
     "fsspec": ("glancelike/fs.py",),
+    "msgspec": ("glancelike/registry/",),
 }
 
 
@@ -54,9 +55,13 @@ def test_architecture_each_library_has_one_home(library: str) -> None:
     assert {path for path in users if not path.startswith(HOMES[library])} == set()
 
 
-# What can open a URL; the client opens those of an image service that its own user names.
+# What can open a URL; the client opens those of an image service that its own user names, the remote
+# registry those of its configuration.
 OPENERS = ("urllib3", "urllib.request", "http.client", "requests", "httpx", "ftplib")
-WAYS_OUT = ("glancelike/outbound/", "glancelike/client.py", "glancelike/testing/", "novalite/")
+WAYS_OUT = (
+    *("glancelike/outbound/", "glancelike/client.py", "glancelike/registry/remote/", "glancelike/testing/"),
+    "novalite/",
+)
 
 
 def test_ossn_0105_there_is_one_way_to_open_a_callers_url() -> None:

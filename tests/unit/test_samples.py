@@ -6,7 +6,7 @@ import re
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from glancelike import config, policy
+from glancelike import config, config_registry, policy
 from novalite import config as compute
 
 ETC = Path(__file__).parents[2] / "etc"
@@ -24,7 +24,11 @@ def without_plugins(sample: str) -> str:
 
 
 def test_the_samples_are_current() -> None:
-    hint = "make it again: `glancelike config sample`, `glancelike policy sample`, `novalite config sample`"
+    hint = (
+        "make it again: `glancelike config sample`, `glancelike policy sample`, "
+        "`glancelike-registry sample`, `novalite config sample`"
+    )
     assert (ETC / "glancelike.conf").read_text() == without_plugins(config.sample()), hint
+    assert (ETC / "glancelike-registry.conf").read_text() == config_registry.sample(), hint
     assert (ETC / "policy.yaml.sample").read_text() == policy.sample(), hint
     assert (ETC / "novalite.conf").read_text() == compute.sample(), hint

@@ -32,13 +32,17 @@ class Auth(Plugin):
         """
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def warn_if_exposed(auth: Auth, host: str) -> None:
     """Log a warning when others than this machine may reach a trusting server."""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if auth.trusting and not loopback:
+    if auth.trusting and not is_loopback(host):
         log.warning(
             "auth_strategy takes everybody for an administrator, and %s isn't loopback: "
             "whoever reaches this server may do everything",
