@@ -47,7 +47,10 @@ def check_size_known(mount: Mount, size: int | None) -> None:
 
 
 # Keys of blobs that this service wrote, with the image they were for.
-OUR_KEY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9a-f]{12}")
+_ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+OUR_KEY = re.compile(rf"({_ID})-[0-9a-f]{{12}}")
+# And those of a Glance that was taken over: the bare id.
+KEY_OF_IMAGE = re.compile(rf"({_ID})(?:-[0-9a-f]{{12}})?")
 
 
 def new_key(image_id: str) -> str:

@@ -26,6 +26,7 @@ from glancelike.model import Image, Member, Page, Query, Status, Viewer, utcnow
 from glancelike.registry import values
 from glancelike.registry.base import Registry, Step
 from glancelike.registry.sql import queries, records, schema
+from glancelike.registry.sql.adoption import AdoptionSql
 from glancelike.registry.sql.cached import CachedSql
 from glancelike.registry.sql.database import now as clock
 from glancelike.registry.sql.engine import (
@@ -65,7 +66,7 @@ OPTIONS = (
 i, m, le = images.c, members.c, leases.c
 
 
-class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql, Registry):
+class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionSql, UpkeepSql, Registry):
     """Keep images in SQLite, PostgreSQL, MySQL or MariaDB."""
 
     schemes = ("sqlite", "postgresql", "mysql", "mariadb")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 from oslo_config import cfg
 
@@ -128,6 +129,8 @@ class SwiftStore(Store):
         upload = self._segments.upload_of(headers)
         if upload and "X-Static-Large-Object" in headers:
             self._segments.discard(self._layout.group(key, upload))
+        if unquote(headers.get("X-Object-Manifest", "")) == f"{container}/{key}-":
+            self._segments.discard_glances(container, key)
 
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
         for container in self._containers():
@@ -148,6 +151,17 @@ class SwiftStore(Store):
     def presign(self, key: str, method: str, expires: int) -> str:
         self._require(Cap.PRESIGN, "presign")
         return self._temp_url_key.sign(self._layout.container_of(key), key, method, expires)
+
+    def key_of_location(self, url: str) -> str | None:
+        """Recognise ``swift+config://reference/container/object`` and its kin by the container.
+
+        Accounts aren't compared: Glance names them by how it logs in.
+        """
+        scheme, _, rest = url.partition("://")
+        if scheme not in ("swift", "swift+http", "swift+https", "swift+config"):
+            return None
+        container, key = ["", *rest.rsplit("/", 2)][-2:]
+        return key if key and container == self._layout.container_of(key) else None
 
     def begin(self, key: str) -> str:
         self._make_container(key)
