@@ -39,7 +39,7 @@ def upgrade() -> None:
 """
 CONTRACTING = """
 import sqlalchemy as sa
-from alembic import op
+from glancelike.registry.sql.migrations.steps import drop_column, drop_index
 
 revision, down_revision = "{revision}", "{before}"
 images = sa.table("images", sa.column("id"), sa.column("checksum"), sa.column("digest"))
@@ -57,8 +57,8 @@ def migrate(connection, limit):
 
 
 def upgrade() -> None:
-    op.drop_index("ix_images_checksum", "images")
-    op.drop_column("images", "checksum")
+    drop_index("ix_images_checksum", "images")
+    drop_column("images", "checksum")
 """
 Newer = Callable[[], AbstractContextManager[None]]
 
@@ -196,6 +196,9 @@ def test_older_code_is_shut_out_before_a_contraction_begins(
                 registry.upgrade_by(Step.CONTRACT)
     with pytest.raises(SchemaNewer, match=f"needs code of {CONTRACTS}"):
         registry.open()
+    with closing(sqlite3.connect(registry.settings["connection"].removeprefix("sqlite:///"))) as connection:
+        connection.execute("DROP INDEX ix_images_checksum")
+        connection.commit()
     with newer():
         assert registry.upgrade_by(Step.CONTRACT) == 1
 

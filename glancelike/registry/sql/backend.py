@@ -127,7 +127,7 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionS
             return Step.EXPAND
         engine = make_engine(self._url, self.settings)
         try:
-            with explained(self._url), reader(engine).connect() as connection:
+            with explained(self._url), engine.connect() as connection:
                 return schema.next_step(connection, self._where)
         finally:
             engine.dispose()

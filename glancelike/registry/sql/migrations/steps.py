@@ -37,6 +37,18 @@ def add_column(table: str, column: sa.Column[Any]) -> None:
         op.add_column(table, column)
 
 
+def drop_index(name: str, table: str) -> None:
+    """Drop an index unless it is gone."""
+    if name in {index["name"] for index in _inspector().get_indexes(table)}:
+        op.drop_index(name, table)
+
+
+def drop_column(table: str, name: str) -> None:
+    """Drop a column unless it is gone."""
+    if name in {each["name"] for each in _inspector().get_columns(table)}:
+        op.drop_column(table, name)
+
+
 def _inspector() -> sa.Inspector:
     # A new one each time, since it remembers what it has seen.
     return sa.inspect(op.get_bind())
