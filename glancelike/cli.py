@@ -33,6 +33,7 @@ from glancelike.cli_db import add_commands as add_db_commands
 from glancelike.cli_metadefs import add_commands as add_metadef_commands
 from glancelike.cli_plugin import add_commands as add_plugin_commands
 from glancelike.cli_store import add_commands as add_store_commands
+from glancelike.cli_takeover import add_command as add_takeover_command
 from glancelike.errors import ConfigError, GlancelikeError, InvalidInput
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     add_copy_commands(nouns, images, _config)
     database = nouns.add_parser("db", help="the registry's schema").add_subparsers(required=True)
     add_db_commands(database, _config)
+    add_takeover_command(database, _config)
     metadefs = nouns.add_parser("metadefs", help="metadata definitions").add_subparsers(required=True)
     add_metadef_commands(metadefs, _config)
     samples = nouns.add_parser("config", help="the configuration").add_subparsers(required=True)

@@ -128,17 +128,10 @@ def _parsed(argv: Sequence[str], prog: str) -> OptionSet:
 
 def build(config: Config) -> ImageService:
     """Make the service that the configuration describes, not yet opened."""
-    needed = _needed(config)
-    mounts = MountTable(
-        {name: _driver(name, store, needed=name == needed) for name, store in config.stores.items()},
-        default=config.default_store,
-        options=config.store_options,
-        staging=_driver(STAGING, config.staging, needed=True),
-    )
     cache = config.cache
     return ImageService(
         build_registry(config),
-        mounts,
+        build_stores(config),
         _policy(config),
         config.limits,
         import_plugins=[plugin.make(ImportPlugin) for plugin in config.import_plugins],
@@ -152,6 +145,17 @@ def build(config: Config) -> ImageService:
         limits=None
         if config.keystone_limits is None
         else KeystoneLimits(config.keystone_limits.settings, RESOURCES),
+    )
+
+
+def build_stores(config: Config) -> MountTable:
+    """Make the stores alone, not yet opened."""
+    needed = _needed(config)
+    return MountTable(
+        {name: _driver(name, store, needed=name == needed) for name, store in config.stores.items()},
+        default=config.default_store,
+        options=config.store_options,
+        staging=_driver(STAGING, config.staging, needed=True),
     )
 
 

@@ -8,14 +8,17 @@ method is one transaction, values in and out, compare-and-set on
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from glancelike.errors import RegistryError
 from glancelike.model import (
     Amounts,
     CachedImage,
+    Image,
+    Member,
     Namespace,
     NamespacePage,
     NamespaceQuery,
@@ -229,6 +232,18 @@ class MetadefRecords(ABC):
 
 
 @dataclass(frozen=True, slots=True)
+class Adopted:
+    """An image of another registry with all that belongs to it.
+
+    ``deleted_at`` is set for one of which only the id is to be kept.
+    """
+
+    image: Image
+    members: tuple[Member, ...] = ()
+    deleted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Purged:
     """How many records a purge removed."""
 
@@ -239,7 +254,16 @@ class Purged:
 
 
 class Upkeep(ABC):
-    """What keeps the registry small."""
+    """What operators do to a registry."""
+
+    def adopt(self, records: Sequence[Adopted]) -> frozenset[str]:
+        """Add records of another registry as they are; return the ids that were added.
+
+        All in one transaction; images whose id is or was in use are left
+        out. Raises InvalidInput; RegistryError where a backend has no such
+        thing.
+        """
+        raise RegistryError("this registry can't take over records: run it where the database is")
 
     @abstractmethod
     def purge(self, before: datetime, *, limit: int = 1000) -> Purged:

@@ -54,8 +54,8 @@ def check_size_known(mount: Mount, size: int | None) -> None:
         raise Unsupported("the store needs to know the size before the upload", store=mount.id)
 
 
-_OURS = r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-[0-9a-f]{12}"
-_OUR_KEY, _OUR_KEY_BY_OWNER = re.compile(_OURS), re.compile(rf"(?:[^/]+/)?{_OURS}")
+# A Glance that was taken over gave its blobs bare ids.
+_KEY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(-[0-9a-f]{12})?")
 
 
 def new_key(store: Guard, image_id: str, owner: str | None) -> str:
@@ -76,10 +76,16 @@ def new_key(store: Guard, image_id: str, owner: str | None) -> str:
     return key
 
 
-def image_of(store: Guard, key: str) -> str | None:
-    """Return the image that this service made a key for, None where the key is somebody else's."""
-    ours = (_OUR_KEY_BY_OWNER if store.keys_by_owner else _OUR_KEY).fullmatch(key)
-    return ours[1] if ours else None
+def image_of(store: Guard, key: str, *, of_glance: bool = False) -> str | None:
+    """Return the image that this service made a key for, None where the key is somebody else's.
+
+    ``of_glance``: or a Glance before it.
+    """
+    owner, slash, name = key.rpartition("/")
+    if slash and not (store.keys_by_owner and owner and "/" not in owner):
+        return None
+    found = _KEY.fullmatch(name)
+    return found[1] if found and (found[2] or of_glance) else None
 
 
 def inspection_of(context: Context, image: Image) -> Inspection:

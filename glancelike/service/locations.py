@@ -95,8 +95,8 @@ def url_of(context: Context, location: Location) -> str:
 def resolve(context: Context, image_id: str, url: str, *, schemes: Iterable[str] | None = None) -> Location:
     """Return the location that a URL names, in a store that lets callers do so.
 
-    ``schemes`` limits it to such stores. A blob that this service wrote for
-    another image can't be named: its data is none of the caller's business.
+    ``schemes`` limits it to such stores. A blob that this service, or a Glance
+    before it, wrote for another image can't be named: its data is none of the caller's business.
     Raises InvalidInput, ForbiddenUrl.
     """
     try:
@@ -119,7 +119,7 @@ def resolve(context: Context, image_id: str, url: str, *, schemes: Iterable[str]
         except InvalidKey as error:
             fault = fault or InvalidInput(f"Invalid location: {error}")
             continue
-        if image_of(mount.store, key) not in (None, image_id):
+        if image_of(mount.store, key, of_glance=True) not in (None, image_id):
             raise InvalidInput("Invalid location: it is another image's data")
         return Location(mount.id, key)
     raise fault or InvalidInput(f"Invalid location: no store here is read by URLs of the scheme {scheme!r}")

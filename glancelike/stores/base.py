@@ -237,6 +237,17 @@ class Store(Plugin):
         """Return what administrators may know of the store: JSON values, no secret."""
         return {}
 
+    def key_of_location(self, url: str) -> str | None:
+        """Return the key of the blob that a location of Glance's names, None if it's elsewhere.
+
+        For ``glancelike db import-glance``, by operators: ``url`` is what Glance's
+        driver for the same backend has written, perhaps with credentials,
+        which are neither used nor repeated. What comes back can be read here
+        under just that key. The store is open; whether there is such a blob
+        nobody looks.
+        """
+        return None
+
     # URLs: a caller may name blobs that are there already. Both methods only
     # translate: no I/O, and no look whether there is such a blob.
 

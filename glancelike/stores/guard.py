@@ -262,6 +262,18 @@ class Guard:
         with self.errors():
             return self.driver.public_properties()
 
+    def key_of_location(self, url: str) -> str | None:
+        """Return the key of the blob that a location of Glance's names, None if it's elsewhere.
+
+        Raises InvalidKey when it is here under a name that can't be a key,
+        InvalidInput for one that the driver refuses.
+        """
+        with self.errors(passed=InvalidInput):
+            key = self._live().key_of_location(url)
+        if key is not None:
+            self._check_key(key)
+        return key
+
     def key_of(self, url: str) -> str:
         """Return the key of the blob that ``url`` names; raise InvalidInput.
 

@@ -67,6 +67,9 @@ class HttpStore(Store):
     def url_of(self, key: str) -> str:
         return self.key_of(key)
 
+    def key_of_location(self, url: str) -> str | None:
+        return self.key_of(url) if urlsplit(url).scheme in self.schemes else None
+
     def stat(self, key: str) -> BlobInfo:
         with _store_errors():
             facts = self._opened.stat(_url(key))

@@ -280,6 +280,20 @@ class Looking(StoreKit):
         with refusal(Cap.URLS, Unsupported, "key_of() of a driver that doesn't declare it"):
             store.key_of("http://host/image")
 
+    def test_foreign_locations(self, store: AnyStore) -> None:
+        """Of a Glance that is taken over, a store must claim none that lies elsewhere."""
+        for foreign in (
+            "",
+            "nobody://has/this",
+            "cinder://volume",
+            "file:///etc/passwd",
+            "rbd://cluster/pool-of-nobody/image/snap",
+            "s3+https://key:secret@host/bucket-of-nobody/image",
+            "swift+https://user:secret@host/v1/container-of-nobody/image",
+            "swift+config://reference/container-of-nobody/image",
+        ):
+            assert store.key_of_location(foreign) is None, clause(9, f"it takes {foreign!r} for its own")
+
     def test_secrets_stay_secret(self, bare: Store, caplog: pytest.LogCaptureFixture) -> None:
         for opt in bare.options:
             telling = any(word in opt.name.lower() for word in ("password", "secret", "token"))

@@ -946,6 +946,12 @@ class HoldsPercents(WithUrls):
         return url if "%" in url else super().key_of(url)
 
 
+@caught("test_foreign_locations[bare]", "clause 9")
+class TakesAnyLocation(MemoryStore):
+    def key_of_location(self, url: str) -> str | None:
+        return url.rpartition("/")[2] or None
+
+
 class SoundMemory(WithPassword, WithUrls):
     pass
 

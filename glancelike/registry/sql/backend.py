@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,8 +25,9 @@ from glancelike.errors import (
 )
 from glancelike.model import Image, Member, Page, Query, Status, Viewer, utcnow
 from glancelike.registry import values
-from glancelike.registry.base import Registry
+from glancelike.registry.base import Registry, Step
 from glancelike.registry.sql import queries, records, schema
+from glancelike.registry.sql.adoption import AdoptionSql
 from glancelike.registry.sql.cached import CachedSql
 from glancelike.registry.sql.database import insert_new
 from glancelike.registry.sql.database import now as clock
@@ -94,8 +96,8 @@ OPTIONS = (
 i, m, le = images.c, members.c, leases.c
 
 
-@retrying(Registry.__abstractmethods__)
-class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql, Registry):
+@retrying({*Registry.__abstractmethods__, "adopt"})
+class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionSql, UpkeepSql, Registry):
     """Keep images in SQLite, PostgreSQL, MySQL or MariaDB."""
 
     schemes = ("sqlite", "postgresql", "mysql", "mariadb")
@@ -113,7 +115,7 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql
         engine = make_engine(self._url, self.settings)
         try:
             with explained(self._url), engine.connect() as connection:
-                schema.check(schema.current(connection), self._where)
+                schema.check(connection, self._where)
         except BaseException:
             engine.dispose()
             raise
@@ -126,11 +128,20 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql
 
     def upgrade(self) -> None:
         """Make or alter the tables. Raises SchemaNewer, RegistryUnavailable."""
+        with self._upgrading() as upgrade:
+            upgrade.finish()
+
+    def upgrade_by(self, step: Step) -> int:
+        with self._upgrading() as upgrade:
+            return upgrade.run(step)
+
+    @contextmanager
+    def _upgrading(self) -> Iterator[schema.Upgrade]:
         engine = make_engine(self._url, self.settings, bounded=False)
         patience = "sqlite_busy_timeout" if engine.dialect.name == "sqlite" else "lock_timeout"
         try:
             with explained(self._url):
-                schema.upgrade(engine, self._where, self.settings[patience])
+                yield schema.Upgrade(engine, self._where, self.settings[patience])
         finally:
             engine.dispose()
 
@@ -141,6 +152,16 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql
         try:
             with explained(self._url), engine.connect() as connection:
                 return schema.current(connection), revisions()[-1]
+        finally:
+            engine.dispose()
+
+    def next_step(self) -> Step | None:
+        if absent(self._url):
+            return Step.EXPAND
+        engine = make_engine(self._url, self.settings)
+        try:
+            with explained(self._url), engine.connect() as connection:
+                return schema.next_step(connection, self._where)
         finally:
             engine.dispose()
 

@@ -161,48 +161,60 @@ def scalars_of(image: Image) -> dict[str, Any]:
     return row
 
 
+Row = dict[str, Any]
+
+
+def new_children(image: Image, old: Children | None = None) -> dict[sa.Table, list[Row]]:
+    """Return the rows that an image has and its old children, if any, don't."""
+    before = old or Children()
+    of_image = {"image_id": image.id}
+    places = places_of(image)
+    return {
+        tags: [{**of_image, "value": tag} for tag in image.tags - before.tags],
+        properties: [
+            {**of_image, "name": key, "head": value[:HEAD], "value": value}
+            for key, value in image.properties.items()
+            if before.properties.get(key) != value
+        ],
+        # All or none: their order is theirs together.
+        locations: []
+        if places == before.locations
+        else [
+            {
+                **of_image,
+                "position": position,
+                "store": place.store,
+                "key": place.key,
+                "metadata": json.dumps(dict(place.metadata)),
+            }
+            for position, place in places.items()
+        ],
+    }
+
+
+def places_of(image: Image) -> dict[int, Location]:
+    """Return the image's locations by position, the staged data's among them."""
+    places = dict(enumerate(image.locations))
+    if image.staged is not None:
+        places[STAGED] = image.staged
+    return places
+
+
 def write_children(connection: Connection, image: Image, old: Children) -> None:
     """Bring the children from what they are to the image's, touching only those that differ."""
-    of_image = {"image_id": image.id}
     gone_tags = old.tags - image.tags
     if gone_tags:
         connection.execute(sa.delete(tags).where(tags.c.image_id == image.id, tags.c.value.in_(gone_tags)))
-    new_tags = image.tags - old.tags
-    if new_tags:
-        connection.execute(sa.insert(tags), [{**of_image, "value": tag} for tag in new_tags])
     gone = {key for key, value in old.properties.items() if image.properties.get(key) != value}
     if gone:
         connection.execute(
             sa.delete(properties).where(properties.c.image_id == image.id, properties.c.name.in_(gone))
         )
-    new = [
-        {**of_image, "name": key, "head": value[:HEAD], "value": value}
-        for key, value in image.properties.items()
-        if old.properties.get(key) != value
-    ]
-    if new:
-        connection.execute(sa.insert(properties), new)
-    places = dict(enumerate(image.locations))
-    if image.staged is not None:
-        places[STAGED] = image.staged
-    if places == old.locations:
-        return
-    if old.locations:
+    if old.locations and old.locations != places_of(image):
         connection.execute(sa.delete(locations).where(locations.c.image_id == image.id))
-    if places:
-        connection.execute(
-            sa.insert(locations),
-            [
-                {
-                    **of_image,
-                    "position": position,
-                    "store": place.store,
-                    "key": place.key,
-                    "metadata": json.dumps(dict(place.metadata)),
-                }
-                for position, place in places.items()
-            ],
-        )
+    for table, rows in new_children(image, old).items():
+        if rows:
+            connection.execute(sa.insert(table), rows)
 
 
 def delete_children(connection: Connection, image_id: str) -> None:

@@ -200,6 +200,18 @@ class FileStore(Store):
     def local_path(self, key: str) -> Path:
         return self._holder(key)[0].path.joinpath(*place(key))
 
+    def key_of_location(self, url: str) -> str | None:
+        """Recognise ``file:///<datadir>/<image id>``, whose path Glance doesn't quote."""
+        scheme, found, path = url.partition("://")
+        if not found or scheme not in ("file", "filesystem"):
+            return None
+        where = Path(path)
+        # By path first; realpath for a directory that one of the two knows by a link.
+        for same in (Path.absolute, Path.resolve):
+            if same(where.parent) in (same(each.path) for each in self._directories):
+                return where.name
+        return None
+
     def begin(self, key: str) -> str:
         self._check_absent(key)
         return self._roomy(0)[1].begin(key)

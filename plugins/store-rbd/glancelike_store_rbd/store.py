@@ -17,6 +17,7 @@ from glancelike.errors import (
     BlobInUse,
     BlobNotFound,
     ConfigError,
+    InvalidInput,
     InvalidRange,
     StoreDenied,
     StoreFault,
@@ -266,6 +267,18 @@ class RbdStore(Store):
 
     def url_of(self, key: str) -> str:
         return url_of(key, self._fsid, self._name)
+
+    def key_of_location(self, url: str) -> str | None:
+        """Recognise ``rbd://fsid/pool/image/snap``, and the older ``rbd://image`` of this pool."""
+        scheme, _, rest = url.partition("://")
+        if scheme != "rbd":
+            return None
+        if "/" not in rest:
+            return key_of(unquote(rest))
+        try:
+            return self.key_of(url)
+        except InvalidInput:
+            return None
 
     def _check_absent(self, key: str) -> None:
         with suppress(BlobNotFound):

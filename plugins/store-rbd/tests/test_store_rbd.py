@@ -248,3 +248,22 @@ def test_configuration(ceph: CephServer, monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr("glancelike_store_rbd.bindings.FOLDERS", (tmp_path,))
     with pytest.raises(ConfigError, match="install the packages python3-rados and python3-rbd"):
         RbdStore(settings(ceph)).open()
+
+
+def test_locations_of_glance(ceph: CephServer) -> None:
+    store = RbdStore(settings(ceph))
+    store.open()
+    try:
+        fsid = store.public_properties()["fsid"]
+        assert store.key_of_location(f"rbd://{fsid}/images/{fsid}/snap") == fsid
+        assert store.key_of_location(f"rbd://{fsid}") == fsid, "as old Glances wrote it: of their own pool"
+        for foreign in (
+            f"rbd://{fsid}/other/a/snap",
+            "rbd://x/images/a/snap",
+            "rbd://",
+            "rbd://a/b",
+            "file:///a",
+        ):
+            assert store.key_of_location(foreign) is None
+    finally:
+        store.close()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from glancelike.errors import (
     BlobNotFound,
@@ -209,6 +210,19 @@ class S3Store(Store):
                 operation, Params=self._bucket.at(key), ExpiresIn=expires
             )
         return url
+
+    def key_of_location(self, url: str) -> str | None:
+        """Recognise ``s3+https://host/bucket/key``; older ones have keys to S3 before the host."""
+        scheme, _, rest = url.partition("://")
+        if scheme not in ("s3", "s3+http", "s3+https"):
+            return None
+        # From the end, as Glance reads it: a secret key may have slashes.
+        host, bucket, key = ["", "", *rest.rsplit("@", 1)[-1].rsplit("/", 2)][-3:]
+        own = self.settings["s3_store_host"]
+        prefix: str = self.settings["s3_store_prefix"]
+        if bucket != self.settings["s3_store_bucket"] or (own and host != urlsplit(own).netloc):
+            return None
+        return key.removeprefix(prefix) if key.startswith(prefix) and key != prefix else None
 
     def begin(self, key: str) -> str:
         return self._open.uploads.begin(key)

@@ -110,3 +110,23 @@ def test_settings_that_cannot_work(changes: dict[str, object], named: str) -> No
 def test_import_is_light() -> None:
     code = "import sys, glancelike_store_s3; sys.exit(bool({'boto3', 'botocore'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("s3+https://s3.example.org/images/abc", "abc"),
+        ("s3://s3.example.org/images/abc", "abc"),
+        ("s3+https://AKIA:s3/cr@et@s3.example.org/images/abc", "abc"),
+        ("s3+https://s3.example.org/other/abc", None),
+        ("s3+https://s3.example.com/images/abc", None),
+        ("s3+https://s3.example.org/images/", None),
+        ("s3+https://s3.example.org/abc", None),
+        ("https://s3.example.org/images/abc", None),
+    ],
+)
+def test_locations_of_glance(url: str, key: str | None) -> None:
+    store = S3Store({"s3_store_bucket": "images", "s3_store_host": "https://s3.example.org"})
+    assert store.key_of_location(url) == key
+    below = S3Store({"s3_store_bucket": "images", "s3_store_prefix": "p/"})
+    assert below.key_of_location(url) is None, "Glance puts its objects under no prefix"

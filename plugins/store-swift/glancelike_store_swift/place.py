@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote
 
 from glancelike.errors import BlobExists, BlobNotFound, StoreError, Unsupported
 from glancelike.stores.base import PartInfo, Source
@@ -67,6 +68,8 @@ class Place:
         upload = self._segments.upload_of(headers)
         if upload and "X-Static-Large-Object" in headers:
             self._segments.discard(self.layout.group(key, upload))
+        if unquote(headers.get("X-Object-Manifest", "")) == f"{container}/{key}-":
+            self._segments.discard_glances(container, key)
         self.containers.forget(key)
 
     def copy(self, origin: Place, source: str, key: str) -> int:

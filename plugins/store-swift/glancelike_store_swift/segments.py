@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -119,6 +120,16 @@ class Segments:
             return  # the container is gone, and all that was in it before
         doomed = [name for name in names if name not in but]
         self._objects.delete_all(group.container, doomed, bulk=self.bulk)
+
+    def discard_glances(self, container: str, key: str) -> None:
+        """Delete the segments that Glance wrote for a blob, ``<key>-00001`` and on, as far as that works.
+
+        No temporary URL can store the manifest that names them.
+        """
+        named = re.compile(rf"{re.escape(key)}-[0-9]{{5,}}")
+        with suppress(StoreError):
+            names = [entry.name for entry in self._objects.list(container, f"{key}-")]
+            self._objects.delete_all(container, filter(named.fullmatch, names), bulk=self.bulk)
 
     def discard(self, group: Group) -> None:
         """Delete a failed write's segments as far as that works; ``sweep`` does the rest."""

@@ -140,6 +140,17 @@ class SwiftStore(Store):
             place.containers.ready(name)
         return self._temp_url_key.sign(place.objects, place.path(name), method, expires)
 
+    def key_of_location(self, url: str) -> str | None:
+        """Recognise ``swift+config://reference/container/object`` and its kin by the container.
+
+        Accounts aren't compared: Glance names them by how it logs in.
+        """
+        scheme, _, rest = url.partition("://")
+        if scheme not in ("swift", "swift+http", "swift+https", "swift+config"):
+            return None
+        container, key = ["", *rest.rsplit("/", 2)][-2:]
+        return key if key and container == self._own.layout.container_of(key) else None
+
     def begin(self, key: str) -> str:
         place, name = self._place(key)
         return place.begin(name)
