@@ -8,14 +8,15 @@ from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from glancelike.errors import InvalidInput, SchemaOutdated
+from glancelike.errors import InvalidInput
 from glancelike.model import utcnow
 
 if TYPE_CHECKING:
     from glancelike.config import Config
     from glancelike.registry.base import Registry
 
-OUTDATED = 3  # the exit status of glance-manage for a schema that is older than the code
+# Exit statuses of ``check``, as glance-manage's.
+NEXT = {"expand": 3, "migrate": 4, "contract": 5}
 BATCH = 1000  # records of each kind in one transaction
 EVERYTHING = -1
 
@@ -25,14 +26,18 @@ def add_commands(group: Any, config: Callable[[argparse.Namespace], Config]) -> 
 
     def command(name: str, run: Callable[..., int | None], text: str, *aliases: str) -> Any:
         parser = group.add_parser(name, help=text, description=text, aliases=aliases)
-        parser.set_defaults(run=lambda arguments: run(_registry(config(arguments)), arguments))
+        parser.set_defaults(step=name, run=lambda arguments: run(_registry(config(arguments)), arguments))
         return parser
 
-    command("upgrade", _upgrade, "create the schema or bring it up to date", "sync")
+    command("upgrade", _upgrade, "create the schema or bring it up to date, all at once", "sync")
+    command("expand", _step, "add what this version needs, beside running servers of the one before")
+    command("migrate", _step, "bring rows into the form that this version needs, beside running servers")
+    command("contract", _step, "drop what only older versions need: none of them may run any more")
     command(
         "check",
         _check,
-        f"tell whether the schema is what this version needs: status 0, or {OUTDATED} if it is older",
+        "tell whether the schema is what this version needs: status 0, or "
+        + ", ".join(f"{status} if `db {step}` is next" for step, status in NEXT.items()),
     )
     command("version", _version, "print the schema's revision")
     purge = command("purge", _purge, "drop what is left of deleted images, and what has run out")
@@ -64,15 +69,31 @@ def _upgrade(registry: Registry, _arguments: argparse.Namespace) -> None:
     registry.upgrade()
 
 
+def _step(registry: Registry, arguments: argparse.Namespace) -> None:
+    from glancelike.registry.base import Step
+
+    step = Step(arguments.step)
+    done = registry.upgrade_by(step)
+    print(f"{done} {'rows moved' if step is Step.MIGRATE else 'revisions run'}; {_what_next(registry)}")
+
+
 def _check(registry: Registry, _arguments: argparse.Namespace) -> int:
-    try:
-        registry.open()
-    except SchemaOutdated as error:
-        print(error)
-        return OUTDATED
-    registry.close()
-    print("the schema is what this version needs")
-    return 0
+    print(_what_next(registry))
+    step = registry.next_step()
+    return 0 if step is None else NEXT[step]
+
+
+def _what_next(registry: Registry) -> str:
+    revision, _newest = registry.schema_version()
+    where = "there are no tables yet" if revision is None else f"the schema is at revision {revision}"
+    match registry.next_step():
+        case None:
+            return f"{where}, which is what this version needs" if revision else "there is nothing to do"
+        case "expand":
+            return f"{where}: run `glancelike db upgrade`, or `glancelike db expand` beside running servers"
+        case step:
+            last = " once no older server runs" if step == "contract" else ""
+            return f"{where}: run `glancelike db {step}`{last}"
 
 
 def _version(registry: Registry, _arguments: argparse.Namespace) -> None:

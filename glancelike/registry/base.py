@@ -30,6 +30,7 @@ read sees no half of it. What every backend owes, and
 
 from __future__ import annotations
 
+import enum
 from abc import abstractmethod
 from collections.abc import Iterable
 
@@ -47,11 +48,20 @@ from glancelike.registry.parts import (
 ADMIN = Viewer(admin=True)
 
 
+class Step(enum.StrEnum):
+    """What an upgrade beside running servers consists of, in this order."""
+
+    EXPAND = "expand"  # add what newer code needs; older code goes on working
+    MIGRATE = "migrate"  # bring rows into their new form
+    CONTRACT = "contract"  # take away what only older code needs
+
+
 class Registry(TaskRecords, UploadRecords, QuotaRecords, CacheRecords, MetadefRecords, Upkeep, Plugin):
     """Base class of registry backends, entry points ``glancelike.registries``.
 
     ``open`` connects and checks the schema; it raises RegistryUnavailable,
-    SchemaOutdated or SchemaNewer.
+    SchemaOutdated or SchemaNewer. A newer schema is none to refuse as long as
+    this code goes on working with it (``Step``).
 
     Who sees what (Image API reference): an admin everything; a project its
     own images of any visibility, public and community images of anybody,
@@ -72,6 +82,23 @@ class Registry(TaskRecords, UploadRecords, QuotaRecords, CacheRecords, MetadefRe
         there are no tables yet. May be called before ``open``.
         """
         return None, None
+
+    def next_step(self) -> Step | None:
+        """Return what an upgrade would have to do next, None when nothing is left.
+
+        As long as it isn't EXPAND, this code works with the schema. May be
+        called before ``open``.
+        """
+        return None
+
+    def upgrade_by(self, step: Step) -> int:
+        """Do one step of an upgrade; return how many revisions it ran or rows it moved.
+
+        May be called before ``open``, beside running servers, and again after
+        it was cut short. Raises SchemaOutdated when another step comes before
+        it, SchemaNewer.
+        """
+        return 0
 
     @abstractmethod
     def create(self, image: Image, *, settles: str | None = None) -> Image:

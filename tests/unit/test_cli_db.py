@@ -30,7 +30,10 @@ def test_upgrade_check_version(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main([*db, "version"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].isalnum()
     with sa.create_engine(f"sqlite:///{tmp_path}/glancelike.db").begin() as connection:
-        connection.exec_driver_sql("UPDATE glancelike_version SET version_num = 'later'")
+        connection.exec_driver_sql("UPDATE glancelike_version SET version_num = '9999'")
+    assert main([*db, "check"]) == 0, "a newer schema that this code works with"
+    with sa.create_engine(f"sqlite:///{tmp_path}/glancelike.db").begin() as connection:
+        connection.exec_driver_sql("UPDATE glancelike_compatibility SET oldest = '9999'")
     assert main([*db, "check"]) == 1
     assert "newer version" in " ".join(capsys.readouterr().err.split())
 

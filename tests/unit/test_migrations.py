@@ -21,8 +21,8 @@ from alembic.script import ScriptDirectory
 from glancelike.errors import ConfigError, RegistryError, RegistryUnavailable, SchemaNewer, SchemaOutdated
 from glancelike.model import Image
 from glancelike.registry.base import ADMIN
-from glancelike.registry.sql import SqlRegistry
-from glancelike.registry.sql.migrations import VERSION_TABLE, revisions
+from glancelike.registry.sql import SqlRegistry, migrations
+from glancelike.registry.sql.migrations import COMPATIBILITY_TABLE, VERSION_TABLE, revisions
 from glancelike.registry.sql.tables import metadata
 
 HEAD = revisions()[-1]
@@ -100,19 +100,46 @@ def test_no_tables_yet(path: Path, empty_file: bool) -> None:
     assert path.exists() == empty_file
 
 
-def test_an_older_schema(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_schema(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry_at(path).upgrade()
-    monkeypatch.setattr("glancelike.registry.sql.schema.revisions", lambda: [*revisions(), "9998"])
+    (tmp_path / "9998_later.py").touch()
+    monkeypatch.setattr(migrations, "DIRECTORIES", [*migrations.DIRECTORIES, tmp_path])
     with pytest.raises(SchemaOutdated, match=f"{HEAD}.*9998.*run `glancelike db upgrade`"):
         registry_at(path).open()
 
 
-def test_a_newer_schema(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("revision", "oldest"), [("9999", "9999"), ("9999", None), (HEAD, "9999"), ("0000", HEAD), ("", HEAD)]
+)
+def test_a_schema_for_other_code(path: Path, revision: str, oldest: str | None) -> None:
+    """Even at a revision it knows: a newer version may have begun to contract."""
     registry_at(path).upgrade()
-    set_revision(path, "9999")
-    for call in (registry_at(path).open, registry_at(path).upgrade):
-        with pytest.raises(SchemaNewer, match=f"9999.*{HEAD}"):
+    set_revision(path, revision)
+    with closing(sqlite3.connect(path)) as connection:
+        if oldest is None:
+            connection.execute(f"DROP TABLE {COMPATIBILITY_TABLE}")
+        else:
+            connection.execute(f"UPDATE {COMPATIBILITY_TABLE} SET oldest = ?", (oldest,))
+        connection.commit()
+    for call in (registry_at(path).open, registry_at(path).upgrade, registry_at(path).next_step):
+        with pytest.raises(SchemaNewer, match=f"{revision}.*{HEAD}"):
             call()
+
+
+def test_every_revision_may_be_run_again(path: Path) -> None:
+    """Where a change of the schema commits by itself, a killed upgrade leaves some of them."""
+    registry_at(path).upgrade()
+    whole = schema_of(path)
+    for at in (None, *revisions()[:-1]):
+        with closing(sqlite3.connect(path)) as connection:
+            if at is None:
+                connection.execute(f"DELETE FROM {VERSION_TABLE}")
+            else:
+                connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = ?", (at,))
+            connection.commit()
+        registry_at(path).upgrade()
+        assert schema_of(path) == whole
+    registry_at(path).open()
 
 
 def test_upgrade_refuses_tables_of_somebody_else(path: Path) -> None:
@@ -125,6 +152,7 @@ def test_upgrade_refuses_tables_of_somebody_else(path: Path) -> None:
 
 def test_upgrade_waits_for_another_only_so_long(path: Path) -> None:
     registry_at(path).upgrade()
+    set_revision(path, "0003")
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(RegistryUnavailable, match="locked"):

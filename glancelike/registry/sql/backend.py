@@ -24,7 +24,7 @@ from glancelike.errors import (
 )
 from glancelike.model import Image, Member, Page, Query, Status, Viewer, utcnow
 from glancelike.registry import values
-from glancelike.registry.base import Registry
+from glancelike.registry.base import Registry, Step
 from glancelike.registry.sql import queries, records, schema
 from glancelike.registry.sql.cached import CachedSql
 from glancelike.registry.sql.database import now as clock
@@ -83,7 +83,7 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql
         engine = make_engine(self._url, self.settings)
         try:
             with explained(self._url), reader(engine).connect() as connection:
-                schema.check(schema.current(connection), self._where)
+                schema.check(connection, self._where)
         except BaseException:
             engine.dispose()
             raise
@@ -99,7 +99,15 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql
         engine = make_engine(self._url, self.settings)
         try:
             with explained(self._url):
-                schema.upgrade(engine, self._where, self.settings["sqlite_busy_timeout"])
+                schema.Upgrade(engine, self._where, self.settings["sqlite_busy_timeout"]).finish()
+        finally:
+            engine.dispose()
+
+    def upgrade_by(self, step: Step) -> int:
+        engine = make_engine(self._url, self.settings)
+        try:
+            with explained(self._url):
+                return schema.Upgrade(engine, self._where, self.settings["sqlite_busy_timeout"]).run(step)
         finally:
             engine.dispose()
 
@@ -110,6 +118,16 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, UpkeepSql
         try:
             with explained(self._url), reader(engine).connect() as connection:
                 return schema.current(connection), revisions()[-1]
+        finally:
+            engine.dispose()
+
+    def next_step(self) -> Step | None:
+        if absent(self._url):
+            return Step.EXPAND
+        engine = make_engine(self._url, self.settings)
+        try:
+            with explained(self._url), reader(engine).connect() as connection:
+                return schema.next_step(connection, self._where)
         finally:
             engine.dispose()
 

@@ -1,10 +1,15 @@
-"""The schema's revision: what it is, what it should be, how to get there."""
+"""The schema's revision: what it is, which code fits it, how to get further.
+
+The database says itself which code may work with it, since code that is
+older than a revision can't know what that one took away.
+"""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,10 +17,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from glancelike.errors import RegistryError, RegistryUnavailable, SchemaNewer, SchemaOutdated
-from glancelike.registry.sql.migrations import VERSION_TABLE, revisions
+from glancelike.registry.base import Step
+from glancelike.registry.sql import migrations
+from glancelike.registry.sql.migrations import VERSION_TABLE, needed, oldest_after, revisions
+from glancelike.registry.sql.tables import compatibility
 
 LOCK = "glancelike db upgrade"
 LOCK_NUMBER = 0x676C616E6365  # any number nobody else is likely to use
+BATCH = 1000  # rows moved in one transaction
 
 
 def current(connection: Connection) -> str | None:
@@ -26,63 +35,197 @@ def current(connection: Connection) -> str | None:
     return revision
 
 
-def check(revision: str | None, where: str) -> None:
-    """Raise SchemaOutdated or SchemaNewer unless this code fits the revision."""
-    known = revisions()
+def check(connection: Connection, where: str) -> None:
+    """Raise SchemaOutdated or SchemaNewer unless this code fits the schema."""
+    revision = current(connection)
     if revision is None:
         raise SchemaOutdated(f"{where} has no tables yet: run `glancelike db upgrade`")
-    if revision not in known:
+    _check_not_too_new(connection, revision, where)
+    if revision in revisions() and revision < needed():
+        raise SchemaOutdated(
+            f"{where} is at revision {revision}, this code needs {needed()}: run `glancelike db upgrade`"
+        )
+
+
+def _check_not_too_new(connection: Connection, revision: str, where: str) -> None:
+    known = revisions()
+    oldest = _oldest_code(connection)
+    if revision not in known and (oldest is None or revision < known[-1]):
         raise SchemaNewer(
             f"{where} is at revision {revision}, this code knows up to {known[-1]}: "
-            f"it was upgraded by a newer version, run that"
+            f"it was upgraded by another version, run that"
         )
-    if revision != known[-1]:
-        raise SchemaOutdated(
-            f"{where} is at revision {revision}, this code needs {known[-1]}: run `glancelike db upgrade`"
+    if oldest is not None and oldest > known[-1]:
+        raise SchemaNewer(
+            f"{where} is at revision {revision} and needs code of {oldest} at least, this code knows up to "
+            f"{known[-1]}: it was upgraded by a newer version, run that"
         )
 
 
-def upgrade(engine: Engine, where: str, patience: float) -> None:
-    """Run the missing revisions; ``patience`` seconds to wait for another's run."""
-    if engine.dialect.name == "sqlite":
-        _use_wal(engine, where, patience)
-    writer = engine.execution_options(writes=True)
-    with writer.begin() as connection, _locked(connection, where, patience):
-        revision = current(connection)
-        if revision is not None and revision not in revisions():
-            check(revision, where)
-        if revision != revisions()[-1]:
-            _run(connection)
+def _oldest_code(connection: Connection) -> str | None:
+    """Return what the database says, None where it is too old to say anything."""
+    if not sa.inspect(connection).has_table(compatibility.name):
+        return None
+    oldest: str | None = connection.scalar(sa.select(compatibility.c.oldest))
+    return oldest
 
 
-def _run(connection: Connection) -> None:
-    from alembic import command
+def next_step(connection: Connection, where: str) -> Step | None:
+    """Return what an upgrade would do next; raise SchemaNewer."""
+    revision = _next_revision(connection, where)
+    if revision is None:
+        return None
+    if revision not in migrations.CONTRACTING:
+        return Step.EXPAND
+    left = _function(revision, "left")
+    return Step.MIGRATE if left is not None and left(connection) else Step.CONTRACT
+
+
+def _next_revision(connection: Connection, where: str) -> str | None:
+    revision = current(connection)
+    if revision is not None:
+        _check_not_too_new(connection, revision, where)
+    return next((each for each in revisions() if revision is None or each > revision), None)
+
+
+class Upgrade:
+    """Upgrades one database; ``patience`` seconds to wait for another's transaction.
+
+    Every revision and every batch of rows is a transaction, under a lock:
+    any number of upgrades may run at once, and one that was killed is gone
+    on with by the next.
+    """
+
+    def __init__(self, engine: Engine, where: str, patience: float) -> None:
+        self._reader, self._writer = engine, engine.execution_options(writes=True)
+        self._where = where
+        self._patience = patience
+        if engine.dialect.name == "sqlite":
+            _use_wal(engine, where, patience)
+
+    def finish(self) -> None:
+        """Do all that is to be done."""
+        while (step := self._next_step()) is not None:
+            self.run(step)
+
+    def run(self, step: Step) -> int:
+        """Do one step; return how many revisions it ran or rows it moved.
+
+        Raises SchemaOutdated when another step comes first, SchemaNewer.
+        """
+        following = self._next_step()
+        if step is Step.MIGRATE:
+            if following is Step.EXPAND:
+                raise self._comes_first(Step.EXPAND)
+            return self._repeated(self._migrate)
+        if step is Step.CONTRACT and following not in (Step.CONTRACT, None):
+            raise self._comes_first(following)
+        return self._repeated(lambda connection: self._advance(connection, step))
+
+    def _comes_first(self, step: Step) -> SchemaOutdated:
+        return SchemaOutdated(f"{self._where}: run `glancelike db {step}` first")
+
+    def _next_step(self) -> Step | None:
+        with self._reader.connect() as connection:
+            return next_step(connection, self._where)
+
+    def _repeated(self, work: Callable[[Connection], int]) -> int:
+        """Do a piece of work, each in a transaction, until one finds nothing to do."""
+        total = 0
+        while True:
+            with (
+                self._writer.connect() as connection,
+                _locked(connection, self._where, self._patience),
+                connection.begin(),
+            ):
+                _be_patient(connection, self._patience)
+                done = work(connection)
+            if not done:
+                return total
+            total += done
+
+    def _advance(self, connection: Connection, step: Step) -> int:
+        """Run the next revision, if that is this step's."""
+        # Asked again: another upgrade may have been faster.
+        if next_step(connection, self._where) is not step:
+            return 0
+        revision = _next_revision(connection, self._where)
+        assert revision is not None  # noqa: S101 - there is a next step
+        if _oldest_code(connection) is not None:
+            # First: where a change of the schema is no part of the transaction, and is cut
+            # short, older code must be shut out already.
+            connection.execute(sa.update(compatibility).values(oldest=oldest_after(revision)))
+        _run(connection, revision)
+        return 1
+
+    def _migrate(self, connection: Connection) -> int:
+        """Move some rows; return how many."""
+        if next_step(connection, self._where) is not Step.MIGRATE:
+            return 0
+        revision = _next_revision(connection, self._where)
+        migrate = _function(revision or "", "migrate")
+        moved = migrate(connection, BATCH) if migrate is not None else 0
+        if not moved:
+            raise RegistryError(f"{self._where}: revision {revision} has rows left that it can't migrate")
+        return moved
+
+
+def _function(revision: str, name: str) -> Callable[..., int] | None:
+    """Return a function of a revision's module, None where it has none."""
+    from alembic.script import ScriptDirectory
+
+    module = ScriptDirectory.from_config(_config()).get_revision(revision).module
+    return getattr(module, name, None)
+
+
+def _config() -> Any:
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", "glancelike.registry.sql:migrations")
     config.set_main_option("path_separator", "os")
+    config.set_main_option("version_locations", os.pathsep.join(map(str, migrations.DIRECTORIES)))
+    return config
+
+
+def _run(connection: Connection, revision: str) -> None:
+    from alembic import command
+
+    config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 @contextmanager
 def _locked(connection: Connection, where: str, patience: float) -> Iterator[None]:
-    """Let one process upgrade at a time; SQLite's writer lock does already."""
+    """Let one process upgrade at a time; SQLite's writer lock does already.
+
+    The lock is the session's and spans its transaction: who comes next sees
+    what was committed. It ends with the session.
+    """
     name = connection.dialect.name
     if name == "postgresql":
-        connection.execute(sa.text(f"SET LOCAL lock_timeout = {int(patience * 1000)}"))
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_NUMBER)))
-        yield
+        take, give = sa.func.pg_advisory_lock(LOCK_NUMBER), sa.func.pg_advisory_unlock(LOCK_NUMBER)
     elif name in ("mysql", "mariadb"):
-        if connection.scalar(sa.select(sa.func.get_lock(LOCK, patience))) != 1:
-            raise RegistryUnavailable(f"{where}: another upgrade is running")
-        try:
-            yield
-        finally:
-            connection.execute(sa.select(sa.func.release_lock(LOCK)))
+        take, give = sa.func.get_lock(LOCK, patience), sa.func.release_lock(LOCK)
     else:
         yield
+        return
+    with connection.begin():
+        _be_patient(connection, patience)
+        if connection.scalar(sa.select(take)) == 0:
+            raise RegistryUnavailable(f"{where}: another upgrade is running")
+    try:
+        yield
+    finally:
+        with connection.begin():
+            connection.execute(sa.select(give))
+
+
+def _be_patient(connection: Connection, patience: float) -> None:
+    """Limit how long the transaction waits for locks, where that is no setting of the connection."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text(f"SET LOCAL lock_timeout = {int(patience * 1000)}"))
 
 
 def _use_wal(engine: Engine, where: str, patience: float) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, SmallInteger, Table
 
+from glancelike.registry.sql.migrations import COMPATIBILITY_TABLE
 from glancelike.registry.sql.types import Exact, HugeText, LongText, UtcTime
 from glancelike.registry.values import LENGTHS, LONG_KEY
 
@@ -256,3 +257,11 @@ associations = Table(
     sqlite_with_rowid=False,
 )
 Index("ix_metadef_associations_namespace_id", associations.c.namespace_id)
+
+# One row: which code may work with the database (``schema``).
+compatibility = Table(
+    COMPATIBILITY_TABLE,
+    metadata,
+    Column("oldest", Exact(32), primary_key=True),
+    sqlite_with_rowid=False,
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from glancelike.registry.sql.migrations.steps import create_index, create_table
 from glancelike.registry.sql.types import Exact, LongText, UtcTime
 
 revision = "0001"
@@ -12,7 +13,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    create_table(
         "images",
         sa.Column("id", Exact(64), primary_key=True),
         sa.Column("version", sa.Integer, nullable=False),
@@ -39,19 +40,17 @@ def upgrade() -> None:
     first = " NULLS FIRST" if op.get_context().dialect.name == "postgresql" else ""
     for name, scope in (("owner", ["owner", "visibility"]), ("visibility", ["visibility"])):
         for key, nulls in (("created_at", ""), ("updated_at", ""), ("name", first), ("size", first)):
-            op.create_index(
-                f"ix_images_{name}_{key}", "images", [*scope, "shelf", sa.text(key + nulls), "id"]
-            )
+            create_index(f"ix_images_{name}_{key}", "images", [*scope, "shelf", sa.text(key + nulls), "id"])
     for column in ("name", "status", "checksum", "hash_value", "updated_at"):
-        op.create_index(f"ix_images_{column}", "images", [column])
-    op.create_table(
+        create_index(f"ix_images_{column}", "images", [column])
+    create_table(
         "image_tags",
         sa.Column("image_id", Exact(64), sa.ForeignKey("images.id"), primary_key=True),
         sa.Column("value", Exact(255), primary_key=True),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_image_tags_value", "image_tags", ["value", "image_id"])
-    op.create_table(
+    create_index("ix_image_tags_value", "image_tags", ["value", "image_id"])
+    create_table(
         "image_properties",
         sa.Column("image_id", Exact(64), sa.ForeignKey("images.id"), primary_key=True),
         sa.Column("name", Exact(255), primary_key=True),
@@ -59,8 +58,8 @@ def upgrade() -> None:
         sa.Column("value", LongText, nullable=False),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_image_properties_name_head", "image_properties", ["name", "head", "image_id"])
-    op.create_table(
+    create_index("ix_image_properties_name_head", "image_properties", ["name", "head", "image_id"])
+    create_table(
         "image_locations",
         sa.Column("image_id", Exact(64), sa.ForeignKey("images.id"), primary_key=True),
         sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
@@ -69,7 +68,7 @@ def upgrade() -> None:
         sa.Column("metadata", LongText, nullable=False),
         sqlite_with_rowid=False,
     )
-    op.create_table(
+    create_table(
         "image_members",
         sa.Column("image_id", Exact(64), sa.ForeignKey("images.id"), primary_key=True),
         sa.Column("project", Exact(255), primary_key=True),
@@ -78,8 +77,8 @@ def upgrade() -> None:
         sa.Column("updated_at", UtcTime, nullable=False),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_image_members_project", "image_members", ["project", "status", "image_id"])
-    op.create_table(
+    create_index("ix_image_members_project", "image_members", ["project", "status", "image_id"])
+    create_table(
         "leases",
         sa.Column("name", Exact(255), primary_key=True),
         sa.Column("holder", Exact(255), nullable=False),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
 
+from glancelike.registry.sql.migrations.steps import create_index, create_table
 from glancelike.registry.sql.types import Exact, HugeText, LongText, UtcTime
 
 revision = "0002"
@@ -12,9 +12,9 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    op.create_index("ix_images_usage", "images", ["owner", "shelf", "status", "size", "id"])
-    op.create_index("ix_images_deleted_at", "images", ["deleted_at"])
-    op.create_table(
+    create_index("ix_images_usage", "images", ["owner", "shelf", "status", "size", "id"])
+    create_index("ix_images_deleted_at", "images", ["deleted_at"])
+    create_table(
         "tasks",
         sa.Column("id", Exact(64), primary_key=True),
         sa.Column("version", sa.Integer, nullable=False),
@@ -33,15 +33,15 @@ def upgrade() -> None:
         sa.Column("updated_at", UtcTime, nullable=False),
         sa.Column("expires_at", UtcTime),
     )
-    op.create_index("ix_tasks_status_created_at", "tasks", ["status", "created_at", "id"])
-    op.create_index("ix_tasks_created_at", "tasks", ["created_at", "id"])
-    op.create_index("ix_tasks_image_id", "tasks", ["image_id"])
-    op.create_index("ix_tasks_owner_created_at", "tasks", ["owner", "created_at", "id"])
-    op.create_index("ix_tasks_expires_at", "tasks", ["expires_at"])
-    op.create_table(
+    create_index("ix_tasks_status_created_at", "tasks", ["status", "created_at", "id"])
+    create_index("ix_tasks_created_at", "tasks", ["created_at", "id"])
+    create_index("ix_tasks_image_id", "tasks", ["image_id"])
+    create_index("ix_tasks_owner_created_at", "tasks", ["owner", "created_at", "id"])
+    create_index("ix_tasks_expires_at", "tasks", ["expires_at"])
+    create_table(
         "quota_projects", sa.Column("project", Exact(255), primary_key=True), sqlite_with_rowid=False
     )
-    op.create_table(
+    create_table(
         "quota_reservations",
         sa.Column("name", Exact(255), primary_key=True),
         sa.Column("project", Exact(255), nullable=False),
@@ -52,8 +52,8 @@ def upgrade() -> None:
         sa.Column("expires_at", UtcTime, nullable=False),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_quota_reservations_project", "quota_reservations", ["project"])
-    op.create_table(
+    create_index("ix_quota_reservations_project", "quota_reservations", ["project"])
+    create_table(
         "cached_images",
         sa.Column("image_id", Exact(64), primary_key=True),
         sa.Column("node", Exact(255), primary_key=True),
@@ -63,7 +63,7 @@ def upgrade() -> None:
         sa.Column("last_modified", UtcTime, nullable=False),
         sqlite_with_rowid=False,
     )
-    op.create_table(
+    create_table(
         "metadef_namespaces",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("name", Exact(80), nullable=False, unique=True),
@@ -78,18 +78,18 @@ def upgrade() -> None:
         sa.Column("created_at", UtcTime, nullable=False),
         sa.Column("updated_at", UtcTime, nullable=False),
     )
-    op.create_index("ix_metadef_namespaces_visibility", "metadef_namespaces", ["visibility", "owner"])
-    op.create_table(
+    create_index("ix_metadef_namespaces_visibility", "metadef_namespaces", ["visibility", "owner"])
+    create_table(
         "metadef_resource_types",
         sa.Column("name", Exact(80), primary_key=True),
         sa.Column("created_at", UtcTime, nullable=False),
         sa.Column("updated_at", UtcTime, nullable=False),
         sqlite_with_rowid=False,
     )
-    op.create_table(
+    create_table(
         "metadef_associations",
         sa.Column("resource_type", Exact(80), primary_key=True),
         sa.Column("namespace_id", sa.Integer, sa.ForeignKey("metadef_namespaces.id"), primary_key=True),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_metadef_associations_namespace_id", "metadef_associations", ["namespace_id"])
+    create_index("ix_metadef_associations_namespace_id", "metadef_associations", ["namespace_id"])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
 
+from glancelike.registry.sql.migrations.steps import create_index, create_table
 from glancelike.registry.sql.types import Exact, LongText, UtcTime
 
 revision = "0003"
@@ -12,7 +12,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    op.create_table(
+    create_table(
         "uploads",
         sa.Column("id", Exact(64), primary_key=True),
         sa.Column("version", sa.Integer, nullable=False),
@@ -34,6 +34,6 @@ def upgrade() -> None:
         sa.Column("created_at", UtcTime, nullable=False),
         sa.Column("expires_at", UtcTime, nullable=False),
     )
-    op.create_index("ix_uploads_image_id", "uploads", ["image_id", "created_at"])
-    op.create_index("ix_uploads_state_created_at", "uploads", ["state", "created_at"])
-    op.create_index("ix_uploads_expires_at", "uploads", ["expires_at"])
+    create_index("ix_uploads_image_id", "uploads", ["image_id", "created_at"])
+    create_index("ix_uploads_state_created_at", "uploads", ["state", "created_at"])
+    create_index("ix_uploads_expires_at", "uploads", ["expires_at"])

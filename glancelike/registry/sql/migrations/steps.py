@@ -1,0 +1,42 @@
+"""What revisions are made of: steps that may be run again.
+
+MySQL and MariaDB commit each of them by itself, so a run that was cut short
+has done some and will come by once more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+from glancelike.errors import RegistryError
+
+
+def create_table(name: str, *columns: sa.Column[Any], **options: Any) -> None:
+    """Create a table unless it is there; raise RegistryError if that one is somebody else's."""
+    inspector = _inspector()
+    if not inspector.has_table(name):
+        op.create_table(name, *columns, **options)
+        return
+    found = {column["name"] for column in inspector.get_columns(name)}
+    if found != {column.name for column in columns}:
+        raise RegistryError(f"there is a table {name} of somebody else, it has {', '.join(sorted(found))}")
+
+
+def create_index(name: str, table: str, columns: list[Any]) -> None:
+    """Create an index unless it is there."""
+    if name not in {index["name"] for index in _inspector().get_indexes(table)}:
+        op.create_index(name, table, columns)
+
+
+def add_column(table: str, column: sa.Column[Any]) -> None:
+    """Add a column unless it is there."""
+    if column.name not in {each["name"] for each in _inspector().get_columns(table)}:
+        op.add_column(table, column)
+
+
+def _inspector() -> sa.Inspector:
+    # A new one each time, since it remembers what it has seen.
+    return sa.inspect(op.get_bind())
