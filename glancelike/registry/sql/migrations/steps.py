@@ -27,14 +27,24 @@ def create_table(name: str, *columns: sa.Column[Any], **options: Any) -> None:
 
 def create_index(name: str, table: str, columns: list[Any]) -> None:
     """Create an index unless it is there."""
-    if name not in {index["name"] for index in _inspector().get_indexes(table)}:
+    if name not in _indexes(table):
         op.create_index(name, table, columns)
+
+
+def drop_index(name: str, table: str) -> None:
+    """Remove an index if it is there."""
+    if name in _indexes(table):
+        op.drop_index(name, table)
 
 
 def add_column(table: str, column: sa.Column[Any]) -> None:
     """Add a column unless it is there."""
     if column.name not in {each["name"] for each in _inspector().get_columns(table)}:
         op.add_column(table, column)
+
+
+def _indexes(table: str) -> set[str | None]:
+    return {index["name"] for index in _inspector().get_indexes(table)}
 
 
 def _inspector() -> sa.Inspector:

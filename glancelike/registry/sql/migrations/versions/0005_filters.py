@@ -1,0 +1,21 @@
+"""An index for each field of images that listings are filtered, but not walked, by."""
+
+from __future__ import annotations
+
+from glancelike.registry.sql.migrations.steps import create_index
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    for column in (
+        "container_format",
+        "disk_format",
+        "hash_algo",
+        "min_disk",
+        "min_ram",
+        "protected",
+        "virtual_size",
+    ):
+        create_index(f"ix_images_{column}", "images", [column])
