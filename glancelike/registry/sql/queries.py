@@ -167,7 +167,7 @@ class _Shared:
         return mine
 
     def condition(self) -> Condition:
-        member = sa.exists().where(m.image_id == i.id, *self._mine())
+        member = _any(sa.select(m.image_id).where(m.image_id == i.id, *self._mine()))
         return (i.visibility == Visibility.SHARED.value) & member
 
     def select(self, shelf: int, walked: list[Condition], checked: list[Condition]) -> Statement:
@@ -219,8 +219,13 @@ def _all_scopes(shape: Shape) -> list[Scope]:
 
 
 def _fenced(conditions: Iterable[Condition]) -> Condition:
-    """Keep the planner from choosing an index for these conditions."""
-    return sa.case((sa.and_(*conditions), 1), else_=0) == 1
+    """Keep the planner from choosing an index for these conditions.
+
+    Written as an inequality, which PostgreSQL expects nearly all rows to
+    meet: else it takes a walk for so long a one that it prepares for a
+    million rows (compiles, starts workers, sorts).
+    """
+    return sa.case((sa.and_(*conditions), 1), else_=0) != 0
 
 
 def _select(source: FromClause, walked: list[Condition], checked: list[Condition]) -> Statement:
@@ -237,7 +242,7 @@ def _matches(shape: Shape, number: int) -> Condition:
     if is_property:
         wanted = p.value.in_(bound(f"filter{number}", p.value, several=True))
         found = _with_property(shape, number).where(p.image_id == i.id, wanted)
-        return sa.exists(found.correlate(images))
+        return _any(found)
     column: ColumnElement[Any] = i[field]
     value = bound(f"filter{number}", column, several=op is Op.IN)
     compared: dict[Op, Condition] = {
@@ -263,10 +268,7 @@ def _with_tag(number: int) -> Statement:
 
 
 def _has_tags(shape: Shape) -> list[Condition]:
-    return [
-        sa.exists(_with_tag(number).where(t.image_id == i.id).correlate(images))
-        for number in range(shape.tags)
-    ]
+    return [_any(_with_tag(number).where(t.image_id == i.id)) for number in range(shape.tags)]
 
 
 def _drivers(shape: Shape) -> list[Statement]:
@@ -287,6 +289,16 @@ def _drivers(shape: Shape) -> list[Statement]:
             ]
         found.append(sa.select(i.id).where(*conditions))
     return found
+
+
+def _any(of_image: Statement) -> Condition:
+    """Tell whether an image has a row, looked up for each that is checked.
+
+    With EXISTS, PostgreSQL reads the rows of all images at once where it
+    expects to check many.
+    """
+    counted = of_image.with_only_columns(sa.func.count(), maintain_column_froms=True).correlate(images)
+    return counted.scalar_subquery() > 0
 
 
 def _bare(driver: Statement) -> Statement:
