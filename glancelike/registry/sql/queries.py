@@ -371,10 +371,14 @@ def _shelves(shape: Shape) -> list[int]:
 def _walks(shape: Shape, scope: Scope, shelves: list[int], parts: list[Part]) -> list[Statement]:
     walked: list[Condition] = []
     checked = _has_tags(shape)
-    for number, (field, _op, is_property) in enumerate(shape.filters):
-        # A filter on the first sort key narrows the walk instead of being checked.
-        leads = field == shape.sort[0].field and not is_property
-        (walked if leads else checked).append(_matches(shape, number))
+    first = shape.sort[0].field
+    for number, (field, op, is_property) in enumerate(shape.filters):
+        # A filter on the first sort key narrows the walk instead of being checked;
+        # a status has an index of its own for it.
+        leads = not is_property and field == first
+        by_status = (field, op, is_property, first) == ("status", Op.EQ, False, "created_at")
+        narrows = leads or (by_status and isinstance(scope, _Seen))
+        (walked if narrows else checked).append(_matches(shape, number))
     return [
         scope.select(shelf, walked + part.walked, checked + part.checked)
         for shelf in shelves

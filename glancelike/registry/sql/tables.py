@@ -78,8 +78,10 @@ for scope_name, *scope in (("owner", i.owner, i.visibility), ("visibility", i.vi
 Index("ix_images_usage", i.owner, i.shelf, i.status, i.size, i.id)
 # Tombstones to purge; None in all others.
 Index("ix_images_deleted_at", i.deleted_at)
+# A status is often asked for, and few images may have it.
+Index("ix_images_status_created_at", i.status, i.visibility, i.shelf, i.created_at, i.id)
 # Filters by other columns; ids and owners have theirs.
-for name in sorted(set(FILTER_FIELDS) - {"id", "owner", *WALKED}):
+for name in sorted(set(FILTER_FIELDS) - {"id", "owner", "status", *WALKED}):
     Index(f"ix_images_{name}", i[name])
 
 tags = Table(

@@ -1,4 +1,4 @@
-"""An index for each field of images that listings are filtered, but not walked, by."""
+"""Indexes for what listings are filtered by."""
 
 from __future__ import annotations
 
@@ -19,3 +19,6 @@ def upgrade() -> None:
         "virtual_size",
     ):
         create_index(f"ix_images_{column}", "images", [column])
+    create_index(
+        "ix_images_status_created_at", "images", ["status", "visibility", "shelf", "created_at", "id"]
+    )

@@ -2,7 +2,7 @@
 
 Where most images are in the order of these times, PostgreSQL takes an index
 of the time alone for the better walk, and steps over all that the viewer
-doesn't see.
+doesn't see. That of the status is the beginning of another by now.
 """
 
 from __future__ import annotations
@@ -14,5 +14,5 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    for column in ("name", "updated_at"):
+    for column in ("name", "status", "updated_at"):
         drop_index(f"ix_images_{column}", "images")
