@@ -20,15 +20,20 @@ def bound(name: str, column: ColumnElement[Any], *, several: bool = False) -> sa
     return sa.bindparam(name, type_=column.type, expanding=several)
 
 
-def order(columns: Columns, keys: Sequence[SortKey], *, explicit: bool) -> list[ColumnElement[Any]]:
+def order(
+    columns: Columns, keys: Sequence[SortKey], *, explicit: bool, only_if: Condition | None = None
+) -> list[ColumnElement[Any]]:
     """Return the ORDER BY: None first when ascending, last when descending.
 
     ``explicit`` says so in words: PostgreSQL needs them, MySQL has none.
+    ``only_if``, a condition that all rows meet, keeps the planner from
+    walking an index of the columns for their order.
     """
     clauses: list[ColumnElement[Any]] = []
     for key in keys:
         column = columns[key.field]
-        clause = column.desc() if key.descending else column.asc()
+        value = column if only_if is None else sa.case((only_if, column))
+        clause = value.desc() if key.descending else value.asc()
         if explicit and column.nullable:
             clause = clause.nulls_last() if key.descending else clause.nulls_first()
         clauses.append(clause)

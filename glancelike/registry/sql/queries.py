@@ -37,6 +37,7 @@ from glancelike.registry.sql.tables import (
     HIDDEN,
     LISTED,
     PENDING,
+    WALKED,
     images,
     members,
     properties,
@@ -45,16 +46,6 @@ from glancelike.registry.sql.tables import (
 
 PROBE = 4096
 SHAPES = 512  # statements kept a process; some 20 kB each
-EQUALITY = frozenset({Op.EQ, Op.IN})
-INDEXED = {
-    "id": EQUALITY,
-    "name": EQUALITY,
-    "status": EQUALITY,
-    "owner": EQUALITY,
-    "checksum": EQUALITY,
-    "hash_value": EQUALITY,
-    "updated_at": frozenset(Op) - {Op.NEQ},
-}
 i, m, p, t = images.c, members.c, properties.c, tags.c
 Statement = Select[Any]
 
@@ -137,12 +128,17 @@ def one(admin: bool, project: bool, pending: bool) -> Statement:
 @dataclass(frozen=True, slots=True)
 class _Own:
     visibility: Visibility
+    owner: str = "project"  # the parameter's name
 
     def condition(self) -> Condition:
-        return (i.owner == bound("project", i.owner)) & (i.visibility == self.visibility.value)
+        return (i.owner == bound(self.owner, i.owner)) & (i.visibility == self.visibility.value)
 
     def select(self, shelf: int, walked: list[Condition], checked: list[Condition]) -> Statement:
         return _select(images, [self.condition(), i.shelf == shelf, *walked], checked)
+
+    @property
+    def sorted_if(self) -> Condition | None:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +150,10 @@ class _Seen:
 
     def select(self, shelf: int, walked: list[Condition], checked: list[Condition]) -> Statement:
         return _select(images, [self.condition(), i.shelf == shelf, *walked], checked)
+
+    @property
+    def sorted_if(self) -> Condition | None:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class _Shared:
         return mine
 
     def condition(self) -> Condition:
-        member = sa.exists().where(m.image_id == i.id, *self._mine())
+        member = _any(sa.select(m.image_id).where(m.image_id == i.id, *self._mine()))
         return (i.visibility == Visibility.SHARED.value) & member
 
     def select(self, shelf: int, walked: list[Condition], checked: list[Condition]) -> Statement:
@@ -175,12 +175,29 @@ class _Shared:
         shared = [i.visibility == Visibility.SHARED.value, i.shelf == shelf]
         return _select(joined, self._mine(), [*shared, *walked, *checked])
 
+    @property
+    def sorted_if(self) -> Condition | None:
+        # All that is shared with the project is looked at, and nothing else: what
+        # lies in the order of the listing may be anybody's.
+        return m.project == bound("project", m.project)
+
 
 Scope = _Own | _Seen | _Shared
 
 
 def _scopes(shape: Shape) -> list[Scope]:
     """Return the scopes of a listing; none when there is nothing to see."""
+    for number, each in enumerate(shape.filters):
+        if each == ("owner", Op.EQ, False):
+            # Of anybody's images only one project's are wanted.
+            return [
+                _Own(scope.visibility, f"filter{number}") if isinstance(scope, _Seen) else scope
+                for scope in _all_scopes(shape)
+            ]
+    return _all_scopes(shape)
+
+
+def _all_scopes(shape: Shape) -> list[Scope]:
     wanted = shape.visibility
     if shape.admin:
         if wanted is not None:
@@ -202,8 +219,13 @@ def _scopes(shape: Shape) -> list[Scope]:
 
 
 def _fenced(conditions: Iterable[Condition]) -> Condition:
-    """Keep the planner from choosing an index for these conditions."""
-    return sa.case((sa.and_(*conditions), 1), else_=0) == 1
+    """Keep the planner from choosing an index for these conditions.
+
+    Written as an inequality, which PostgreSQL expects nearly all rows to
+    meet: else it takes a walk for so long a one that it prepares for a
+    million rows (compiles, starts workers, sorts).
+    """
+    return sa.case((sa.and_(*conditions), 1), else_=0) != 0
 
 
 def _select(source: FromClause, walked: list[Condition], checked: list[Condition]) -> Statement:
@@ -220,7 +242,7 @@ def _matches(shape: Shape, number: int) -> Condition:
     if is_property:
         wanted = p.value.in_(bound(f"filter{number}", p.value, several=True))
         found = _with_property(shape, number).where(p.image_id == i.id, wanted)
-        return sa.exists(found.correlate(images))
+        return _any(found)
     column: ColumnElement[Any] = i[field]
     value = bound(f"filter{number}", column, several=op is Op.IN)
     compared: dict[Op, Condition] = {
@@ -246,21 +268,42 @@ def _with_tag(number: int) -> Statement:
 
 
 def _has_tags(shape: Shape) -> list[Condition]:
-    return [
-        sa.exists(_with_tag(number).where(t.image_id == i.id).correlate(images))
-        for number in range(shape.tags)
-    ]
+    return [_any(_with_tag(number).where(t.image_id == i.id)) for number in range(shape.tags)]
 
 
 def _drivers(shape: Shape) -> list[Statement]:
-    """Select the ids that each condition with an index of its own may find."""
+    """Select the ids that each condition may find by its index; every field has one."""
     found = [_with_tag(number) for number in range(shape.tags)]
+    fields: dict[str, list[Condition]] = {}  # both ends of a range are one condition
     for number, (field, op, is_property) in enumerate(shape.filters):
         if is_property:
             found.append(_with_property(shape, number))
-        elif op in INDEXED.get(field, ()):
-            found.append(sa.select(i.id).where(_matches(shape, number)))
+        elif op is not Op.NEQ:
+            fields.setdefault(field, []).append(_matches(shape, number))
+    for field, conditions in fields.items():
+        if field in WALKED:
+            # The beginning of its index.
+            conditions += [
+                i.visibility.in_([each.value for each in Visibility]),
+                i.shelf.in_(_shelves(shape)),
+            ]
+        found.append(sa.select(i.id).where(*conditions))
     return found
+
+
+def _any(of_image: Statement) -> Condition:
+    """Tell whether an image has a row, looked up for each that is checked.
+
+    With EXISTS, PostgreSQL reads the rows of all images at once where it
+    expects to check many.
+    """
+    counted = of_image.with_only_columns(sa.func.count(), maintain_column_froms=True).correlate(images)
+    return counted.scalar_subquery() > 0
+
+
+def _bare(driver: Statement) -> Statement:
+    """Select nothing of the rows, so that the index alone is read."""
+    return driver.with_only_columns(sa.literal_column("1").label("one"), maintain_column_froms=True)
 
 
 @lru_cache(SHAPES)
@@ -272,7 +315,7 @@ def counts(shape: Shape) -> Statement | None:
     return sa.select(
         *(
             sa.select(sa.func.count())
-            .select_from(driver.limit(sa.bindparam("probe", type_=sa.Integer)).subquery())
+            .select_from(_bare(driver).limit(sa.bindparam("probe", type_=sa.Integer)).subquery())
             .scalar_subquery()
             .label(f"count{number}")
             for number, driver in enumerate(found)
@@ -303,14 +346,16 @@ def page(
     if not scopes:
         return None
     parts = [Part([], [])] if nulls is None else after(i, shape.sort, nulls)
-    shelves = [LISTED, HIDDEN] if shape.hidden is None else [HIDDEN if shape.hidden else LISTED]
-    if shape.pending:
-        shelves += [PENDING[shelf] for shelf in shelves]
+    shelves = _shelves(shape)
     ordered = order(i, shape.sort, explicit=explicit)
     limit = sa.bindparam("limit", type_=sa.Integer)
     if driver is not None:
         return _probe(shape, scopes, shelves, parts, driver).order_by(*ordered).limit(limit)
-    walks = [branch.order_by(*ordered).limit(limit) for branch in _walks(shape, scopes, shelves, parts)]
+    walks = [
+        walk.order_by(*order(i, shape.sort, explicit=explicit, only_if=scope.sorted_if)).limit(limit)
+        for scope in scopes
+        for walk in _walks(shape, scope, shelves, parts)
+    ]
     if len(walks) == 1:
         return walks[0].with_only_columns(*COLUMNS)
     # An image may be in several scopes: UNION drops the doubles.
@@ -318,16 +363,24 @@ def page(
     return sa.select(*COLUMNS).join(merged, merged.c.id == i.id).order_by(*ordered).limit(limit)
 
 
-def _walks(shape: Shape, scopes: list[Scope], shelves: list[int], parts: list[Part]) -> list[Statement]:
+def _shelves(shape: Shape) -> list[int]:
+    shelves = [LISTED, HIDDEN] if shape.hidden is None else [HIDDEN if shape.hidden else LISTED]
+    return shelves + [PENDING[shelf] for shelf in shelves] if shape.pending else shelves
+
+
+def _walks(shape: Shape, scope: Scope, shelves: list[int], parts: list[Part]) -> list[Statement]:
     walked: list[Condition] = []
     checked = _has_tags(shape)
-    for number, (field, _op, is_property) in enumerate(shape.filters):
-        # A filter on the first sort key narrows the walk instead of being checked.
-        leads = field == shape.sort[0].field and not is_property
-        (walked if leads else checked).append(_matches(shape, number))
+    first = shape.sort[0].field
+    for number, (field, op, is_property) in enumerate(shape.filters):
+        # A filter on the first sort key narrows the walk instead of being checked;
+        # a status has an index of its own for it.
+        leads = not is_property and field == first
+        by_status = (field, op, is_property, first) == ("status", Op.EQ, False, "created_at")
+        narrows = leads or (by_status and isinstance(scope, _Seen))
+        (walked if narrows else checked).append(_matches(shape, number))
     return [
         scope.select(shelf, walked + part.walked, checked + part.checked)
-        for scope in scopes
         for shelf in shelves
         for part in parts
     ]

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, SmallInteger, Table
 
+from glancelike.model import FILTER_FIELDS
 from glancelike.registry.sql.migrations import COMPATIBILITY_TABLE
 from glancelike.registry.sql.types import Exact, HugeText, LongText, UtcTime
 from glancelike.registry.values import LENGTHS, LONG_KEY
@@ -63,9 +64,12 @@ i = images.c
 
 # Listings walk these in order: a project's own images of one visibility, and
 # anybody's. Other sorts than these look at all that the viewer may see.
-for name, *scope in (("owner", i.owner, i.visibility), ("visibility", i.visibility)):
-    for key in (i.created_at, i.updated_at, i.name, i.size):
-        index = Index(f"ix_images_{name}_{key.name}", *scope, i.shelf, key, i.id)
+# Filters by a column of WALKED are looked up there as well: an index of it
+# alone would tempt a planner to walk that, past all that isn't visible.
+WALKED = ("created_at", "updated_at", "name", "size")
+for scope_name, *scope in (("owner", i.owner, i.visibility), ("visibility", i.visibility)):
+    for key in (i[name] for name in WALKED):
+        index = Index(f"ix_images_{scope_name}_{key.name}", *scope, i.shelf, key, i.id)
         if key.nullable:
             # PostgreSQL puts NULL last unless told; the others know no such words.
             index.ddl_if(callable_=_null_is_least)
@@ -74,12 +78,11 @@ for name, *scope in (("owner", i.owner, i.visibility), ("visibility", i.visibili
 Index("ix_images_usage", i.owner, i.shelf, i.status, i.size, i.id)
 # Tombstones to purge; None in all others.
 Index("ix_images_deleted_at", i.deleted_at)
-# Filters are looked up in these.
-Index("ix_images_name", i.name)
-Index("ix_images_status", i.status)
-Index("ix_images_checksum", i.checksum)
-Index("ix_images_hash_value", i.hash_value)
-Index("ix_images_updated_at", i.updated_at)
+# A status is often asked for, and few images may have it.
+Index("ix_images_status_created_at", i.status, i.visibility, i.shelf, i.created_at, i.id)
+# Filters by other columns; ids and owners have theirs.
+for name in sorted(set(FILTER_FIELDS) - {"id", "owner", "status", *WALKED}):
+    Index(f"ix_images_{name}", i[name])
 
 tags = Table(
     "image_tags",

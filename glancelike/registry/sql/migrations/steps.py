@@ -27,7 +27,7 @@ def create_table(name: str, *columns: sa.Column[Any], **options: Any) -> None:
 
 def create_index(name: str, table: str, columns: list[Any]) -> None:
     """Create an index unless it is there."""
-    if name not in {index["name"] for index in _inspector().get_indexes(table)}:
+    if name not in _indexes(table):
         op.create_index(name, table, columns)
 
 
@@ -39,7 +39,7 @@ def add_column(table: str, column: sa.Column[Any]) -> None:
 
 def drop_index(name: str, table: str) -> None:
     """Drop an index unless it is gone."""
-    if name in {index["name"] for index in _inspector().get_indexes(table)}:
+    if name in _indexes(table):
         op.drop_index(name, table)
 
 
@@ -47,6 +47,10 @@ def drop_column(table: str, name: str) -> None:
     """Drop a column unless it is gone."""
     if name in {each["name"] for each in _inspector().get_columns(table)}:
         op.drop_column(table, name)
+
+
+def _indexes(table: str) -> set[str | None]:
+    return {index["name"] for index in _inspector().get_indexes(table)}
 
 
 def _inspector() -> sa.Inspector:
