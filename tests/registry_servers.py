@@ -63,7 +63,7 @@ def empty(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         named = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
         for (name,) in named:
-            if name not in ("alembic_version", "sqlite_sequence"):
+            if not name.startswith(("glancelike_", "sqlite_")):
                 connection.execute(f'DELETE FROM "{name}"')
 
 

@@ -295,19 +295,20 @@ def test_other_reads(registry: SqlRegistry) -> None:
     ],
 )
 def test_a_missing_index_is_noticed(registry: SqlRegistry, index: str, query: str) -> None:
-    assert registry._engine is not None
-    dialect = registry._engine.dialect.name
+    assert registry._writer is not None
+    engine = registry._writer
+    dialect = engine.dialect.name
     if dialect == "sqlite" and query == "all":
         pytest.skip("SQLite doesn't tell how many rows it has read")
     (made,) = (
         each for table in tables.metadata.sorted_tables for each in table.indexes if each.name == index
     )
-    made.drop(registry._engine)
+    made.drop(engine)
     try:
         with pytest.raises(AssertionError, match="without an index|rows"):
             check(registry, lambda registry: registry.list(Query(**{**SCOPES, **FILTERS}[query]), ADMIN))
     finally:
-        made.create(registry._engine)
+        made.create(engine)
 
 
 def test_a_purge_looks_at_its_batch(registry: SqlRegistry) -> None:
