@@ -59,8 +59,7 @@ class Calls:
         except GlancelikeError as error:
             status = TABLE.status_of(type(error))
             if status >= 500:
-                told = (name, request_id(req), type(error).__name__, error)
-                log.error("%s (%s): %s: %s", *told)  # noqa: TRY400 - it says what it is
+                log.error("%s (%s): %r", name, request_id(req), error)  # noqa: TRY400 - it says what it is
             resp.status = status
             resp.set_header(wire.FAILED, error.code)
             resp.content_type, resp.data = wire.encode(wire.failure_of(error))
