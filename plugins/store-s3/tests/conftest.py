@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from glancelike_store_s3 import publishing
 from s3_proxy import Proxy, moto_server, proxy_to
 
 
@@ -35,3 +36,9 @@ def proxy(moto: str) -> Iterator[Proxy]:
     """A proxy to moto."""
     with proxy_to(moto) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a dead writer no longer than a request to a server of the tests can take."""
+    monkeypatch.setattr(publishing, "CLAIM_SECONDS", 15.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from glancelike_store_swift import publishing
 from swift_servers import SmallSwift
 
 # What owners' accounts change; the rest of the kit would only repeat what one account shows.
@@ -31,3 +32,9 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallSwift]:
     server = SmallSwift(tmp_path_factory.mktemp("swift"))
     yield server
     server.stop()
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a dead writer no longer than a request to a server of the tests can take."""
+    monkeypatch.setattr(publishing, "CLAIM_SECONDS", 15.0)
