@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,16 @@ class Server:
     log: Path
     config_file: Path
     port: int = 0
+    host: str = "127.0.0.1"
     clients: list[http.client.HTTPConnection] = field(default_factory=list)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def connect(self, timeout: float = 30.0) -> http.client.HTTPConnection:
         """Open a connection that is closed with the server."""
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        client = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
         self.clients.append(client)
         return client
 
@@ -96,19 +97,26 @@ def write_config(
     return path
 
 
-def start(config_file: Path, program: str = "glancelike-api", tls: ssl.SSLContext | None = None) -> Server:
-    """Start a server and wait until it answers."""
+def start(
+    config_file: Path,
+    program: str = "glancelike-api",
+    tls: ssl.SSLContext | None = None,
+    *,
+    within: Sequence[str] = (),
+    host: str = "127.0.0.1",
+) -> Server:
+    """Start a server and wait until it answers; ``within`` is a command that runs it elsewhere."""
     log = config_file.with_name(f"{program}.log")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command(config_file, program),
+            [*within, *command(config_file, program)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             env=environment,
         )
-    server = Server(process, log, config_file)
+    server = Server(process, log, config_file, host=host)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -125,7 +133,7 @@ def start(config_file: Path, program: str = "glancelike-api", tls: ssl.SSLContex
 
 def answers(server: Server, tls: ssl.SSLContext | None = None) -> bool:
     """Tell whether a worker answers by now."""
-    address = ("127.0.0.1", server.port)
+    address = (server.host, server.port)
     client = (
         http.client.HTTPConnection(*address, timeout=START_SECONDS)
         if tls is None

@@ -139,9 +139,9 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
-def web_server(tls: ssl.SSLContext | None = None) -> Iterator[WebServer]:
-    """Run a server on a free port of 127.0.0.1."""
-    with _Server(("127.0.0.1", 0), _Handler) as server:
+def web_server(tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[WebServer]:
+    """Run a server on a free port."""
+    with _Server((host, 0), _Handler) as server:
         server.tls = tls
         server.state = WebServer(server.server_address[1], "https" if tls else "http")
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)

@@ -150,10 +150,16 @@ class Leases:
         if not self._registry.renew_lease(name, holder, self._seconds):
             raise LeaseLost(f"{name}: another worker has taken the work over")
 
+    def regain(self, name: str, holder: str) -> None:
+        """Have the lease again though it ran out; raise LeaseLost if somebody else has it by now."""
+        if not self._registry.acquire_lease(name, holder, self._seconds):
+            raise LeaseLost(f"{name}: another worker has taken the work over")
+
     def release(self, name: str, holder: str) -> None:
         """Give the lease back; where that fails it runs out by itself."""
         with self._lock:
-            self._held.pop(name, None)
+            if self._held.get(name) == holder:  # else it was lost, to another in this very process
+                del self._held[name]
         try:
             self._registry.release_lease(name, holder)
         except GlancelikeError as error:
@@ -282,12 +288,25 @@ class Context:
                 continue
         raise InvalidTransition(f"Image {image_id} is being changed by too many at once: try again")
 
-    def give_up(self, image_id: str, change: Callable[[Image], Image | None]) -> None:
-        """Amend on the way out of a failure, whose own error matters more than ours."""
+    def give_up(
+        self, image_id: str, change: Callable[[Image], Image | None], lease: str, holder: str
+    ) -> None:
+        """Amend on the way out of a failure, whose own error matters more than ours.
+
+        Nothing is changed where somebody else holds the lease by now: the
+        image is that one's.
+        """
+
+        def checked(fresh: Image) -> Image | None:
+            self.leases.regain(lease, holder)
+            return change(fresh)
+
         try:
-            self.amend(image_id, change)
+            self.amend(image_id, checked)
         except ImageNotFound:
             LOG.info("image %s was deleted while its data was on its way", image_id)
+        except LeaseLost:
+            LOG.info("image %s is left to who has taken it over", image_id)
         except GlancelikeError as error:
             LOG.warning("image %s stays as it is until it is reaped: %s", image_id, error)
 

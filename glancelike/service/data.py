@@ -148,7 +148,7 @@ def upload(
             try:
                 active = _store_data(context, caller, image, mount, source, size, lease, holder, room)
             except BaseException as error:
-                context.give_up(image_id, lifecycle.queued_again)
+                context.give_up(image_id, lifecycle.queued_again, lease, holder)
                 said = f"Image {image_id}: the upload failed: {error or type(error).__name__}"
                 context.notify("image.upload", said, error=True)
                 raise

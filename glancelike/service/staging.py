@@ -61,7 +61,7 @@ def stage(context: Context, caller: Caller, image_id: str, source: Source, *, si
                 context.amend(image_id, _begin, settles=begun.settles)
             watchers = room.watchers("staged", size)
             with (
-                given_up(context, image_id),
+                given_up(context, image_id, lease, holder),
                 ingested(
                     context,
                     image,
@@ -85,12 +85,12 @@ def _begin(image: Image) -> Image:
 
 
 @contextmanager
-def given_up(context: Context, image_id: str) -> Iterator[None]:
-    """Return the image to queued when the block raises."""
+def given_up(context: Context, image_id: str, lease: str, holder: str) -> Iterator[None]:
+    """Return the image to queued when the block raises, unless somebody else has it by now."""
     try:
         yield
     except BaseException:
-        context.give_up(image_id, lifecycle.queued_again)
+        context.give_up(image_id, lifecycle.queued_again, lease, holder)
         raise
 
 

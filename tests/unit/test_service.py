@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -51,11 +52,13 @@ from glancelike.model import (
     Visibility,
 )
 from glancelike.model import Filter as Where
+from glancelike.policy import Policy
 from glancelike.registry.memory import MemoryRegistry
-from glancelike.service import ImageService
+from glancelike.service import ImageService, Settings
 from glancelike.stores.base import BlobInfo, Cap, Source
 from glancelike.stores.memory import MemoryStore
 from glancelike.testing.service import memory_service
+from glancelike.vfs import MountTable
 
 MEMBER = frozenset({"member", "reader"})
 OWNER = Caller("u", "p", MEMBER)
@@ -274,6 +277,37 @@ def test_a_dead_upload_is_reaped_and_a_late_writer_shut_out() -> None:
         assert service.show_image(OWNER, image.id) == done
         assert content(service, done) == DATA
         assert blobs(service) == [done.locations[0].key]
+
+
+@pytest.mark.parametrize(
+    ("way", "busy", "done"), [("upload", "saving", "active"), ("stage", "uploading", "uploading")]
+)
+def test_a_late_writer_leaves_the_one_who_took_over_alone(way: str, busy: str, done: str) -> None:
+    """It fails while the other's data is on its way: the image is the other's."""
+    mounts = MountTable({"s": MemoryStore({})}, staging=MemoryStore({}))
+    settings = Settings(upload_lease_seconds=0.3)
+    with (
+        ImageService(MemoryRegistry({}), mounts, Policy(), settings) as service,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        bring = getattr(service, way)
+        image = create(service)
+        leases = service._context.leases
+        keep, leases._keep = leases._keep, lambda: None  # type: ignore[method-assign] # as if it were stopped
+        gates = [Gate(b"late" * 1_000_000), Gate(DATA)]
+        late = pool.submit(bring, OWNER, image.id, gates[0], size=None)
+        assert gates[0].reached.wait(30)
+        while service._context.registry.leased([f"upload:{image.id}"]):
+            time.sleep(0.02)
+        leases._keep, leases._thread = keep, None  # type: ignore[method-assign]
+        other = pool.submit(bring, OWNER, image.id, gates[1], size=len(DATA))
+        assert gates[1].reached.wait(30)
+        gates[0].go.set()
+        with pytest.raises(LeaseLost):
+            late.result(30)
+        assert service.show_image(OWNER, image.id).status == busy
+        gates[1].go.set()
+        assert (other.result(30).status, other.result().size) == (done, len(DATA))
 
 
 def test_an_upload_takes_over_what_a_dead_process_left() -> None:
