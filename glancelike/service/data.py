@@ -21,6 +21,7 @@ from glancelike.errors import (
     InvalidInput,
     InvalidRange,
     InvalidTransition,
+    LeaseLost,
     NoImageData,
     StoreError,
 )
@@ -128,27 +129,24 @@ def upload(
     if size is not None and size > context.settings.image_size_cap:
         raise ImageTooLarge(f"Image is larger than image_size_cap, {context.settings.image_size_cap} bytes")
     check_size_known(mount, size)
-    if not (image.disk_format and image.container_format):
-        raise InvalidInput(
-            f"Image {image_id}: disk_format and container_format must be set prior to saving data."
-        )
-    if image.status is not Status.SAVING:
-        lifecycle.check(image, Status.SAVING)
+    _begin(image)  # raises what the upload would, with nothing taken yet
     lease = upload_lease(image_id)
     holder = context.leases.acquire(lease)
     if holder is None:
         raise InvalidTransition(f"Image {image_id} is being uploaded by somebody else")
     try:
         admitted = context.quotas.admitted
+        # Looked at again: what is there to take over is known with the lease in hand.
+        image = context.get(caller, image_id)
         with admitted(image.owner, Amounts(total=size or 0), name=f"upload:{image_id}") as room:
             counts = Amounts(uploading=0 if image.status is Status.SAVING else 1)
             with admitted(image.owner, counts, name=f"uploading:{image_id}") as begun:
                 saving = context.amend(image_id, _begin, settles=begun.settles)
             context.notify("image.prepare", transfer_payload(saving, mount.id))
             try:
-                active = _store_data(context, caller, image, mount, source, size, lease, holder, room)
+                active = _store_data(context, caller, saving, mount, source, size, lease, holder, room)
             except BaseException as error:
-                context.give_up(image_id, lifecycle.queued_again)
+                context.give_up(image_id, lease, holder)
                 said = f"Image {image_id}: the upload failed: {error or type(error).__name__}"
                 context.notify("image.upload", said, error=True)
                 raise
@@ -192,6 +190,8 @@ def _activate(
         # Between reading the record and writing it the lease is confirmed:
         # had anybody taken over since, the record's version would differ.
         context.leases.confirm(lease, holder)
+        if fresh.status is not Status.SAVING:
+            raise LeaseLost(f"Image {image_id} is {fresh.status} by now")
         room.confirm(Amounts(total=outcome.size))
         return lifecycle.move(fresh, Status.ACTIVE, locations=(location,), **told_by(context, outcome))
 
@@ -199,6 +199,10 @@ def _activate(
 
 
 def _begin(image: Image) -> Image:
+    if not (image.disk_format and image.container_format):
+        raise InvalidInput(
+            f"Image {image.id}: disk_format and container_format must be set prior to saving data."
+        )
     # With the lease in hand, "saving" can only be what a dead upload left:
     # it is taken over by moving the version on.
     return image if image.status is Status.SAVING else lifecycle.move(image, Status.SAVING)

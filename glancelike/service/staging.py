@@ -55,13 +55,15 @@ def stage(context: Context, caller: Caller, image_id: str, source: Source, *, si
 
     admitted = context.quotas.admitted
     try:
+        # Looked at again: what is there to take over is known with the lease in hand.
+        image = context.get(caller, image_id)
         with admitted(image.owner, Amounts(staged=size or 0), name=f"stage:{image_id}") as room:
             counts = Amounts(uploading=1 if image.status is Status.QUEUED else 0)
             with admitted(image.owner, counts, name=f"staging:{image_id}") as begun:
                 context.amend(image_id, _begin, settles=begun.settles)
             watchers = room.watchers("staged", size)
             with (
-                given_up(context, image_id),
+                given_up(context, image_id, lease, holder),
                 ingested(
                     context,
                     image,
@@ -85,12 +87,12 @@ def _begin(image: Image) -> Image:
 
 
 @contextmanager
-def given_up(context: Context, image_id: str) -> Iterator[None]:
+def given_up(context: Context, image_id: str, lease: str, holder: str) -> Iterator[None]:
     """Return the image to queued when the block raises."""
     try:
         yield
     except BaseException:
-        context.give_up(image_id, lifecycle.queued_again)
+        context.give_up(image_id, lease, holder)
         raise
 
 
