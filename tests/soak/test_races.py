@@ -1,0 +1,139 @@
+"""Many processes on one registry and one store, some of them killed: whatever happens, nothing is lost.
+
+``tox -e soak`` runs it for minutes. SOAK_SECONDS, SOAK_PROCESSES and
+SOAK_SEED say for how long, with how many, and from which seed; the same
+seed makes the same steps, but not in the same order.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from glancelike.registry.sql import SqlRegistry
+from tests.soak.checks import Checks, Watcher, limits_of, settle
+from tests.soak.history import History
+from tests.soak.worker import Job, main, service_of
+
+SECONDS = float(os.environ.get("SOAK_SECONDS") or 5)
+PROCESSES = int(os.environ.get("SOAK_PROCESSES") or 6)
+SEED = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(1 << 32))
+KILL_EVERY = 0.8  # seconds, about
+END_SECONDS = 60.0
+SHOWN = 5  # violations, each with the history of its image
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 240)]
+
+
+class Pack:
+    """The processes of a race: from a server that has imported all, so that one starts at once."""
+
+    def __init__(self, connection: str, path: Path, rng: random.Random) -> None:
+        self.killed = 0
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["tests.soak.worker"])
+        self._connection = connection
+        self._path = path
+        self._rng = rng
+        self._started = 0
+        self._alive: list[BaseProcess] = []
+        warm = self._context.Process(target=int)
+        warm.start()
+        warm.join()
+        self._until = time.time() + SECONDS
+
+    def run(self) -> None:
+        """Let them run, and kill one now and then, until time is up."""
+        try:
+            while (left := self._until - time.time()) > 0:
+                while len(self._alive) < PROCESSES:
+                    self._start()
+                time.sleep(min(left, KILL_EVERY * (0.5 + self._rng.random())))
+                victim = self._alive.pop(self._rng.randrange(len(self._alive)))
+                victim.kill()
+                victim.join()
+                self.killed += 1
+            for process in self._alive:
+                process.join(END_SECONDS)
+                assert process.exitcode == 0, f"{process.name} ended with {process.exitcode}"
+        finally:
+            for process in self._alive:
+                process.kill()
+                process.join()
+
+    def _start(self) -> None:
+        self._started += 1
+        name = f"w{self._started:03}"
+        job = Job(
+            name,
+            self._connection,
+            self._path,
+            self._path / f"{name}.steps",
+            self._rng.randrange(1 << 32),
+            self._until,
+        )
+        process = self._context.Process(target=main, args=(job,), name=name)
+        process.start()
+        self._alive.append(process)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the URL of a database with tables."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/images.db"
+        SqlRegistry({"connection": url}).upgrade()
+        yield url
+        return
+    server = request.getfixturevalue("postgres_server" if request.param == "postgresql" else "maria_server")
+    name = f"soak{uuid.uuid4().hex[:12]}"
+    url = server.make_database(name)
+    SqlRegistry({"connection": url}).upgrade()
+    yield url
+    server.drop_database(name)
+
+
+def test_nothing_is_lost(connection: str, tmp_path: Path) -> None:
+    for store in ("images", "staging"):
+        (tmp_path / store).mkdir()
+    pack = Pack(connection, tmp_path, random.Random(SEED))
+    with service_of(connection, tmp_path) as service:
+        registry = SqlRegistry({"connection": connection, "sqlite_busy_timeout": 20.0})
+        registry.open()
+        with closing(registry), Watcher(registry, limits_of(service)) as watcher:
+            pack.run()
+            stuck = list(settle(service))
+        history = History(tmp_path.glob("*.steps"))
+        engine = sa.create_engine(connection, poolclass=sa.NullPool)
+        found = [*watcher.seen, *stuck, *Checks(history, service, engine).all()]
+    print(f"seed {SEED}: {pack.killed} killed, {watcher.samples} looks at usage, {history.counts()}")
+    assert not found, report(found, history)
+    # It was a race, and something came of it.
+    counts = history.counts()
+    assert pack.killed
+    assert watcher.samples
+    assert all(counts.get(f"{what} done") for what in ("create", "rename", "upload", "download")), counts
+
+
+def report(found: list[str], history: History) -> str:
+    """Return the violations, and what was done to the images that they are about."""
+    images = {
+        id_
+        for each in found[:SHOWN]
+        for id_ in re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", each)
+    }
+    told = [f"seed {SEED}: {len(found)} violations", *found[: 10 * SHOWN]]
+    for image in sorted(images):
+        told += [f"history of {image}:", *map(str, history.of(image))]
+    return "\n".join(told)
