@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from glancelike import lifecycle
 from glancelike.errors import (
+    BlobNotFound,
     Forbidden,
     ImageNotFound,
     ImageTooLarge,
@@ -70,15 +71,25 @@ class Download:
         self._context.notify("image.send", told, error=sent != self.length)
 
     def chunks(self) -> Iterator[bytes]:
-        """Return the bytes in blocks; raises StoreError before the first."""
+        """Return the bytes in blocks; raises ImageNotFound or StoreError before the first."""
         if not self.length:
             return iter(())
-        local = self.path is not None
-        blocks = cache.blocks(self._context, self.image, self.offset, self.length, local=local)
         image = self.image
+        try:
+            blocks = self._blocks(image)
+        except BlobNotFound:
+            # Deleted since the record was read, or moved to another store.
+            image = self._context.get(self._caller, image.id)
+            if image.locations == self.image.locations:
+                raise
+            blocks = self._blocks(image)
         if self.length == self.size and image.hash_algo and image.hash_value and self._foreign():
             return Verified(blocks, image.hash_algo, image.hash_value)
         return blocks
+
+    def _blocks(self, image: Image) -> Iterator[bytes]:
+        local = self.path is not None
+        return cache.blocks(self._context, image, self.offset, self.length, local=local)
 
     def presigned(self) -> str | None:
         """Return a URL of the whole data in a store, good for a while for whoever has it.

@@ -50,10 +50,6 @@ class Step:
         ).rstrip()
 
 
-class Refused(Exception):
-    """Raised in a step's block that found nothing to do."""
-
-
 class Wrong(Exception):
     """Raised in a step's block that saw what mustn't be."""
 
@@ -80,7 +76,7 @@ class Log:
             yield
         except OutcomeUnknown as unknown:
             end, error = End.UNKNOWN, f"OutcomeUnknown: {unknown}"
-        except (GlancelikeError, Refused) as refused:
+        except GlancelikeError as refused:
             end, error = End.REFUSED, f"{type(refused).__name__}: {refused}"
         except Exception as broken:
             end, error = End.BROKEN, f"{type(broken).__name__}: {broken}"
@@ -129,7 +125,7 @@ class History:
 
 def _steps(path: Path) -> Iterator[Step]:
     found: dict[int, Step] = {}
-    for line in path.read_bytes().splitlines():
+    for line in path.read_bytes().split(b"\n")[:-1]:
         number, *rest = json.loads(line)
         if number in found:
             step = found[number]
