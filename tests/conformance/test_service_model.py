@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from glancelike.embedded import open_service
 from glancelike.errors import (
     Conflict,
     Forbidden,
@@ -28,8 +28,10 @@ from glancelike.errors import (
     TagNotFound,
 )
 from glancelike.model import Caller, Change, ChangeOp, MemberStatus, Query, Status, Visibility
+from glancelike.registry.memory import MemoryRegistry
 from glancelike.service import ImageService
-from glancelike.testing.service import memory_service
+from glancelike.stores.memory import MemoryStore
+from tests.conformance.service_model import Known
 from tests.conformance.test_registry_model import PROJECTS, TAGS
 
 MEMBER, READER = frozenset({"member", "reader"}), frozenset({"reader"})
@@ -44,50 +46,6 @@ V = Visibility
 
 projects = st.sampled_from(PROJECTS)
 visibilities = st.sampled_from((V.SHARED, *V))
-
-
-@dataclass
-class Known:
-    """All that the model knows of an image."""
-
-    id: str
-    owner: str | None
-    visibility: Visibility
-    formats: bool
-    status: Status = Status.QUEUED
-    protected: bool = False
-    hidden: bool = False
-    name: str | None = None
-    tags: set[str] = field(default_factory=set)
-    members: dict[str, MemberStatus] = field(default_factory=dict)
-    properties: dict[str, str] = field(default_factory=dict)
-    data: bytes | None = None
-
-    def mine(self, caller: Caller) -> bool:
-        return caller.project == self.owner
-
-    def seen(self, caller: Caller) -> bool:
-        """Tell whether the caller knows that the image is there."""
-        return (
-            caller.admin
-            or self.mine(caller)
-            or self.visibility in (V.PUBLIC, V.COMMUNITY)
-            or (self.visibility is V.SHARED and caller.project in self.members)
-        )
-
-    def listed(self, caller: Caller) -> bool:
-        """Tell whether the caller finds it who asks for nothing particular."""
-        if self.hidden or not self.seen(caller):
-            return False
-        if self.mine(caller):
-            return True
-        if self.visibility is V.SHARED and not caller.admin:
-            return self.members.get(str(caller.project)) is MemberStatus.ACCEPTED
-        return self.visibility is not V.COMMUNITY
-
-    def changeable(self, caller: Caller) -> bool:
-        """Tell whether the caller may change it, seen as it is."""
-        return caller.admin or (self.mine(caller) and "member" in caller.roles)
 
 
 Refusal = type[GlancelikeError] | None
@@ -115,7 +73,7 @@ class ServiceModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.service: ImageService = memory_service()
+        self.service: ImageService = open_service(MemoryRegistry({}), stores={"memory": MemoryStore({})})
         self.known: dict[str, Known] = {}
         self.gone: list[Known] = []
 
@@ -424,6 +382,6 @@ class ServiceModel(RuleBasedStateMachine):
 
 TestServiceModel = ServiceModel.TestCase
 TestServiceModel.settings = settings(
-    max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestServiceModel.pytestmark = [pytest.mark.slow]

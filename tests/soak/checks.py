@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from glancelike.errors import RegistryUnavailable
 from glancelike.model import Amounts, Image, Status, TaskQuery, TaskStatus, utcnow
 from glancelike.registry.base import Registry
 from glancelike.registry.sql.tables import (
@@ -58,6 +59,8 @@ class Watcher:
             for project in PROJECTS:
                 try:
                     used = self._registry.usage(project)
+                except RegistryUnavailable:
+                    continue  # whoever is stopped may hold its lock for as long
                 except Exception as error:
                     self.seen.append(f"usage of {project}: {error!r}")
                     return

@@ -1,4 +1,4 @@
-"""Many processes on one registry and one store, some of them killed: whatever happens, nothing is lost.
+"""Many processes on one registry and store, some of them killed or stopped: nothing is lost.
 
 ``tox -e soak`` runs it for minutes. SOAK_SECONDS, SOAK_PROCESSES and
 SOAK_SEED say for how long, with how many, and from which seed; the same
@@ -7,10 +7,12 @@ seed makes the same steps, but not in the same order.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import random
 import re
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -24,12 +26,13 @@ import sqlalchemy as sa
 from glancelike.registry.sql import SqlRegistry
 from tests.soak.checks import Checks, Watcher, limits_of, settle
 from tests.soak.history import History
-from tests.soak.worker import Job, main, service_of
+from tests.soak.worker import LEASE_SECONDS, Job, main, service_of
 
 SECONDS = float(os.environ.get("SOAK_SECONDS") or 5)
 PROCESSES = int(os.environ.get("SOAK_PROCESSES") or 6)
 SEED = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(1 << 32))
 KILL_EVERY = 1.0  # seconds, about
+PAUSED = 0.4  # of those that would be killed
 END_SECONDS = 60.0
 # It goes on until so much has come of it, however slow the machine.
 AT_LEAST = ("create", "rename", "add tag", "add property", "upload", "download")
@@ -42,7 +45,7 @@ class Pack:
     """The processes of a race: from a server that has imported all, so that one starts at once."""
 
     def __init__(self, connection: str, path: Path, rng: random.Random) -> None:
-        self.killed = 0
+        self.killed = self.paused = 0
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["tests.soak.worker"])
         self._connection = connection
@@ -50,6 +53,7 @@ class Pack:
         self._rng = rng
         self._started = 0
         self._alive: list[BaseProcess] = []
+        self._paused: dict[BaseProcess, float] = {}  # until when
         warm = self._context.Process(target=int)
         warm.start()
         warm.join()
@@ -57,26 +61,46 @@ class Pack:
         self._until = time.monotonic() + SECONDS
 
     def run(self) -> None:
-        """Let them run, and kill one now and then, until time is up."""
+        """Let them run, and kill or pause one now and then, until time is up."""
         try:
-            while time.monotonic() < self._until or (
-                self._idle() and time.monotonic() < self._until + END_SECONDS
-            ):
+            deadline = self._until + END_SECONDS
+            while (now := time.monotonic()) < self._until or (now < deadline and self._idle()):
                 while len(self._alive) < PROCESSES:
                     self._start()
                 time.sleep(KILL_EVERY * (0.5 + self._rng.random()))
-                victim = self._alive.pop(self._rng.randrange(len(self._alive)))
-                victim.kill()
-                victim.join()
-                self.killed += 1
+                self._resume(time.monotonic())
+                if self._rng.random() < PAUSED and len(self._paused) < PROCESSES // 3:
+                    self._pause()
+                else:
+                    self._kill()
+                    self.killed += 1
             self._stop.touch()
+            self._resume()
             for process in self._alive:
                 process.join(END_SECONDS)
                 assert process.exitcode == 0, f"{process.name} ended with {process.exitcode}"
         finally:
-            for process in self._alive:
-                process.kill()
-                process.join()
+            while self._alive:
+                self._kill()
+
+    def _kill(self) -> None:
+        victim = self._alive.pop(self._rng.randrange(len(self._alive)))
+        self._paused.pop(victim, None)
+        victim.kill()
+        victim.join()
+
+    def _pause(self) -> None:
+        """Stop a process for longer than its leases last: it goes on when others have its work."""
+        awake = [process for process in self._alive if process not in self._paused]
+        process = self._rng.choice(awake)
+        os.kill(process.pid or 0, signal.SIGSTOP)
+        self._paused[process] = time.monotonic() + 1.5 * LEASE_SECONDS
+        self.paused += 1
+
+    def _resume(self, now: float = math.inf) -> None:
+        for process in [each for each, until in self._paused.items() if until <= now]:
+            del self._paused[process]
+            os.kill(process.pid or 0, signal.SIGCONT)
 
     def _idle(self) -> bool:
         counts = History(self._path.glob("*.steps")).counts()
@@ -127,7 +151,8 @@ def test_nothing_is_lost(connection: str, tmp_path: Path) -> None:
         history = History(tmp_path.glob("*.steps"))
         engine = sa.create_engine(connection, poolclass=sa.NullPool)
         found = [*watcher.seen, *stuck, *Checks(history, service, engine).all()]
-    print(f"seed {SEED}: {pack.killed} killed, {watcher.samples} looks at usage, {history.counts()}")
+    print(f"seed {SEED}: {pack.killed} killed, {pack.paused} paused, {watcher.samples} looks at usage")
+    print(history.counts())
     assert not found, report(found, history)
     assert pack.killed
     assert watcher.samples

@@ -38,7 +38,7 @@ KIB = 1 << 10
 # So short that a busy machine loses some of them: that must do no harm, either.
 LEASE_SECONDS = 1.5
 LIMITS = {
-    "user_storage_quota": 500 * KIB,
+    "user_storage_quota": 250 * KIB,
     "image_stage_total": 1,
     "image_count_total": 4,
     "image_count_uploading": 2,
@@ -118,7 +118,7 @@ class Worker:
         self._seen: tuple[Image, ...] = ()
         self._count = 0
         self._steps: dict[Callable[[], None], int] = {
-            self.create: 5,
+            self.create: 7,
             self.rename: 8,
             self.add_tag: 7,
             self.remove_tag: 3,
@@ -133,7 +133,7 @@ class Worker:
             self.stage: 4,
             self.import_: 4,
             self.download: 8,
-            self.delete: 2,
+            self.delete: 4,
             self.run_tasks: 3,
             self.reap: 1,
             self.collect: 1,
