@@ -382,6 +382,6 @@ class ServiceModel(RuleBasedStateMachine):
 
 TestServiceModel = ServiceModel.TestCase
 TestServiceModel.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestServiceModel.pytestmark = [pytest.mark.slow]
