@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from glancelike import lifecycle
 from glancelike.cache import ImageCache
 from glancelike.custom_schema import CustomSchema
 from glancelike.errors import GlancelikeError, ImageNotFound, InvalidTransition, LeaseLost, StaleImage
@@ -288,21 +289,20 @@ class Context:
                 continue
         raise InvalidTransition(f"Image {image_id} is being changed by too many at once: try again")
 
-    def give_up(
-        self, image_id: str, change: Callable[[Image], Image | None], lease: str, holder: str
-    ) -> None:
-        """Amend on the way out of a failure, whose own error matters more than ours.
+    def queue_again(self, image_id: str, lease: str, holder: str) -> None:
+        """Queue an image again whose data never came; raise LeaseLost when others bring it by now."""
 
-        Nothing is changed where somebody else holds the lease by now: the
-        image is that one's.
-        """
-
-        def checked(fresh: Image) -> Image | None:
+        def change(image: Image) -> Image | None:
+            # As on the way to active: had anybody taken over since, the version would differ.
             self.leases.regain(lease, holder)
-            return change(fresh)
+            return lifecycle.queued_again(image)
 
+        self.amend(image_id, change)
+
+    def give_up(self, image_id: str, lease: str, holder: str) -> None:
+        """Queue an image again on the way out of a failure, whose own error matters more than ours."""
         try:
-            self.amend(image_id, checked)
+            self.queue_again(image_id, lease, holder)
         except ImageNotFound:
             LOG.info("image %s was deleted while its data was on its way", image_id)
         except LeaseLost:

@@ -15,12 +15,14 @@ from typing import BinaryIO
 
 from glancelike import lifecycle
 from glancelike.errors import (
+    BlobNotFound,
     Forbidden,
     ImageNotFound,
     ImageTooLarge,
     InvalidInput,
     InvalidRange,
     InvalidTransition,
+    LeaseLost,
     NoImageData,
     StoreError,
 )
@@ -69,15 +71,25 @@ class Download:
         self._context.notify("image.send", told, error=sent != self.length)
 
     def chunks(self) -> Iterator[bytes]:
-        """Return the bytes in blocks; raises StoreError before the first."""
+        """Return the bytes in blocks; raises ImageNotFound or StoreError before the first."""
         if not self.length:
             return iter(())
-        local = self.path is not None
-        blocks = cache.blocks(self._context, self.image, self.offset, self.length, local=local)
         image = self.image
+        try:
+            blocks = self._blocks(image)
+        except BlobNotFound:
+            # Deleted since the record was read, or moved to another store.
+            image = self._context.get(self._caller, image.id)
+            if image.locations == self.image.locations:
+                raise
+            blocks = self._blocks(image)
         if self.length == self.size and image.hash_algo and image.hash_value and self._foreign():
             return Verified(blocks, image.hash_algo, image.hash_value)
         return blocks
+
+    def _blocks(self, image: Image) -> Iterator[bytes]:
+        local = self.path is not None
+        return cache.blocks(self._context, image, self.offset, self.length, local=local)
 
     def presigned(self) -> str | None:
         """Return a URL of the whole data in a store, good for a while for whoever has it.
@@ -128,27 +140,24 @@ def upload(
     if size is not None and size > context.settings.image_size_cap:
         raise ImageTooLarge(f"Image is larger than image_size_cap, {context.settings.image_size_cap} bytes")
     check_size_known(mount, size)
-    if not (image.disk_format and image.container_format):
-        raise InvalidInput(
-            f"Image {image_id}: disk_format and container_format must be set prior to saving data."
-        )
-    if image.status is not Status.SAVING:
-        lifecycle.check(image, Status.SAVING)
+    _begin(image)  # raises what the upload would, with nothing taken yet
     lease = upload_lease(image_id)
     holder = context.leases.acquire(lease)
     if holder is None:
         raise InvalidTransition(f"Image {image_id} is being uploaded by somebody else")
     try:
         admitted = context.quotas.admitted
+        # Looked at again: what is there to take over is known with the lease in hand.
+        image = context.get(caller, image_id)
         with admitted(image.owner, Amounts(total=size or 0), name=f"upload:{image_id}") as room:
             counts = Amounts(uploading=0 if image.status is Status.SAVING else 1)
             with admitted(image.owner, counts, name=f"uploading:{image_id}") as begun:
                 saving = context.amend(image_id, _begin, settles=begun.settles)
             context.notify("image.prepare", transfer_payload(saving, mount.id))
             try:
-                active = _store_data(context, caller, image, mount, source, size, lease, holder, room)
+                active = _store_data(context, caller, saving, mount, source, size, lease, holder, room)
             except BaseException as error:
-                context.give_up(image_id, lifecycle.queued_again, lease, holder)
+                context.give_up(image_id, lease, holder)
                 said = f"Image {image_id}: the upload failed: {error or type(error).__name__}"
                 context.notify("image.upload", said, error=True)
                 raise
@@ -192,6 +201,8 @@ def _activate(
         # Between reading the record and writing it the lease is confirmed:
         # had anybody taken over since, the record's version would differ.
         context.leases.confirm(lease, holder)
+        if fresh.status is not Status.SAVING:
+            raise LeaseLost(f"Image {image_id} is {fresh.status} by now")
         room.confirm(Amounts(total=outcome.size))
         return lifecycle.move(fresh, Status.ACTIVE, locations=(location,), **told_by(context, outcome))
 
@@ -199,6 +210,10 @@ def _activate(
 
 
 def _begin(image: Image) -> Image:
+    if not (image.disk_format and image.container_format):
+        raise InvalidInput(
+            f"Image {image.id}: disk_format and container_format must be set prior to saving data."
+        )
     # With the lease in hand, "saving" can only be what a dead upload left:
     # it is taken over by moving the version on.
     return image if image.status is Status.SAVING else lifecycle.move(image, Status.SAVING)

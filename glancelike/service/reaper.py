@@ -61,7 +61,7 @@ def _reap_upload(context: Context, image_id: str) -> bool:
     if holder is None:
         return False
     try:
-        context.amend(image_id, lifecycle.queued_again)
+        context.queue_again(image_id, lease, holder)
     except (ImageNotFound, LeaseLost):
         return False
     finally:

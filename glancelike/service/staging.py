@@ -55,6 +55,8 @@ def stage(context: Context, caller: Caller, image_id: str, source: Source, *, si
 
     admitted = context.quotas.admitted
     try:
+        # Looked at again: what is there to take over is known with the lease in hand.
+        image = context.get(caller, image_id)
         with admitted(image.owner, Amounts(staged=size or 0), name=f"stage:{image_id}") as room:
             counts = Amounts(uploading=1 if image.status is Status.QUEUED else 0)
             with admitted(image.owner, counts, name=f"staging:{image_id}") as begun:
@@ -90,7 +92,7 @@ def given_up(context: Context, image_id: str, lease: str, holder: str) -> Iterat
     try:
         yield
     except BaseException:
-        context.give_up(image_id, lifecycle.queued_again, lease, holder)
+        context.give_up(image_id, lease, holder)
         raise
 
 

@@ -15,6 +15,7 @@ import pytest
 from glancelike.embedded import open_service
 from glancelike.errors import (
     BlobExists,
+    BlobNotFound,
     ConfigError,
     Conflict,
     Forbidden,
@@ -337,6 +338,23 @@ def test_reading_what_cannot_be_read(service: ImageService) -> None:
     reader = Caller("r", "p", frozenset({"reader"}))
     with pytest.raises(Forbidden, match="download_image"):
         service.read(reader, image.id)
+
+
+def test_data_that_is_deleted_or_moved_right_before_it_is_read(service: ImageService) -> None:
+    image = active(service)
+    download = service.read(OWNER, image.id)
+    service.delete_image(OWNER, image.id)
+    with pytest.raises(ImageNotFound):
+        download.chunks()
+    with open_service("memory://", stores={"a": "memory://", "b": "memory://"}) as two:
+        image = active(two)
+        download = two.read(OWNER, image.id)
+        two.move_image(image.id, source="a", target="b")
+        assert b"".join(download.chunks()) == DATA
+        lost = two.show_image(OWNER, image.id).locations[0]
+        two._context.mounts["b"].store.delete(lost.key)
+        with pytest.raises(BlobNotFound):
+            two.read(OWNER, image.id).chunks()
 
 
 def test_two_stores(service: ImageService) -> None:
