@@ -180,7 +180,7 @@ def test_the_commands_of_the_registry_work_from_an_api_node(api: Server) -> None
 
     assert run("upgrade") == ""
     assert run("version").strip() == revisions()[-1]
-    assert run("check") == "the schema is what this version needs\n"
+    assert run("check").endswith("which is what this version needs\n")
     assert run("purge").startswith("purged ")
 
 
