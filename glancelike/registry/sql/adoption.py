@@ -56,16 +56,7 @@ def _added(connection: Connection, records: dict[str, Adopted]) -> frozenset[str
         if each.deleted_at is None:
             for table, found in rows.new_children(each.image).items():
                 inserts[table] += found
-            inserts[members] += [
-                {
-                    "image_id": each.image.id,
-                    "project": member.project,
-                    "status": member.status.value,
-                    "created_at": member.created_at,
-                    "updated_at": member.updated_at,
-                }
-                for member in each.members
-            ]
+            inserts[members] += map(rows.row_of_member, each.members)
     for table, found in inserts.items():
         if found:
             connection.execute(sa.insert(table), found)

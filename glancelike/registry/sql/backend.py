@@ -257,16 +257,7 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionS
                 count = sa.select(sa.func.count()).where(m.image_id == member.image_id)
                 if connection.execute(count).scalar_one() >= limit:
                     raise LimitExceeded(f"image {member.image_id} can't have more than {limit} members")
-            connection.execute(
-                sa.insert(members),
-                {
-                    "image_id": member.image_id,
-                    "project": member.project,
-                    "status": member.status.value,
-                    "created_at": member.created_at,
-                    "updated_at": member.updated_at,
-                },
-            )
+            connection.execute(sa.insert(members), records.row_of_member(member))
         return member
 
     def get_member(self, image_id: str, project: str) -> Member:

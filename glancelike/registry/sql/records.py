@@ -151,6 +151,17 @@ def to_member(row: Any) -> Member:
     return Member(image_id, project, MemberStatus(status), created_at, updated_at)
 
 
+def row_of_member(member: Member) -> dict[str, Any]:
+    """Return a member's row."""
+    return {
+        "image_id": member.image_id,
+        "project": member.project,
+        "status": member.status.value,
+        "created_at": member.created_at,
+        "updated_at": member.updated_at,
+    }
+
+
 def scalars_of(image: Image) -> dict[str, Any]:
     """Return the columns of ``images`` that a caller sets."""
     row = {name: getattr(image, name) for name in SCALARS}
