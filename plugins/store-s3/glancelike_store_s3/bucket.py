@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -95,14 +96,17 @@ class Bucket:
 
     @contextmanager
     def upload(self, key: str, token: str) -> Iterator[Upload]:
-        """Start a multipart upload that is dropped if the body fails.
+        """Start a multipart upload that is dropped if the body fails; raise BlobExists.
 
         But not where nobody knows whether it was completed: to drop it then
         would take the bytes from under the blob on some endpoints. What
         can't be dropped is left to the sweep.
         """
-        upload = Upload(self, key, self.begin(key, token))
+        with ThreadPoolExecutor(1, thread_name_prefix="s3-look") as beside:
+            absent = beside.submit(self.check_absent, key)
+            upload = Upload(self, key, self.begin(key, token))
         try:
+            absent.result()
             yield upload
         except BaseException as error:
             if not (upload.completing and isinstance(error, StoreUnavailable)):

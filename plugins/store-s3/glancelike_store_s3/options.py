@@ -62,10 +62,11 @@ OPTIONS: tuple[Any, ...] = (
     ),
     cfg.IntOpt(
         "s3_store_thread_pools",
-        default=3,
+        default=4,
         min=1,
         max=64,
-        help="How many parts of an image are sent at a time. An upload holds as many in memory.",
+        help="How many parts of an image are sent at a time. An upload holds one more in memory, "
+        "which is read meanwhile.",
     ),
     cfg.StrOpt("s3_store_cacert", help="File of CA certificates that the endpoint's certificate needs."),
     cfg.FloatOpt("s3_store_connect_timeout", default=10, min=0.1, help="Seconds to wait for a connection."),

@@ -150,7 +150,6 @@ class S3Store(Store):
         return Blocks(self._bucket, key, offset, length, self.settings["s3_store_max_attempts"])
 
     def write(self, key: str, source: Source, *, size: int | None) -> BlobInfo:
-        self._bucket.check_absent(key)
         first = None
         if size is None:
             first = fill(source, self._chunk)
@@ -173,15 +172,20 @@ class S3Store(Store):
 
     def _put_in_parts(self, key: str, source: Source, size: int | None, first: bytearray | None) -> BlobInfo:
         bucket, token = self._bucket, new_token()
-        memory = self._chunk * self._threads
-        with bucket.upload(key, token) as upload:
+        # One more than are sent at a time: it is read while they are.
+        memory = self._chunk * (self._threads + 1)
+        with (
+            self._open.publisher.begin(key, token, "complete") as publication,
+            bucket.upload(key, token) as upload,
+        ):
             sending = Sending(bucket, key, upload.id, threads=self._threads, memory=memory)
-            sending.run(source, partial(plan.part_size, chunk=self._chunk, size=size), size, first)
+            size_of = partial(plan.part_size, chunk=self._chunk, size=size)
+            sending.run(source, size_of, size, first, publication.announce)
 
             def send(condition: dict[str, str]) -> Any:
                 return upload.complete(sending.etags, **condition)
 
-            answer = self._open.publisher.publish(key, token, "complete", send)
+            answer = publication.publish(send)
         return BlobInfo(key, sending.size, etag=(answer or {}).get("ETag"))
 
     def delete(self, key: str) -> None:

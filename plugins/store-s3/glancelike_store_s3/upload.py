@@ -93,13 +93,19 @@ class Sending:
         self.size = 0
 
     def run(
-        self, source: Source, part_size: Callable[[int], int], size: int | None, first: bytearray | None
+        self,
+        source: Source,
+        part_size: Callable[[int], int],
+        size: int | None,
+        first: bytearray | None,
+        meanwhile: Callable[[], None],
     ) -> None:
         """Send all of the source, of which ``first`` was read before.
 
-        The source is read only while there is memory for what comes: an
-        endpoint that is slow holds it up. Nothing is running at the end,
-        however that comes about.
+        ``meanwhile`` is called when all is read and the last parts are on
+        their way; they are given up when it raises. The source is read only
+        while there is memory for what comes: an endpoint that is slow holds
+        it up. Nothing is running at the end, however that comes about.
         """
         futures: list[Future[None]] = []
         with ThreadPoolExecutor(self._threads, thread_name_prefix="s3-part") as pool:
@@ -121,6 +127,8 @@ class Sending:
                         self.size += sent
                     if sent < room:
                         break
+                if not self._failed.is_set():
+                    meanwhile()
             except BaseException:
                 self._failed.set()
                 for future in futures:

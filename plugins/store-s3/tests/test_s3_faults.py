@@ -179,7 +179,7 @@ def test_replaced_while_read(store: S3Store, proxy: Proxy, raw: Any) -> None:
 
 
 def test_source_waits_for_the_endpoint(store: S3Store, proxy: Proxy) -> None:
-    """While nothing is taken, no more is read than three parts hold."""
+    """While nothing is taken, no more is read than five parts hold."""
     go_on = threading.Event()
     proxy.each_block = lambda _size: go_on.wait(PATIENCE)
     source = EndlessSource(100 * MIB)
@@ -187,10 +187,10 @@ def test_source_waits_for_the_endpoint(store: S3Store, proxy: Proxy) -> None:
     writer.start()
     try:
         end = time.monotonic() + PATIENCE
-        while source.at < 15 * MIB and time.monotonic() < end:
+        while source.at < 25 * MIB and time.monotonic() < end:
             time.sleep(0.02)
         time.sleep(1)  # for what it would read beyond
-        assert source.at == 15 * MIB
+        assert source.at == 25 * MIB
     finally:
         go_on.set()
         writer.join(2 * PATIENCE)
@@ -312,15 +312,59 @@ def test_full(store: S3Store, proxy: Proxy) -> None:
 
 
 def test_requests_of_a_write(proxy: Proxy) -> None:
-    """The README's price of claims: five requests more."""
-    for conditional, expected in (("auto", 2), ("never", 7)):
+    """The README's price of claims: five requests more. In parts: a look, begin, three parts, complete."""
+    for conditional, small, large in (("auto", 1, 6), ("never", 6, 11)):
         with opened(proxy.url, s3_store_conditional_writes=conditional) as store:
             store.write("first", WatchedSource(b"x"), size=1)
-            proxy.seen.clear()
-            store.write("second", WatchedSource(b"x"), size=1)
-            assert len(proxy.seen) == expected
-            for key in ("first", "second"):
-                store.delete(key)
+            for size, expected in ((1, small), (LARGE, large)):
+                proxy.seen.clear()
+                store.write("second", EndlessSource(size), size=size)
+                assert len(proxy.seen) == expected
+                store.delete("second")
+            store.delete("first")
+
+
+def is_claim(request: Request) -> bool:
+    return publishing.CLAIMS in request.path and request.method == "PUT"
+
+
+def test_claim_is_made_while_parts_are_sent(proxy: Proxy, raw: Any) -> None:
+    with opened(proxy.url, s3_store_conditional_writes="never") as store:
+        claimed = threading.Event()
+
+        def hold(request: Request) -> Fault | None:
+            if is_claim(request):
+                claimed.set()
+            elif request.is_part:
+                assert claimed.wait(PATIENCE)
+            return None
+
+        proxy.rules.append(hold)
+        store.write("a", EndlessSource(LARGE), size=LARGE)
+        claimed.clear()
+        proxy.once(lambda request: request.is_part and claimed.wait(PATIENCE), Fault(400, b"<Error/>"))
+        with pytest.raises(StoreError):
+            store.write("b", EndlessSource(LARGE), size=LARGE)
+        assert [item["Key"] for item in raw.list_objects_v2(Bucket="images")["Contents"]] == ["a"]
+        store.delete("a")
+
+
+def test_old_claim_is_renewed(proxy: Proxy, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others take a claim for a dead writer's some time after it was put."""
+    monkeypatch.setattr(publishing, "FRESH_SECONDS", 0.0)
+    with opened(proxy.url, s3_store_conditional_writes="never") as store:
+        store.write("a", EndlessSource(LARGE), size=LARGE)
+        first, second = [request.path for request in proxy.seen if is_claim(request)]
+        assert first != second
+        # Looked for after the second was there.
+        sent = [(request.method, request.path) for request in proxy.seen]
+        assert ("HEAD", "/images/a") in sent[sent.index(("PUT", second)) : sent.index(complete_of(proxy))]
+        assert [item["Key"] for item in raw.list_objects_v2(Bucket="images")["Contents"]] == ["a"]
+        store.delete("a")
+
+
+def complete_of(proxy: Proxy) -> tuple[str, str]:
+    return next((request.method, request.path) for request in proxy.seen if request.is_complete)
 
 
 def test_claim_of_a_dead_writer(moto: str, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
 
 class TestS3Store(StoreConformance):
     spawnable = True
-    many_keys = 150  # a write is seven requests here
+    many_keys = 150  # a write is six requests here
 
     def backend(self) -> str:
         return f"Swift {version('swift')}, s3api"
