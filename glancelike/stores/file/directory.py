@@ -264,6 +264,13 @@ class Directory:
             yield fd
 
     def _walk(self, fd: int, above: str, depth: int, prefix: str) -> Iterator[BlobInfo]:
+        segment, slash, _ = prefix[len(above) :].partition("/")
+        if slash and depth > 1:
+            # The prefix names the directory, so that the others need no look.
+            if _SEGMENT.fullmatch(segment):
+                with suppress(BlobNotFound), absent(), opened(segment, fd) as below:
+                    yield from self._walk(below, f"{above}{segment}/", depth - 1, prefix)
+            return
         with os.scandir(fd) as entries:
             for entry in entries:
                 key = above + entry.name

@@ -37,6 +37,7 @@ class ChunkId(NamedTuple):
         return self.digest + self.generation.to_bytes(4, "big")
 
 
+_ZEROS = bytes(64 << 10)
 # Zeros of any length, which are stored nowhere.
 HOLE = ChunkId(bytes(32), 0)
 
@@ -61,7 +62,7 @@ def load(lower: Lower, chunk: ChunkId, size: int) -> bytes:
     return data
 
 
-def store(lower: Lower, session: Session, data: bytes) -> ChunkId:
+def store(lower: Lower, session: Session, data: bytes | bytearray) -> ChunkId:
     """See to it that a chunk is there, and return the id to rely on."""
     digest = hashlib.sha256(data).digest()
     usable = [
@@ -86,26 +87,34 @@ def store(lower: Lower, session: Session, data: bytes) -> ChunkId:
 def store_all(
     lower: Lower,
     session: Session,
-    pieces: Iterable[bytes],
+    pieces: Iterable[memoryview],
     told: Callable[[ChunkId, int], None],
     threads: int,
 ) -> None:
-    """Store pieces, up to ``threads`` at a time, and tell their ids in order."""
-    under_way: deque[tuple[Future[ChunkId], int]] = deque()
+    """Store pieces, up to ``threads`` at a time, and tell their ids in order.
+
+    A piece is copied before the next is asked for, into a buffer that an
+    earlier one no longer needs.
+    """
+    under_way: deque[tuple[Future[ChunkId], bytearray]] = deque()
+    spare: list[bytearray] = []
 
     def settle() -> None:
-        future, size = under_way.popleft()
-        told(future.result(), size)
+        future, buffer = under_way.popleft()
+        told(future.result(), len(buffer))
+        spare.append(buffer)
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="chunks")
     try:
         for piece in pieces:
-            if is_zero(piece):
+            buffer = spare.pop() if spare else bytearray()
+            buffer[:] = piece
+            if is_zero(buffer):
                 future: Future[ChunkId] = Future()
                 future.set_result(HOLE)
             else:
-                future = pool.submit(store, lower, session, piece)
-            under_way.append((future, len(piece)))
+                future = pool.submit(store, lower, session, buffer)
+            under_way.append((future, buffer))
             if len(under_way) >= threads:
                 settle()
         while under_way:
@@ -115,9 +124,11 @@ def store_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def is_zero(data: bytes) -> bool:
+def is_zero(data: bytearray) -> bool:
     """Tell whether all bytes are zero."""
-    return data[:1] == data[-1:] == b"\0" and data == bytes(len(data))
+    return data[:1] == data[-1:] == b"\0" and all(
+        data.startswith(_ZEROS[: len(data) - at], at) for at in range(0, len(data), len(_ZEROS))
+    )
 
 
 def _prefix(digest: bytes) -> str:

@@ -43,43 +43,45 @@ class Cutter:
         if not self.least < self.average < self.most:
             raise ConfigError("chunk_store_min_size, _avg_size, _max_size: each must be larger than the last")
 
-    def cut(self, source: Source) -> Iterator[bytes]:
-        """Yield the chunks of a source, holding a few of the largest at most."""
+    def cut(self, source: Source) -> Iterator[memoryview]:
+        """Yield the chunks of a source, each of them good until the next is asked for.
+
+        All lie in one window, which is filled again and again: memory that
+        is made anew costs more time than cutting does.
+        """
         if self.method == "fixed":
             return _fixed(source, self.average)
         return self._by_content(source)
 
-    def _by_content(self, source: Source) -> Iterator[bytes]:
+    def _by_content(self, source: Source) -> Iterator[memoryview]:
         cdc = FastCDC(self.average, min_size=self.least, max_size=self.most)
-        rest = b""
-        for data, ended in _gathered(source, 2 * self.most):
-            window = rest + data
+        window = memoryview(bytearray(3 * self.most))
+        held, ended = 0, False
+        while not ended:
+            # What is left of the last window is less than the largest chunk.
+            goal = held + 2 * self.most
+            held = _fill(source, window[:goal], held)
+            ended = held < goal
             at = 0
-            for chunk in cdc.cut_buf(window):
-                if not ended and chunk.offset + chunk.length == len(window):
+            for chunk in cdc.cut_buf(window[:held]):
+                if not ended and chunk.offset + chunk.length == held:
                     break  # this one ends where the window does, not by its content
                 yield window[chunk.offset : chunk.offset + chunk.length]
                 at = chunk.offset + chunk.length
-            rest = window[at:]
+            window[: held - at] = window[at:held]
+            held -= at
 
 
-def _fixed(source: Source, size: int) -> Iterator[bytes]:
-    for data, _ended in _gathered(source, size):
-        if data:
-            yield data
+def _fixed(source: Source, size: int) -> Iterator[memoryview]:
+    window = memoryview(bytearray(size))
+    held = size
+    while held == size and (held := _fill(source, window, 0)):
+        yield window[:held]
 
 
-def _gathered(source: Source, size: int) -> Iterator[tuple[bytes, bool]]:
-    """Yield the source in pieces of just ``size``; the last, maybe empty, is marked.
-
-    The source isn't read on after its end.
-    """
-    pieces: list[bytes] = []
-    held = 0
-    while block := source.read(min(BLOCK, size - held)):
-        pieces.append(block)
+def _fill(source: Source, window: memoryview, held: int) -> int:
+    """Fill a window from ``held`` on; return how much is in it, all but at the source's end."""
+    while held < len(window) and (block := source.read(min(BLOCK, len(window) - held))):
+        window[held : held + len(block)] = block
         held += len(block)
-        if held == size:
-            yield b"".join(pieces), False
-            pieces, held = [], 0
-    yield b"".join(pieces), True
+    return held

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,8 +33,8 @@ class Lower:
         with _lifted(), self._guard.read(name, offset=offset, length=length) as blocks:
             return b"".join(blocks)
 
-    def write(self, name: str, data: bytes) -> None:
-        self.write_from(name, io.BytesIO(data), len(data))
+    def write(self, name: str, data: bytes | bytearray) -> None:
+        self.write_from(name, _Bytes(data), len(data))
 
     def write_from(self, name: str, source: Source, size: int) -> None:
         """Store what one of this driver's own sources gives; raise BlobExists."""
@@ -56,6 +55,20 @@ class Lower:
             return None
         with _lifted():
             return self._guard.usage().free
+
+
+class _Bytes:
+    """Bytes in memory as a source, copied no more than a block at a time."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self._data = data
+        self._at = 0
+
+    def read(self, size: int, /) -> bytes:
+        # No view of the data is kept: its owner may want to give it another length.
+        block = bytes(memoryview(self._data)[self._at : self._at + size])
+        self._at += len(block)
+        return block
 
 
 @contextmanager
