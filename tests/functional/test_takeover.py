@@ -134,9 +134,15 @@ def fill(seen: Seen, glance: GlanceServer) -> None:
     admin.images.stage(both, io.BytesIO(seen.data[both]))
     admin.images.image_import(both, "glance-direct", all_stores=True)
     deadline = time.monotonic() + 120
-    while admin.images.get(both).status != "active":
+    while busy(admin.images.get(both)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def busy(image: Any) -> bool:
+    """Tell whether an import still writes the image, which is active before all is done."""
+    marks = [image.get("os_glance_import_task"), image.get("os_glance_importing_to_stores")]
+    return image.status != "active" or any(marks) or len(image.stores.split(",")) < 2
 
 
 def look(seen: Seen, project: str, client: Any) -> None:
