@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +26,6 @@ from keystoneauth1.session import Session
 
 START_SECONDS = 120.0
 BIN = Path(sys.executable).parent
-METADEFS = Path(sys.prefix, "etc", "glance", "metadefs")
 CONFIG = """\
 [DEFAULT]
 enabled_backends = {backends}
@@ -65,6 +65,18 @@ paste.filter_factory = glance.api.middleware.context:ContextMiddleware.factory
 """
 
 
+def _metadefs() -> Path:
+    """Return where the package has put its definitions: beside itself, in whose environment ever that is."""
+    try:
+        place = distribution("glance").locate_file("../../../etc/glance/metadefs")
+    except PackageNotFoundError:
+        return Path(sys.prefix, "etc", "glance", "metadefs")
+    return Path(str(place)).resolve()
+
+
+METADEFS = _metadefs()
+
+
 class Named(NoAuth):
     """Says who the caller is."""
 
@@ -86,7 +98,8 @@ class GlanceServer:
 
     The data of the store ``fast``, say, is in ``directory / "fast"``.
     ``options`` are lines of [DEFAULT]; ``more`` are stores of other kinds, by id
-    their driver and the lines of their section.
+    their driver and the lines of their section. ``connection`` is the URL of its
+    database, which is SQLite in ``directory`` by default.
     """
 
     def __init__(
@@ -96,6 +109,7 @@ class GlanceServer:
         *,
         options: str = "",
         more: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+        connection: str | None = None,
         workers: int = 1,
         threads: int = 4,
     ) -> None:
@@ -104,6 +118,7 @@ class GlanceServer:
         self.directory = directory
         self.stores = {name: directory / name for name in stores}
         self.database = directory / "glance.db"
+        self.connection = connection or f"sqlite:///{self.database}"
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._serving = ["--workers", str(workers), "--threads", str(threads), "--worker-class", "gthread"]
@@ -125,10 +140,6 @@ class GlanceServer:
         (directory / "glance-api.conf").write_text(config)
         (directory / "glance-api-paste.ini").write_text(PASTE)
         self.manage("db", "sync")
-
-    @property
-    def connection(self) -> str:
-        return f"sqlite:///{self.database}"
 
     @property
     def url(self) -> str:

@@ -128,7 +128,7 @@ class Population:
         elif visibility == "shared":
             members = {self._owner(chance): chance.choice(("pending", "accepted", "rejected"))}
         for project, status in members.items():
-            yield 4, [id_, project, status, _time(created), _time(updated)]
+            yield 4, [id_, project, status, _time(created), _time(updated), _time(created)]
 
     def _owner(self, chance: random.Random) -> str:
         """Choose one of the crowd: the first has hundreds of times as many images as the last."""

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from glancelike.model import Amounts, Filter, Op, Query, SortKey, Status, TaskQuery, Viewer
 from glancelike.registry.base import ADMIN
 from glancelike.registry.sql import SqlRegistry, queries, tables
+from glancelike.registry.sql.scopes import Shape
 from glancelike.registry.values import AMOUNTS, checked_query
 from glancelike.testing.registry_kit import MINE, OTHER, START
 
@@ -236,7 +237,7 @@ def test_plans(
     sort: tuple[SortKey, ...],
 ) -> None:
     query = checked_query(Query(visibility=visibility, sort=sort))
-    statement = queries.page(queries.Shape.of(query, viewer), None, None, explicit=False)
+    statement = queries.page(Shape.of(query, viewer), None, None, explicit=False)
     assert statement is not None
     with registries[0]._reading() as connection:
         text = statement.compile(connection, compile_kwargs={"render_postcompile": True})

@@ -270,6 +270,28 @@ def test_a_deep_page_looks_at_few_rows(registry: SqlRegistry, page: str, viewer:
     check(registry, lambda registry: registry.list(Query(**PAGES[page], marker=marker), viewer))
 
 
+LINED_UP: dict[str, dict[str, Any]] = {
+    "shared": {"visibility": "shared"},
+    "by default": {},
+    "oldest": {"visibility": "shared", "sort": (SortKey("created_at", False),)},
+    "any status": {"visibility": "shared", "member_status": "all"},
+    "since then": {"visibility": "shared", **by("created_at", Op.LT, MIDDLE)},
+}
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["first", "deep"])
+@pytest.mark.parametrize("query", LINED_UP)
+def test_a_page_of_what_is_shared_looks_at_no_more_than_it_shows(
+    registry: SqlRegistry, query: str, deep: bool
+) -> None:
+    """Each row by its entry in an index, in its table and once more for the page."""
+    asked = Query(**LINED_UP[query], limit=10)
+    if deep:
+        half = replace(asked, limit=SHARED // 3)
+        asked = replace(asked, marker=registry.list(half, FRIENDLY).images[-1].id)
+    check(registry, lambda registry: registry.list(asked, FRIENDLY), most=SHARED // 2)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_of_what_is_shared_no_more_is_looked_at_than_there_is(registry: SqlRegistry, page: str) -> None:
     query = Query(**PAGES[page], visibility="shared")

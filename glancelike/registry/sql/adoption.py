@@ -56,7 +56,8 @@ def _added(connection: Connection, records: dict[str, Adopted]) -> frozenset[str
         if each.deleted_at is None:
             for table, found in rows.new_children(each.image).items():
                 inserts[table] += found
-            inserts[members] += map(rows.row_of_member, each.members)
+            made = each.image.created_at
+            inserts[members] += (rows.row_of_member(member, made) for member in each.members)
     for table, found in inserts.items():
         if found:
             connection.execute(sa.insert(table), found)

@@ -41,6 +41,7 @@ from glancelike.registry.sql.metadefs import MetadefSql
 from glancelike.registry.sql.migrations import revisions
 from glancelike.registry.sql.quotas import QuotaSql, settle
 from glancelike.registry.sql.retries import retrying
+from glancelike.registry.sql.scopes import Shape
 from glancelike.registry.sql.tables import DELETED, images, leases, locations, members
 from glancelike.registry.sql.tasks import TaskSql
 from glancelike.registry.sql.upkeep import UpkeepSql
@@ -189,7 +190,7 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionS
 
     def list(self, query: Query, viewer: Viewer) -> Page:
         query = values.checked_query(query)
-        shape = queries.Shape.of(query, viewer)
+        shape = Shape.of(query, viewer)
         with self._reading() as connection:
             marker = self._marker(connection, query, viewer)
             bound = queries.parameters(query, viewer, marker)
@@ -248,8 +249,9 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionS
         member = values.checked_member(member)
         with self._writing() as connection:
             # The image's row is the lock that keeps the count exact.
-            alive = sa.select(i.id).where(i.id == member.image_id, i.shelf != DELETED).with_for_update()
-            if not values.storable(member.image_id) or connection.scalar(alive) is None:
+            alive = sa.select(i.created_at).where(i.id == member.image_id, i.shelf != DELETED)
+            made = values.storable(member.image_id) and connection.scalar(alive.with_for_update())
+            if not made:
                 raise ImageNotFound(f"image {member.image_id!r} not found")
             if connection.execute(_member(member.image_id, member.project)).first() is not None:
                 raise MemberExists(f"image {member.image_id} is shared with {member.project} already")
@@ -257,7 +259,7 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionS
                 count = sa.select(sa.func.count()).where(m.image_id == member.image_id)
                 if connection.execute(count).scalar_one() >= limit:
                     raise LimitExceeded(f"image {member.image_id} can't have more than {limit} members")
-            connection.execute(sa.insert(members), records.row_of_member(member))
+            connection.execute(sa.insert(members), records.row_of_member(member, made))
         return member
 
     def get_member(self, image_id: str, project: str) -> Member:
@@ -356,9 +358,7 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionS
         raise ImageNotFound(f"image {image_id!r} not found")
 
 
-def _driver(
-    connection: Connection, shape: queries.Shape, bound: Mapping[str, Any]
-) -> tuple[int | None, bool]:
+def _driver(connection: Connection, shape: Shape, bound: Mapping[str, Any]) -> tuple[int | None, bool]:
     """Find the condition to start from, and whether one matches nothing at all."""
     statement = queries.counts(shape)
     if statement is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
@@ -12,7 +12,12 @@ from sqlalchemy import ColumnElement
 from glancelike.model import SortKey
 
 Condition = ColumnElement[bool]
-Columns = sa.sql.base.ReadOnlyColumnCollection[str, sa.Column[Any]]
+
+
+class Columns(Protocol):
+    """Columns by name, such as a table's."""
+
+    def __getitem__(self, name: str, /) -> sa.Column[Any]: ...
 
 
 def bound(name: str, column: ColumnElement[Any], *, several: bool = False) -> sa.BindParameter[Any]:

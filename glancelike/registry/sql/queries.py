@@ -4,8 +4,8 @@ The cost of a page must not grow with the number of images, and a planner
 without statistics (SQLite's) guesses badly. So the statement leaves it no
 choice, in one of two forms:
 
-* a walk: what the viewer may see is a few scopes (own images, public ones,
-  …), each of which lies in one index in the order asked for. The first
+* a walk: what the viewer may see is a few ``scopes`` (own images, public
+  ones, …), each of which lies in one index in the order asked for. The first
   images of each are merged; everything else is checked on the way.
 * a probe: when a filter names an index and matches only a few images
   (``PROBE``, found out by counting no further), these are looked up and all
@@ -20,70 +20,39 @@ travel as parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import ColumnElement, FromClause, Select
+from sqlalchemy import ColumnElement
 
 from glancelike.model import Op, Query, SortKey, Viewer, Visibility
-from glancelike.registry.sql.paging import Condition, Part, after, bound, order
+from glancelike.registry.sql.paging import Columns, Condition, Part, after, bound, order
 from glancelike.registry.sql.records import COLUMNS
-from glancelike.registry.sql.tables import (
-    DELETED,
-    HEAD,
-    HIDDEN,
-    LISTED,
-    PENDING,
-    WALKED,
-    images,
-    members,
-    properties,
-    tags,
+from glancelike.registry.sql.scopes import (
+    Scope,
+    Seen,
+    Shape,
+    Statement,
+    any_of,
+    fenced,
+    in_order,
+    scopes_of,
+    shelves_of,
+    visible,
 )
+from glancelike.registry.sql.tables import HEAD, WALKED, images, properties, tags
 
 PROBE = 4096
 SHAPES = 512  # statements kept a process; some 20 kB each
-i, m, p, t = images.c, members.c, properties.c, tags.c
-Statement = Select[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A checked query without its values: all that the statement's text depends on."""
-
-    admin: bool
-    project: bool
-    pending: bool
-    visibility: Visibility | str | None
-    member_status: bool
-    hidden: bool | None
-    sort: tuple[SortKey, ...]
-    filters: tuple[tuple[str, Op, bool], ...]
-    tags: int
-
-    @classmethod
-    def of(cls, query: Query, viewer: Viewer) -> Shape:
-        return cls(
-            viewer.admin,
-            viewer.project is not None,
-            viewer.pending,
-            query.visibility,
-            query.member_status != "all",
-            query.hidden,
-            query.sort,
-            tuple((f.field, f.op, f.is_property) for f in query.filters),
-            len(query.tags),
-        )
+i, p, t = images.c, properties.c, tags.c
 
 
 def parameters(query: Query, viewer: Viewer, marker: Sequence[Any] | None = None) -> dict[str, Any]:
     """Return the values for the statements of the query's shape."""
     found: dict[str, Any] = {
         "project": viewer.project,
-        "member_status": str(query.member_status),
         "limit": query.limit + 1,
         "probe": PROBE + 1,
     }
@@ -100,150 +69,23 @@ def parameters(query: Query, viewer: Viewer, marker: Sequence[Any] | None = None
     return found
 
 
-# Visibility
-
-
-@lru_cache
-def visible(admin: bool, project: bool, pending: bool) -> Condition:
-    """Say which images a viewer may see when it knows their id."""
-    alive = i.shelf != DELETED if pending else i.shelf.in_([LISTED, HIDDEN])
-    if admin:
-        return alive
-    seen: list[Condition] = [i.visibility.in_([Visibility.PUBLIC.value, Visibility.COMMUNITY.value])]
-    if project:
-        seen += [i.owner == bound("project", i.owner), _Shared(False).condition()]
-    return alive & sa.or_(*seen)
-
-
 @lru_cache
 def one(admin: bool, project: bool, pending: bool) -> Statement:
     """Select the image ``id`` if a viewer from ``project`` may see it."""
     return sa.select(*COLUMNS).where(i.id == bound("id", i.id), visible(admin, project, pending))
 
 
-# Scopes: together, and overlapping, what a listing may show. ``walked`` is
-# looked up in an index, ``checked`` on each row.
-
-
-@dataclass(frozen=True, slots=True)
-class _Own:
-    visibility: Visibility
-    owner: str = "project"  # the parameter's name
-
-    def condition(self) -> Condition:
-        return (i.owner == bound(self.owner, i.owner)) & (i.visibility == self.visibility.value)
-
-    def select(self, shelf: int, walked: list[Condition], checked: list[Condition]) -> Statement:
-        return _select(images, [self.condition(), i.shelf == shelf, *walked], checked)
-
-    @property
-    def sorted_if(self) -> Condition | None:
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    visibility: Visibility
-
-    def condition(self) -> Condition:
-        return i.visibility == self.visibility.value
-
-    def select(self, shelf: int, walked: list[Condition], checked: list[Condition]) -> Statement:
-        return _select(images, [self.condition(), i.shelf == shelf, *walked], checked)
-
-    @property
-    def sorted_if(self) -> Condition | None:
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    by_status: bool
-
-    def _mine(self) -> list[Condition]:
-        mine: list[Condition] = [m.project == bound("project", m.project)]
-        if self.by_status:
-            mine.append(m.status == bound("member_status", m.status))
-        return mine
-
-    def condition(self) -> Condition:
-        member = _any(sa.select(m.image_id).where(m.image_id == i.id, *self._mine()))
-        return (i.visibility == Visibility.SHARED.value) & member
-
-    def select(self, shelf: int, walked: list[Condition], checked: list[Condition]) -> Statement:
-        joined = members.join(images, i.id == m.image_id)
-        shared = [i.visibility == Visibility.SHARED.value, i.shelf == shelf]
-        return _select(joined, self._mine(), [*shared, *walked, *checked])
-
-    @property
-    def sorted_if(self) -> Condition | None:
-        # All that is shared with the project is looked at, and nothing else: what
-        # lies in the order of the listing may be anybody's.
-        return m.project == bound("project", m.project)
-
-
-Scope = _Own | _Seen | _Shared
-
-
-def _scopes(shape: Shape) -> list[Scope]:
-    """Return the scopes of a listing; none when there is nothing to see."""
-    for number, each in enumerate(shape.filters):
-        if each == ("owner", Op.EQ, False):
-            # Of anybody's images only one project's are wanted.
-            return [
-                _Own(scope.visibility, f"filter{number}") if isinstance(scope, _Seen) else scope
-                for scope in _all_scopes(shape)
-            ]
-    return _all_scopes(shape)
-
-
-def _all_scopes(shape: Shape) -> list[Scope]:
-    wanted = shape.visibility
-    if shape.admin:
-        if wanted is not None:
-            return [_Seen(each) for each in Visibility if wanted in ("all", each)]
-        # Community images of others are shown only when asked for.
-        others: list[Scope] = [_Seen(each) for each in Visibility if each is not Visibility.COMMUNITY]
-        return [*others, _Own(Visibility.COMMUNITY)] if shape.project else others
-    found: list[Scope] = []
-    if wanted in (None, "all", Visibility.PUBLIC):
-        found.append(_Seen(Visibility.PUBLIC))
-    if wanted in ("all", Visibility.COMMUNITY):
-        found.append(_Seen(Visibility.COMMUNITY))
-    if shape.project:
-        mine = [each for each in Visibility if wanted in (None, "all", each)]
-        found += [_Own(each) for each in mine if _Seen(each) not in found]
-        if Visibility.SHARED in mine:
-            found.append(_Shared(shape.member_status))
-    return found
-
-
-def _fenced(conditions: Iterable[Condition]) -> Condition:
-    """Keep the planner from choosing an index for these conditions.
-
-    Written as an inequality, which PostgreSQL expects nearly all rows to
-    meet: else it takes a walk for so long a one that it prepares for a
-    million rows (compiles, starts workers, sorts).
-    """
-    return sa.case((sa.and_(*conditions), 1), else_=0) != 0
-
-
-def _select(source: FromClause, walked: list[Condition], checked: list[Condition]) -> Statement:
-    statement = sa.select(i.id).select_from(source).where(*walked)
-    return statement.where(_fenced(checked)) if checked else statement
-
-
 # Filters
 
 
-def _matches(shape: Shape, number: int) -> Condition:
+def _matches(shape: Shape, number: int, columns: Columns = i) -> Condition:
     """Translate a filter; a field or property that isn't set matches nothing."""
     field, op, is_property = shape.filters[number]
     if is_property:
         wanted = p.value.in_(bound(f"filter{number}", p.value, several=True))
         found = _with_property(shape, number).where(p.image_id == i.id, wanted)
-        return _any(found)
-    column: ColumnElement[Any] = i[field]
+        return any_of(found)
+    column: ColumnElement[Any] = columns[field]
     value = bound(f"filter{number}", column, several=op is Op.IN)
     compared: dict[Op, Condition] = {
         Op.EQ: column == value,
@@ -268,7 +110,7 @@ def _with_tag(number: int) -> Statement:
 
 
 def _has_tags(shape: Shape) -> list[Condition]:
-    return [_any(_with_tag(number).where(t.image_id == i.id)) for number in range(shape.tags)]
+    return [any_of(_with_tag(number).where(t.image_id == i.id)) for number in range(shape.tags)]
 
 
 def _drivers(shape: Shape) -> list[Statement]:
@@ -285,20 +127,10 @@ def _drivers(shape: Shape) -> list[Statement]:
             # The beginning of its index.
             conditions += [
                 i.visibility.in_([each.value for each in Visibility]),
-                i.shelf.in_(_shelves(shape)),
+                i.shelf.in_(shelves_of(shape)),
             ]
         found.append(sa.select(i.id).where(*conditions))
     return found
-
-
-def _any(of_image: Statement) -> Condition:
-    """Tell whether an image has a row, looked up for each that is checked.
-
-    With EXISTS, PostgreSQL reads the rows of all images at once where it
-    expects to check many.
-    """
-    counted = of_image.with_only_columns(sa.func.count(), maintain_column_froms=True).correlate(images)
-    return counted.scalar_subquery() > 0
 
 
 def _bare(driver: Statement) -> Statement:
@@ -342,19 +174,20 @@ def page(
     ``nulls`` are the marker's (None without a marker); ``driver``, an index
     into what ``counts`` counted, makes it a probe.
     """
-    scopes = _scopes(shape)
+    scopes = scopes_of(shape)
     if not scopes:
         return None
-    parts = [Part([], [])] if nulls is None else after(i, shape.sort, nulls)
-    shelves = _shelves(shape)
     ordered = order(i, shape.sort, explicit=explicit)
     limit = sa.bindparam("limit", type_=sa.Integer)
     if driver is not None:
-        return _probe(shape, scopes, shelves, parts, driver).order_by(*ordered).limit(limit)
+        return _probe(shape, scopes, _parts(shape, i, nulls), driver).order_by(*ordered).limit(limit)
     walks = [
-        walk.order_by(*order(i, shape.sort, explicit=explicit, only_if=scope.sorted_if)).limit(limit)
+        walk.order_by(*order(each.columns, shape.sort, explicit=explicit, only_if=each.sorted_if)).limit(
+            limit
+        )
         for scope in scopes
-        for walk in _walks(shape, scope, shelves, parts)
+        for each in in_order(scope, shape.sort[0].field)
+        for walk in _walks(shape, each, _parts(shape, each.columns, nulls))
     ]
     if len(walks) == 1:
         return walks[0].with_only_columns(*COLUMNS)
@@ -363,12 +196,11 @@ def page(
     return sa.select(*COLUMNS).join(merged, merged.c.id == i.id).order_by(*ordered).limit(limit)
 
 
-def _shelves(shape: Shape) -> list[int]:
-    shelves = [LISTED, HIDDEN] if shape.hidden is None else [HIDDEN if shape.hidden else LISTED]
-    return shelves + [PENDING[shelf] for shelf in shelves] if shape.pending else shelves
+def _parts(shape: Shape, columns: Columns, nulls: tuple[bool, ...] | None) -> list[Part]:
+    return [Part([], [])] if nulls is None else after(columns, shape.sort, nulls)
 
 
-def _walks(shape: Shape, scope: Scope, shelves: list[int], parts: list[Part]) -> list[Statement]:
+def _walks(shape: Shape, scope: Scope, parts: list[Part]) -> list[Statement]:
     walked: list[Condition] = []
     checked = _has_tags(shape)
     first = shape.sort[0].field
@@ -377,23 +209,21 @@ def _walks(shape: Shape, scope: Scope, shelves: list[int], parts: list[Part]) ->
         # a status has an index of its own for it.
         leads = not is_property and field == first
         by_status = (field, op, is_property, first) == ("status", Op.EQ, False, "created_at")
-        narrows = leads or (by_status and isinstance(scope, _Seen))
-        (walked if narrows else checked).append(_matches(shape, number))
+        narrows = leads or (by_status and isinstance(scope, Seen))
+        (walked if narrows else checked).append(_matches(shape, number, scope.columns))
     return [
         scope.select(shelf, walked + part.walked, checked + part.checked)
-        for shelf in shelves
+        for shelf in shelves_of(shape)
         for part in parts
     ]
 
 
-def _probe(
-    shape: Shape, scopes: list[Scope], shelves: list[int], parts: list[Part], driver: int
-) -> Statement:
+def _probe(shape: Shape, scopes: list[Scope], parts: list[Part], driver: int) -> Statement:
     conditions = [
-        i.shelf.in_(shelves),
+        i.shelf.in_(shelves_of(shape)),
         sa.or_(*(scope.condition() for scope in scopes)),
         *(_matches(shape, number) for number in range(len(shape.filters))),
         *_has_tags(shape),
         sa.or_(*(part.condition() for part in parts)),
     ]
-    return sa.select(*COLUMNS).where(i.id.in_(_drivers(shape)[driver]), _fenced(conditions))
+    return sa.select(*COLUMNS).where(i.id.in_(_drivers(shape)[driver]), fenced(conditions))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -151,14 +152,15 @@ def to_member(row: Any) -> Member:
     return Member(image_id, project, MemberStatus(status), created_at, updated_at)
 
 
-def row_of_member(member: Member) -> dict[str, Any]:
-    """Return a member's row."""
+def row_of_member(member: Member, image_created_at: datetime) -> dict[str, Any]:
+    """Return a member's row; it has a copy of when the image was made."""
     return {
         "image_id": member.image_id,
         "project": member.project,
         "status": member.status.value,
         "created_at": member.created_at,
         "updated_at": member.updated_at,
+        "image_created_at": image_created_at,
     }
 
 

@@ -123,10 +123,18 @@ members = Table(
     Column("status", Exact(16), nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+    # The image's, which never changes: a copy, so that an index has the order of listings.
+    Column("image_created_at", UtcTime, nullable=False),
     sqlite_with_rowid=False,
 )
-# What is shared with a project.
-Index("ix_image_members_project", members.c.project, members.c.status, members.c.image_id)
+# What is shared with a project, in the order of the images' creation.
+Index(
+    "ix_image_members_project_created_at",
+    members.c.project,
+    members.c.status,
+    members.c.image_created_at,
+    members.c.image_id,
+)
 
 leases = Table(
     "leases",

@@ -30,7 +30,7 @@ FIRST = "0004"
 
 DIRECTORIES = [Path(__file__).parent / "versions"]
 # Contracting revision -> the oldest code, by its head, that works with the schema after it.
-CONTRACTING: Mapping[str, str] = {"0006": "0005"}
+CONTRACTING: Mapping[str, str] = {"0006": "0005", "0008": "0007"}
 
 
 def revisions() -> list[str]:

@@ -21,7 +21,8 @@ def create_table(name: str, *columns: sa.Column[Any], **options: Any) -> None:
         op.create_table(name, *columns, **options)
         return
     found = {column["name"] for column in inspector.get_columns(name)}
-    if found != {column.name for column in columns}:
+    # A later revision may have added some.
+    if not found.issuperset(column.name for column in columns):
         raise RegistryError(f"there is a table {name} of somebody else, it has {', '.join(sorted(found))}")
 
 
@@ -35,6 +36,15 @@ def add_column(table: str, column: sa.Column[Any]) -> None:
     """Add a column unless it is there."""
     if column.name not in {each["name"] for each in _inspector().get_columns(table)}:
         op.add_column(table, column)
+
+
+def demand_column(table: sa.Table, name: str) -> None:
+    """Let a column have no NULL any more. SQLite makes ``table`` anew, without its indexes."""
+    (found,) = (each for each in _inspector().get_columns(table.name) if each["name"] == name)
+    if not found["nullable"]:
+        return
+    with op.batch_alter_table(table.name, copy_from=table) as batch:
+        batch.alter_column(name, existing_type=table.c[name].type, nullable=False)
 
 
 def drop_index(name: str, table: str) -> None:
