@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
+from tests.processes import freeze, thaw
 from tests.swift_server import free_ports
 
 START_SECONDS = 60.0
@@ -155,14 +156,12 @@ class DatabaseServer(ABC):
     def pause(self) -> None:
         """Make the server silent: connections stay, and the kernel takes new ones."""
         assert self._process is not None
-        for pid in self._pids(self._process.pid):
-            os.kill(pid, signal.SIGSTOP)
+        freeze(self._pids(self._process.pid))
 
     def resume(self) -> None:
         """Let it go on after ``pause``."""
         assert self._process is not None
-        for pid in self._pids(self._process.pid):
-            os.kill(pid, signal.SIGCONT)
+        thaw(self._pids(self._process.pid))
 
     @contextmanager
     def paused(self) -> Iterator[None]:

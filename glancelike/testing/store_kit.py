@@ -82,6 +82,7 @@ class StoreKit:
     flat_size = 256 * MIB  # how much the test of clause 6 writes
     many_keys = 10_000  # how many blobs the test of long lists writes
     patience = 30.0  # seconds after which something hangs
+    variants = ("bare", "guarded")  # the driver itself, and behind the guard that a service puts before it
 
     tmp_path: Path
     driver: Store
@@ -161,9 +162,14 @@ class StoreKit:
         """Give the driver behind a guard."""
         return Guard(driver_fixture, store_id="kit")
 
-    @pytest.fixture(name="store", params=["bare", "guarded"])
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run each test of a store on each variant."""
+        if "store" in metafunc.fixturenames:
+            metafunc.parametrize("store", self.variants, indirect=True)
+
+    @pytest.fixture(name="store")
     def store_fixture(self, request: pytest.FixtureRequest, driver_fixture: Store) -> AnyStore:
-        """Give the driver itself, then in a second run behind a guard."""
+        """Give the driver itself, or behind a guard."""
         return driver_fixture if request.param == "bare" else Guard(driver_fixture, store_id="kit")
 
     def needs(self, *caps: Cap) -> None:

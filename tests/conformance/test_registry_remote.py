@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 from glancelike import plugins
 from glancelike.registry.base import Registry
 from glancelike.testing import RegistryConformance
+from tests.processes import freeze, thaw
 from tests.registry_servers import database, empty, start_registry, write_registry_config
 from tests.server_fixtures import Server
 
@@ -47,13 +46,11 @@ class TestRemoteRegistry(RegistryConformance):
     def outage(self, registry: Registry) -> Iterator[None]:
         """Freeze the server: what is asked meanwhile mustn't be done when it thaws."""
         pids = processes(self.server.process.pid)
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        freeze(pids)
         try:
             yield
         finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+            thaw(pids)
 
 
 def processes(pid: int) -> list[int]:

@@ -38,6 +38,7 @@ class TestFileStore(StoreConformance):
 class TestFileStoreWithoutFsync(StoreConformance):
     """Small odd blocks, a reserve, and permissions: every option not at its default."""
 
+    variants = ("bare",)
     spawnable = True
     flat_size = 16 * MIB
     many_keys = 100

@@ -26,6 +26,7 @@ KEYS = 60
 
 
 class TestFileStoreInDirectories(StoreConformance):
+    variants = ("bare",)
     spawnable = True
     flat_size = 16 * MIB
 

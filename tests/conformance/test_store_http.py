@@ -43,6 +43,7 @@ def guard_fixture() -> Iterator[Guard]:
 
 
 class TestHttpStore(StoreConformance):
+    variants = ("bare",)
     web: WebServer
 
     @pytest.fixture(autouse=True)

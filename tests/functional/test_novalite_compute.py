@@ -157,7 +157,7 @@ def test_compute_the_image_is_fetched_once_for_all(tmp_path: Path) -> None:
 def test_compute_unused_bases_are_removed_after_a_time(tmp_path: Path) -> None:
     options = {
         ("image_cache", "manager_interval"): 0.05,
-        ("image_cache", "remove_unused_original_minimum_age_seconds"): 0.3,
+        ("image_cache", "remove_unused_original_minimum_age_seconds"): 3,
     }
     with Cloud(tmp_path, options=options) as cloud:
         boot(cloud)

@@ -27,6 +27,7 @@ from glancelike.errors import RegistryUnavailable
 from glancelike.model import Image
 from glancelike.registry.base import ADMIN
 from glancelike.registry.sql.migrations import revisions
+from tests.processes import freeze, thaw
 from tests.registry_servers import SECRET, database, remote, start_registry, write_registry_config
 from tests.server_fixtures import BIN, PASSWORD, Server, command, start, write_config, write_users
 from tests.web_server import certificate
@@ -140,13 +141,11 @@ def create(server: Server, **values: object) -> tuple[int, Any]:
 def frozen(server: Server) -> Iterator[None]:
     pid = server.process.pid
     pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-    for each in pids:
-        os.kill(each, signal.SIGSTOP)
+    freeze(pids)
     try:
         yield
     finally:
-        for each in pids:
-            os.kill(each, signal.SIGCONT)
+        thaw(pids)
 
 
 def test_an_images_life(api: Server) -> None:

@@ -11,6 +11,7 @@ from glancelike.testing import StoreConformance
 
 
 class TestByContent(StoreConformance):
+    variants = ("bare",)
     spawnable = True
     many_keys = 1_000
 
@@ -35,6 +36,7 @@ class TestFixed(TestByContent):
 
 
 class TestOverMemory(StoreConformance):
+    variants = ("bare",)
     many_keys = 300
 
     def make_below(self) -> Store:

@@ -47,6 +47,7 @@ def settings(ceph: CephServer, **more: object) -> dict[str, object]:
 
 
 class TestRbdStore(StoreConformance):
+    variants = ("bare",)
     spawnable = True
     flat_size = 128 << 20
     many_keys = 100  # an image takes a tenth of a second

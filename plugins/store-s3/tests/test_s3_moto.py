@@ -27,6 +27,7 @@ def only(*chosen: str) -> Callable[[type], type]:
 
 
 class OnMoto(StoreConformance):
+    variants = ("bare",)
     __test__ = False
     more: ClassVar[dict[str, Any]] = {}
 

@@ -30,6 +30,7 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
 
 
 class TestS3Store(StoreConformance):
+    variants = ("bare",)
     spawnable = True
     many_keys = 150  # a write is six requests here
 

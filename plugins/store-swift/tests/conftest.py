@@ -19,11 +19,7 @@ CHOSEN = (
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run all of the kit on owners' accounts only where its report is wanted, as by ``make matrix``."""
     if config.getoption("--kit-report", default=None) is None:
-        items[:] = [item for item in items if "ByOwner::" not in item.nodeid or _chosen(item.name)]
-
-
-def _chosen(name: str) -> bool:
-    return name.startswith(CHOSEN) and not name.endswith("[guarded]")
+        items[:] = [item for item in items if "ByOwner::" not in item.nodeid or item.name.startswith(CHOSEN)]
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from glancelike.testing import StoreConformance
 
 
 class TestSwiftStore(StoreConformance):
+    variants = ("bare",)
     spawnable = True
     many_keys = 150
 

@@ -61,6 +61,8 @@ def opened(how: dict[str, Any]) -> Iterator[SwiftStore]:
 class TestSwiftStoreWithKeystone(StoreConformance):
     """Some of the kit: all of it would only repeat what v1 authentication shows."""
 
+    variants = ("bare",)
+
     @pytest.fixture(autouse=True)
     def _server(self, keystone: Keystone, cloud: SmallSwift) -> None:
         self.keystone = keystone

@@ -26,6 +26,7 @@ from glancelike.testing.sources import WatchedSource, payload
 class TestSwiftStoreByOwner(StoreConformance):
     """The whole kit on blobs of an owner; those of nobody are as in the other store."""
 
+    variants = ("bare",)
     spawnable = True
     many_keys = 50  # listing asks for each of them
     flat_size = 80 * MIB  # more than may be held
