@@ -2,4 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+
 pytest_plugins = ["tests.server_fixtures", "tests.libvirt_fixtures", "tests.database_fixtures"]
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collected tests out of the garbage collector's way.
+
+    There are thousands. To look through them takes so long on a busy machine
+    that a database server gives up the transaction that is kept waiting.
+    """
+    gc.collect()
+    gc.freeze()

@@ -55,7 +55,8 @@ class Listener:
         transport = messaging.get_notification_transport(notifications.conf_of(options, {}), url=URL)
         target = messaging.Target(topic="notifications", exchange="glance")
         self._server = messaging.get_notification_listener(transport, [target], [self], executor="threading")
-        self._server.start()
+        # One at a time: their order is looked at.
+        self._server.start(override_pool_size=1)
         self._transport = transport
 
     def info(self, context: Any, publisher: str, event: str, payload: Any, metadata: Any) -> None:
