@@ -4,6 +4,8 @@
 
 .PHONY: help run test matrix clean
 .DEFAULT_GOAL := help
+# Else all that is started compiles the project anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@sed -n 's/^# make/make/p' Makefile

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
-from tests.processes import freeze, thaw
+from tests.processes import freeze, frozen
 from tests.swift_server import free_ports
 
 START_SECONDS = 60.0
@@ -149,28 +149,16 @@ class DatabaseServer(ABC):
         if process is None:
             return
         if process.poll() is None:
-            for pid in self._pids(process.pid):
+            for pid in freeze(process.pid):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
 
-    def pause(self) -> None:
-        """Make the server silent: connections stay, and the kernel takes new ones."""
-        assert self._process is not None
-        freeze(self._pids(self._process.pid))
-
-    def resume(self) -> None:
-        """Let it go on after ``pause``."""
-        assert self._process is not None
-        thaw(self._pids(self._process.pid))
-
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Keep the server silent for a while."""
-        self.pause()
-        try:
+        """Keep the server silent for a while: connections stay, and the kernel takes new ones."""
+        assert self._process is not None
+        with frozen(self._process.pid):
             yield
-        finally:
-            self.resume()
 
     @contextmanager
     def down(self) -> Iterator[None]:
@@ -184,12 +172,6 @@ class DatabaseServer(ABC):
     def log(self) -> str:
         """Return the end of what the server has written."""
         return (self.directory / "out").read_text(errors="replace")[-4000:]
-
-    @staticmethod
-    def _pids(pid: int) -> Sequence[int]:
-        """Return the process and its children, which it can't make more of meanwhile."""
-        os.kill(pid, signal.SIGSTOP)
-        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
 class PostgresServer(DatabaseServer):

@@ -5,28 +5,47 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def freeze(pids: Iterable[int]) -> None:
-    """Stop processes with SIGSTOP, and return when each of their threads has stopped.
+def children(pid: int) -> list[int]:
+    """Return the processes that a process's main thread has started."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def freeze(pid: int) -> Sequence[int]:
+    """Stop a process and its children with SIGSTOP; return who was stopped, when none of them runs any more.
 
     The signal alone only says that they shall: a server could still finish
     what it was about to do.
     """
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-        until = time.monotonic() + 10
-        while not _is_stopped(pid):
-            assert time.monotonic() < until, f"process {pid} doesn't stop"
-            time.sleep(0.001)
+    _stop(pid)
+    # Which it can't make more of meanwhile.
+    below = children(pid)
+    for each in below:
+        _stop(each)
+    return [pid, *below]
 
 
-def thaw(pids: Iterable[int]) -> None:
-    """Let processes go on after ``freeze``."""
-    for pid in pids:
-        os.kill(pid, signal.SIGCONT)
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Keep a process and its children from running for a while."""
+    pids = freeze(pid)
+    try:
+        yield
+    finally:
+        for each in pids:
+            os.kill(each, signal.SIGCONT)
+
+
+def _stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    until = time.monotonic() + 10
+    while not _is_stopped(pid):
+        assert time.monotonic() < until, f"process {pid} doesn't stop"
+        time.sleep(0.001)
 
 
 def _is_stopped(pid: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from glancelike import plugins
 from glancelike.registry.base import Registry
 from glancelike.testing import RegistryConformance
-from tests.processes import freeze, thaw
+from tests.processes import frozen
 from tests.registry_servers import database, empty, start_registry, write_registry_config
 from tests.server_fixtures import Server
 
@@ -45,14 +44,5 @@ class TestRemoteRegistry(RegistryConformance):
     @contextmanager
     def outage(self, registry: Registry) -> Iterator[None]:
         """Freeze the server: what is asked meanwhile mustn't be done when it thaws."""
-        pids = processes(self.server.process.pid)
-        freeze(pids)
-        try:
+        with frozen(self.server.process.pid):
             yield
-        finally:
-            thaw(pids)
-
-
-def processes(pid: int) -> list[int]:
-    """Return a server's master and its workers."""
-    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]

@@ -18,6 +18,7 @@ import falcon.testing
 import pytest
 
 from glancelike import app
+from tests.processes import children
 from tests.server_fixtures import Server, command, write_config
 
 MIB = 1024 * 1024
@@ -73,10 +74,6 @@ def answer_of(sock: socket.socket) -> bytes:
     return data
 
 
-def workers_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def is_running(pid: int) -> bool:
     """Tell whether a process runs; a zombie doesn't."""
     try:
@@ -95,7 +92,7 @@ def test_large_data_goes_up_and_down_in_flat_memory(api_server: Server) -> None:
     path = f"/v2/images/{image_id}/file"
     block = os.urandom(MIB)
     count = 96
-    worker = workers_of(api_server.process.pid)[0]
+    worker = children(api_server.process.pid)[0]
     before = memory(worker)
     client = api_server.connect()
     client.request("PUT", path, (block for _ in range(count)), OCTETS, encode_chunked=True)
@@ -127,7 +124,7 @@ def test_a_download_from_a_file_leaves_the_copying_to_the_kernel(api_server: Ser
     client = api_server.connect()
     client.request("PUT", f"/v2/images/{image_id}/file", bytes(32 * MIB), OCTETS)
     client.getresponse().read()
-    worker = workers_of(api_server.process.pid)[0]
+    worker = children(api_server.process.pid)[0]
     before = reads(worker)
     client.request("GET", f"/v2/images/{image_id}/file")
     assert len(client.getresponse().read()) == 32 * MIB
@@ -187,7 +184,7 @@ def test_a_huge_json_body_is_refused_before_it_is_sent(api_server: Server) -> No
 
 
 def test_an_endless_chunked_json_body_is_cut(api_server: Server) -> None:
-    worker = workers_of(api_server.process.pid)[0]
+    worker = children(api_server.process.pid)[0]
     before = memory(worker)
     head = (
         "POST /v2/images HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
@@ -239,8 +236,8 @@ def test_a_running_upload_ends_well_when_the_server_is_stopped(run_server: RunSe
 
 def test_workers_die_with_a_killed_master(run_server: RunServer) -> None:
     server = run_server(workers=2)
-    wait_for(lambda: len(workers_of(server.process.pid)) == 2)
-    workers = workers_of(server.process.pid)
+    wait_for(lambda: len(children(server.process.pid)) == 2)
+    workers = children(server.process.pid)
     server.process.kill()
     server.process.wait()
     wait_for(lambda: not any(is_running(pid) for pid in workers), 5)
@@ -249,22 +246,22 @@ def test_workers_die_with_a_killed_master(run_server: RunServer) -> None:
 def test_a_killed_worker_is_replaced_and_its_upload_is_queued_again(run_server: RunServer) -> None:
     server = run_server(extra="upload_lease_seconds = 1\nreap_interval = 1")
     image_id = make_image(server)
-    (worker,) = workers_of(server.process.pid)
+    (worker,) = children(server.process.pid)
     with raw(server, put_head(image_id, "Content-Length: 10")) as sock:
         sock.sendall(b"12345")
         wait_for(lambda: show(server, image_id)["status"] == "saving")
         os.kill(worker, signal.SIGKILL)
-    wait_for(lambda: workers_of(server.process.pid) not in ([], [worker]))
+    wait_for(lambda: children(server.process.pid) not in ([], [worker]))
     wait_for(lambda: show(server, image_id)["status"] == "queued")
 
 
 def test_a_hangup_renews_the_workers(run_server: RunServer) -> None:
     server = run_server()
-    old = workers_of(server.process.pid)
+    old = children(server.process.pid)
     server.process.send_signal(signal.SIGHUP)
     wait_for(lambda: not any(is_running(pid) for pid in old))
     assert show(server, make_image(server))["status"] == "queued"
-    assert workers_of(server.process.pid) not in ([], old)
+    assert children(server.process.pid) not in ([], old)
 
 
 def test_the_application_for_other_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +276,7 @@ def test_the_application_for_other_servers(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_worker_that_cannot_start_is_tried_until_it_can(run_server: RunServer) -> None:
     server = run_server()
-    (worker,) = workers_of(server.process.pid)
+    (worker,) = children(server.process.pid)
     database = server.config_file.parent / "glancelike.db"
     away = database.rename(database.with_name("away"))
     os.kill(worker, signal.SIGKILL)

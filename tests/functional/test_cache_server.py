@@ -19,6 +19,7 @@ import pytest
 
 from tests import cache_store
 from tests.libvirt_fixtures import wait_for
+from tests.processes import children
 from tests.server_fixtures import BIN, Server, start
 
 ROOT = Path(__file__).parents[2]
@@ -93,8 +94,7 @@ def node(
 
 
 def workers(server: Server) -> list[int]:
-    pid = server.process.pid
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return children(server.process.pid)
 
 
 def holders(node: Node) -> dict[int, bool]:

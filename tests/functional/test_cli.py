@@ -168,7 +168,11 @@ def test_ctrl_c_during_an_upload_leaves_nothing(run_server: Callable[..., Server
     fifo = tmp_path / "slow"
     os.mkfifo(fifo)
     command = ["image", "create", "slow", "--disk-format", "raw", "--file", str(fifo)]
-    child = subprocess.Popen([str(BIN / "glancelike"), "--url", server.url, *command], stderr=subprocess.PIPE)
+    # Who runs the tests as a shell's background job has them ignore SIGINT, and their children as well.
+    default = ["env", "--default-signal=INT"]
+    child = subprocess.Popen(
+        [*default, str(BIN / "glancelike"), "--url", server.url, *command], stderr=subprocess.PIPE
+    )
     with fifo.open("wb") as feed:
         feed.write(DATA)
         feed.flush()

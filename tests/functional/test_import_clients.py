@@ -43,6 +43,8 @@ def test_openstackclient_imports(run_server: Callable[..., Server], peer: Peer, 
     fetched = api.create()
     openstack("image", "import", fetched, "--method", "web-download", "--uri", peer.url, "--store", "ram")
     assert api.until(fetched, "active")["stores"] == "ram"
+    for image_id in (made["id"], staged, fetched):
+        api.ended(image_id)
     assert openstack("image", "task", "list", "-f", "value", "-c", "Status").split() == ["success"] * 3
 
 
@@ -54,6 +56,7 @@ def test_glanceclient_imports(run_server: Callable[..., Server], peer: Peer) -> 
     glance("image-import", "--import-method", "web-download", "--uri", peer.url, image_id)
     api.until(image_id, "active")
     assert api.is_good(image_id)
+    api.ended(image_id)
     assert "success" in glance("image-tasks", image_id)
     glance("image-import", "--import-method", "copy-image", "--all-stores", "true", image_id)
     assert api.until(image_id, "active")["stores"] == "disk,ram"

@@ -21,6 +21,7 @@ from novalite.quickstart.libvirtd import Hypervisor, choose, start_private
 from novalite.virt.base import BaseImage, PowerAction, PowerState
 from novalite.virt.libvirt import LibvirtDriver
 from tests.libvirt_fixtures import make_driver, make_spec, qemu_of, wait_for
+from tests.processes import children
 
 pytestmark = [
     pytest.mark.libvirt,
@@ -147,7 +148,7 @@ def test_a_killed_supervisor_takes_libvirtd_along(short_dir: Path, tiny_base: Ba
     driver.open()
     spec = make_spec(tiny_base)
     driver.spawn(spec)
-    supervisor = next(pid for pid in children() if f"supervisor {short_dir}" in cmdline(pid))
+    supervisor = next(pid for pid in children(os.getpid()) if f"supervisor {short_dir}" in cmdline(pid))
     os.kill(supervisor, signal.SIGKILL)
     wait_for("the end of libvirtd", lambda: not Path(f"/proc/{libvirtd_pid(short_dir)}/exe").exists(), 10)
     hypervisor.stop()
@@ -158,11 +159,6 @@ def test_a_killed_supervisor_takes_libvirtd_along(short_dir: Path, tiny_base: Ba
             driver.console_log(spec.id)
     driver.close()
     assert processes_of(short_dir) == []
-
-
-def children() -> list[int]:
-    me = os.getpid()
-    return [int(word) for word in Path(f"/proc/{me}/task/{me}/children").read_text().split()]
 
 
 def cmdline(pid: int) -> str:

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from glancelike.errors import RegistryUnavailable
 from glancelike.model import Image
 from glancelike.registry.base import ADMIN
 from glancelike.registry.sql.migrations import revisions
-from tests.processes import freeze, thaw
+from tests.processes import frozen
 from tests.registry_servers import SECRET, database, remote, start_registry, write_registry_config
 from tests.server_fixtures import BIN, PASSWORD, Server, command, start, write_config, write_users
 from tests.web_server import certificate
@@ -137,17 +137,6 @@ def create(server: Server, **values: object) -> tuple[int, Any]:
     return status, told
 
 
-@contextmanager
-def frozen(server: Server) -> Iterator[None]:
-    pid = server.process.pid
-    pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-    freeze(pids)
-    try:
-        yield
-    finally:
-        thaw(pids)
-
-
 def test_an_images_life(api: Server) -> None:
     alice, bob = cloud(api, "alice"), cloud(api, "bob")
     made = alice.image.create_image(
@@ -185,7 +174,7 @@ def test_the_commands_of_the_registry_work_from_an_api_node(api: Server) -> None
 
 def test_a_frozen_registry_is_503_in_time_and_nothing_is_done_later(api: Server, registry: Server) -> None:
     assert create(api, name="before")[0] == 201
-    with frozen(registry):
+    with frozen(registry.process.pid):
         for method, path, body in (
             ("GET", "/v2/images", None),
             ("POST", "/v2/images", {"name": "meanwhile"}),
@@ -341,7 +330,7 @@ def test_tls(tmp_path: Path) -> None:
             for number in range(20):  # over a connection that is kept
                 good.create(Image(f"{number}"))
         assert good.get("7", ADMIN).id == "7"
-        with frozen(server), pytest.raises(RegistryUnavailable):
+        with frozen(server.process.pid), pytest.raises(RegistryUnavailable):
             good.create(Image("late"))
         assert good.create(Image("late")).id == "late", "what was given up was done all the same"
     finally:
