@@ -2,7 +2,7 @@
 
 The image commands work on a server (``--url``) or, without one, on the
 service that the configuration describes, in this very process. Only what a
-command needs is imported, since the rest takes half a second.
+command needs is imported, where it does its work: ``--help`` needs none of it.
 """
 
 from __future__ import annotations
@@ -11,21 +11,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Column, Table
 
 from glancelike.cli_backend import Backend, Remote
 from glancelike.cli_copies import add_commands as add_copy_commands
@@ -37,10 +25,10 @@ from glancelike.cli_takeover import add_command as add_takeover_command
 from glancelike.errors import ConfigError, GlancelikeError, InvalidInput
 
 if TYPE_CHECKING:
-    from glancelike.config import Config
+    from rich.progress import Progress, TaskID
+    from rich.table import Column
 
-OUT = Console()
-ERR = Console(stderr=True)
+    from glancelike.config import Config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,14 +37,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments) or 0)
     except GlancelikeError as error:
-        ERR.print(f"glancelike: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _tell(error)
         return 2 if isinstance(error, ConfigError) else 1
     except OSError as error:
-        ERR.print(f"glancelike: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _tell(error)
         return 1
     except KeyboardInterrupt:
-        ERR.print("glancelike: interrupted", style="red")
+        _tell("interrupted")
         return 130
+
+
+def _tell(error: object) -> None:
+    from rich.console import Console
+
+    text = f"glancelike: {error}"
+    Console(stderr=True).print(text, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -152,13 +147,23 @@ def _backend(arguments: argparse.Namespace) -> Backend:
 
 
 def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=ERR,
+        console=Console(stderr=True),
     )
 
 
@@ -215,18 +220,22 @@ def _image_list(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(images, indent=2))
         return
-    table = Table(Column("ID", no_wrap=True), "Name", "Status", "Format", "Size", "Visibility")
-    for image in images:
-        size = image["size"]
-        table.add_row(
-            image["id"],
-            image["name"] or "",
-            image["status"],
-            image["disk_format"] or "",
-            "" if size is None else f"{size:,}",
-            image["visibility"],
-        )
-    OUT.print(table)
+    from rich.table import Column
+
+    _print_table(
+        (Column("ID", no_wrap=True), "Name", "Status", "Format", "Size", "Visibility"),
+        (
+            (
+                image["id"],
+                image["name"] or "",
+                image["status"],
+                image["disk_format"] or "",
+                "" if image["size"] is None else f"{image['size']:,}",
+                image["visibility"],
+            )
+            for image in images
+        ),
+    )
 
 
 def _image_save(arguments: argparse.Namespace) -> None:
@@ -274,11 +283,25 @@ def _print_image(image: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(image, indent=2))
         return
-    table = Table("Field", Column("Value", overflow="fold"))
-    for key, value in image.items():
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        table.add_row(key, "" if value is None else text)
-    OUT.print(table)
+    from rich.table import Column
+
+    def text(value: Any) -> str:
+        if value is None:
+            return ""
+        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    rows = ((key, text(value)) for key, value in image.items())
+    _print_table(("Field", Column("Value", overflow="fold")), rows)
+
+
+def _print_table(columns: Iterable[Column | str], rows: Iterable[Iterable[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 # Upkeep

@@ -8,15 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import IO, Any
-
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
 from glancelike.errors import InvalidInput
 
@@ -69,6 +64,8 @@ class _Child:
     """A store being tried, in a process of its own that can be killed with all it started."""
 
     def __init__(self, job: Result, seconds: float) -> None:
+        import tempfile
+
         self.job = job
         self._end = time.monotonic() + seconds
         self._seconds = seconds
@@ -154,6 +151,10 @@ def _result(job: Result, written: bytes, why: str) -> Result:
 
 def _print(results: Sequence[Result]) -> None:
     """Print a table; a line a store, without frills, where it isn't for a terminal."""
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
     out = Console()
     columns = ("store", "driver", "status", "reason", "capabilities", "probe")
     table = Table(*(Column(name.capitalize(), overflow="fold") for name in columns))

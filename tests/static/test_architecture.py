@@ -21,7 +21,7 @@ HOMES = {
     "libvirt": ("novalite/virt/", "novalite/quickstart/libvirtd.py"),
     "stevedore": ("glancelike/plugins.py",),
     "keystonemiddleware": ("glancelike/web/auth/keystone.py",),
-    "oslo_policy": ("glancelike/policy/",),
+    "oslo_policy": ("glancelike/policy/oslo.py",),
     "oslo_messaging": ("glancelike/notifications.py", "novalite/rpc.py"),
     "castellan": ("glancelike/signatures.py",),
     "cursive": ("glancelike/signatures.py",),
