@@ -11,7 +11,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Objects made until it looks again. A start makes some 300,000; a command that goes on for long is looked after.
+# Objects made until it looks again. A start makes some 300,000; what goes on for long is looked after.
 STARTING = 100_000
 
 

@@ -83,8 +83,8 @@ def schema_of(path: Path) -> dict[str, str]:
 
 def rows_of(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     with closing(sqlite3.connect(path)) as connection:
-        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        found = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+        tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        found = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for (name,) in tables}
     return {name: rows for name, rows in found.items() if rows}
 
 
