@@ -23,6 +23,7 @@ from glancelike.cli_plugin import add_commands as add_plugin_commands
 from glancelike.cli_store import add_commands as add_store_commands
 from glancelike.cli_takeover import add_command as add_takeover_command
 from glancelike.errors import ConfigError, GlancelikeError, InvalidInput
+from glancelike.starting import settle
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -130,13 +131,17 @@ def _config(arguments: argparse.Namespace) -> Config:
     from glancelike import config as configuration
 
     argv = [word for path in arguments.config_file for word in ("--config-file", path)]
-    return configuration.load(argv, prog="glancelike")
+    config = configuration.load(argv, prog="glancelike")
+    settle()
+    return config
 
 
 def _backend(arguments: argparse.Namespace) -> Backend:
     if arguments.url:
         user, password = arguments.user, os.environ.get("GLANCELIKE_PASSWORD", "")
-        return Remote(arguments.url, (user, password) if user else None)
+        remote = Remote(arguments.url, (user, password) if user else None)
+        settle()
+        return remote
     from glancelike.cli_embedded import Embedded
     from glancelike.config import build
 

@@ -1,15 +1,15 @@
-"""The programs, as their console scripts run them: imported with the garbage collector held back."""
+"""The programs, as their console scripts run them: everything is imported while they start."""
 
 from __future__ import annotations
 
 from typing import NoReturn
 
-from glancelike.web.collector import held_back
+from glancelike.starting import starting
 
 
 def cli() -> int:
     """Run ``glancelike``."""
-    with held_back():
+    with starting():
         from glancelike.cli import main
 
         return main()
@@ -17,7 +17,7 @@ def cli() -> int:
 
 def api() -> NoReturn:
     """Run ``glancelike-api``."""
-    with held_back():
+    with starting():
         from glancelike.app import main
 
         main()
@@ -25,7 +25,7 @@ def api() -> NoReturn:
 
 def registry() -> NoReturn:
     """Run ``glancelike-registry``."""
-    with held_back():
+    with starting():
         from glancelike.app_registry import main
 
         main()
@@ -33,7 +33,7 @@ def registry() -> NoReturn:
 
 def worker() -> NoReturn:
     """Run ``glancelike-worker``."""
-    with held_back():
+    with starting():
         from glancelike.worker import main
 
         main()

@@ -1,15 +1,15 @@
-"""The programs, as their console scripts run them: imported with the garbage collector held back."""
+"""The programs, as their console scripts run them: everything is imported while they start."""
 
 from __future__ import annotations
 
 from typing import NoReturn
 
-from glancelike.web.collector import held_back
+from glancelike.starting import starting
 
 
 def cli() -> int:
     """Run ``novalite``."""
-    with held_back():
+    with starting():
         from novalite.cli import main
 
         return main()
@@ -17,7 +17,7 @@ def cli() -> int:
 
 def everything() -> NoReturn:
     """Run ``novalite-all``."""
-    with held_back():
+    with starting():
         from novalite.app import main
 
         main()
