@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -19,6 +19,7 @@ from glancelike.cli_backend import Backend, Remote
 from glancelike.cli_copies import add_commands as add_copy_commands
 from glancelike.cli_db import add_commands as add_db_commands
 from glancelike.cli_metadefs import add_commands as add_metadef_commands
+from glancelike.cli_output import Progress, complain, print_table
 from glancelike.cli_plugin import add_commands as add_plugin_commands
 from glancelike.cli_store import add_commands as add_store_commands
 from glancelike.cli_takeover import add_command as add_takeover_command
@@ -26,9 +27,6 @@ from glancelike.errors import ConfigError, GlancelikeError, InvalidInput
 from glancelike.starting import settle
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-    from rich.table import Column
-
     from glancelike.config import Config
 
 
@@ -38,21 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments) or 0)
     except GlancelikeError as error:
-        _tell(error)
+        complain(error)
         return 2 if isinstance(error, ConfigError) else 1
     except OSError as error:
-        _tell(error)
+        complain(error)
         return 1
     except KeyboardInterrupt:
-        _tell("interrupted")
+        complain("interrupted")
         return 130
-
-
-def _tell(error: object) -> None:
-    from rich.console import Console
-
-    text = f"glancelike: {error}"
-    Console(stderr=True).print(text, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -151,27 +142,6 @@ def _backend(arguments: argparse.Namespace) -> Backend:
 # Images
 
 
-def _bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-
-
 def _image_create(arguments: argparse.Namespace) -> None:
     values: dict[str, Any] = {"name": arguments.name}
     for name in ("disk_format", "container_format", "id", "visibility", "min_disk", "min_ram"):
@@ -189,14 +159,12 @@ def _image_create(arguments: argparse.Namespace) -> None:
     with _backend(arguments) as backend:
         if not arguments.file:
             return _print_image(backend.create(values), arguments.json)
-        with _open_source(arguments.file) as source, _bar() as bar:
-            record = backend.create(values)
+        with _open_source(arguments.file) as source:
             size = _size(source)
-            task = bar.add_task("upload", total=size)
+            record = backend.create(values)
             try:
-                backend.upload(
-                    record["id"], source, size, arguments.store, lambda moved: bar.advance(task, moved)
-                )
+                with Progress("upload", size) as progress:
+                    backend.upload(record["id"], source, size, arguments.store, progress.advance)
             except BaseException:
                 # An image without data is no use to whoever asked for one with.
                 backend.delete(record["id"])
@@ -225,10 +193,8 @@ def _image_list(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(images, indent=2))
         return
-    from rich.table import Column
-
-    _print_table(
-        (Column("ID", no_wrap=True), "Name", "Status", "Format", "Size", "Visibility"),
+    print_table(
+        ("ID", "Name", "Status", "Format", "Size", "Visibility"),
         (
             (
                 image["id"],
@@ -246,21 +212,20 @@ def _image_list(arguments: argparse.Namespace) -> None:
 def _image_save(arguments: argparse.Namespace) -> None:
     with _backend(arguments) as backend:
         image = backend.find(arguments.image)
-        with _bar() as bar:
-            task = bar.add_task("download", total=image["size"])
+        with Progress("download", image["size"]) as progress:
             if arguments.file == "-":
-                backend.save(image["id"], sys.stdout.buffer, lambda moved: bar.advance(task, moved))
+                backend.save(image["id"], sys.stdout.buffer, progress.advance)
                 sys.stdout.buffer.flush()
             else:
-                _save_to(backend, image["id"], Path(arguments.file), bar, task)
+                _save_to(backend, image["id"], Path(arguments.file), progress)
 
 
-def _save_to(backend: Backend, image_id: str, target: Path, bar: Progress, task: TaskID) -> None:
+def _save_to(backend: Backend, image_id: str, target: Path, progress: Progress) -> None:
     """Write beside the target first: it is whole and verified, or as it was."""
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with part.open("xb") as file:
-            backend.save(image_id, file, lambda moved: bar.advance(task, moved))
+            backend.save(image_id, file, progress.advance)
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
@@ -288,25 +253,13 @@ def _print_image(image: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(image, indent=2))
         return
-    from rich.table import Column
 
     def text(value: Any) -> str:
         if value is None:
             return ""
         return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
-    rows = ((key, text(value)) for key, value in image.items())
-    _print_table(("Field", Column("Value", overflow="fold")), rows)
-
-
-def _print_table(columns: Iterable[Column | str], rows: Iterable[Iterable[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    print_table(("Field", "Value"), ((key, text(value)) for key, value in image.items()))
 
 
 # Upkeep

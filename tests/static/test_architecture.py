@@ -110,7 +110,7 @@ def test_architecture_no_global_configuration() -> None:
 @pytest.mark.parametrize(
     ("package", "heavy"),
     [
-        ("glancelike", "sqlalchemy falcon stevedore oslo_config requests rich gunicorn"),
+        ("glancelike", "sqlalchemy falcon stevedore oslo_config requests gunicorn"),
         ("glancelike.model", "sqlalchemy falcon stevedore"),
         ("novalite", "sqlalchemy falcon libvirt oslo_messaging"),
     ],
