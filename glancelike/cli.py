@@ -2,7 +2,7 @@
 
 The image commands work on a server (``--url``) or, without one, on the
 service that the configuration describes, in this very process. Only what a
-command needs is imported, since the rest takes half a second.
+command needs is imported, where it does its work: ``--help`` needs none of it.
 """
 
 from __future__ import annotations
@@ -15,32 +15,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Column, Table
-
 from glancelike.cli_backend import Backend, Remote
 from glancelike.cli_copies import add_commands as add_copy_commands
 from glancelike.cli_db import add_commands as add_db_commands
 from glancelike.cli_metadefs import add_commands as add_metadef_commands
+from glancelike.cli_output import Progress, complain, print_table
 from glancelike.cli_plugin import add_commands as add_plugin_commands
 from glancelike.cli_store import add_commands as add_store_commands
 from glancelike.cli_takeover import add_command as add_takeover_command
 from glancelike.errors import ConfigError, GlancelikeError, InvalidInput
+from glancelike.starting import settle
 
 if TYPE_CHECKING:
     from glancelike.config import Config
-
-OUT = Console()
-ERR = Console(stderr=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,13 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments) or 0)
     except GlancelikeError as error:
-        ERR.print(f"glancelike: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        complain(error)
         return 2 if isinstance(error, ConfigError) else 1
     except OSError as error:
-        ERR.print(f"glancelike: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        complain(error)
         return 1
     except KeyboardInterrupt:
-        ERR.print("glancelike: interrupted", style="red")
+        complain("interrupted")
         return 130
 
 
@@ -135,13 +122,17 @@ def _config(arguments: argparse.Namespace) -> Config:
     from glancelike import config as configuration
 
     argv = [word for path in arguments.config_file for word in ("--config-file", path)]
-    return configuration.load(argv, prog="glancelike")
+    config = configuration.load(argv, prog="glancelike")
+    settle()
+    return config
 
 
 def _backend(arguments: argparse.Namespace) -> Backend:
     if arguments.url:
         user, password = arguments.user, os.environ.get("GLANCELIKE_PASSWORD", "")
-        return Remote(arguments.url, (user, password) if user else None)
+        remote = Remote(arguments.url, (user, password) if user else None)
+        settle()
+        return remote
     from glancelike.cli_embedded import Embedded
     from glancelike.config import build
 
@@ -149,17 +140,6 @@ def _backend(arguments: argparse.Namespace) -> Backend:
 
 
 # Images
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=ERR,
-    )
 
 
 def _image_create(arguments: argparse.Namespace) -> None:
@@ -179,14 +159,12 @@ def _image_create(arguments: argparse.Namespace) -> None:
     with _backend(arguments) as backend:
         if not arguments.file:
             return _print_image(backend.create(values), arguments.json)
-        with _open_source(arguments.file) as source, _bar() as bar:
-            record = backend.create(values)
+        with _open_source(arguments.file) as source:
             size = _size(source)
-            task = bar.add_task("upload", total=size)
+            record = backend.create(values)
             try:
-                backend.upload(
-                    record["id"], source, size, arguments.store, lambda moved: bar.advance(task, moved)
-                )
+                with Progress("upload", size) as progress:
+                    backend.upload(record["id"], source, size, arguments.store, progress.advance)
             except BaseException:
                 # An image without data is no use to whoever asked for one with.
                 backend.delete(record["id"])
@@ -215,38 +193,39 @@ def _image_list(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(images, indent=2))
         return
-    table = Table(Column("ID", no_wrap=True), "Name", "Status", "Format", "Size", "Visibility")
-    for image in images:
-        size = image["size"]
-        table.add_row(
-            image["id"],
-            image["name"] or "",
-            image["status"],
-            image["disk_format"] or "",
-            "" if size is None else f"{size:,}",
-            image["visibility"],
-        )
-    OUT.print(table)
+    print_table(
+        ("ID", "Name", "Status", "Format", "Size", "Visibility"),
+        (
+            (
+                image["id"],
+                image["name"] or "",
+                image["status"],
+                image["disk_format"] or "",
+                "" if image["size"] is None else f"{image['size']:,}",
+                image["visibility"],
+            )
+            for image in images
+        ),
+    )
 
 
 def _image_save(arguments: argparse.Namespace) -> None:
     with _backend(arguments) as backend:
         image = backend.find(arguments.image)
-        with _bar() as bar:
-            task = bar.add_task("download", total=image["size"])
+        with Progress("download", image["size"]) as progress:
             if arguments.file == "-":
-                backend.save(image["id"], sys.stdout.buffer, lambda moved: bar.advance(task, moved))
+                backend.save(image["id"], sys.stdout.buffer, progress.advance)
                 sys.stdout.buffer.flush()
             else:
-                _save_to(backend, image["id"], Path(arguments.file), bar, task)
+                _save_to(backend, image["id"], Path(arguments.file), progress)
 
 
-def _save_to(backend: Backend, image_id: str, target: Path, bar: Progress, task: TaskID) -> None:
+def _save_to(backend: Backend, image_id: str, target: Path, progress: Progress) -> None:
     """Write beside the target first: it is whole and verified, or as it was."""
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with part.open("xb") as file:
-            backend.save(image_id, file, lambda moved: bar.advance(task, moved))
+            backend.save(image_id, file, progress.advance)
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
@@ -274,11 +253,13 @@ def _print_image(image: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(image, indent=2))
         return
-    table = Table("Field", Column("Value", overflow="fold"))
-    for key, value in image.items():
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        table.add_row(key, "" if value is None else text)
-    OUT.print(table)
+
+    def text(value: Any) -> str:
+        if value is None:
+            return ""
+        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    print_table(("Field", "Value"), ((key, text(value)) for key, value in image.items()))
 
 
 # Upkeep

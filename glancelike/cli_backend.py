@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, Protocol
 
-from glancelike.client import ImageClient
 from glancelike.errors import ImageNotFound, InvalidInput
 
 Advance = Callable[[int], None]
@@ -32,6 +31,8 @@ class Remote:
     """A server, over HTTP."""
 
     def __init__(self, url: str, basic: tuple[str, str] | None) -> None:
+        from glancelike.client import ImageClient  # and so urllib3
+
         self._client = ImageClient(url, basic=basic)
 
     def __enter__(self) -> Remote:

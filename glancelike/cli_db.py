@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import fields
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from glancelike.errors import InvalidInput
-from glancelike.model import utcnow
 
 if TYPE_CHECKING:
     from glancelike.config import Config
@@ -102,6 +99,11 @@ def _version(registry: Registry, _arguments: argparse.Namespace) -> None:
 
 
 def _purge(registry: Registry, arguments: argparse.Namespace) -> None:
+    from dataclasses import fields
+    from datetime import timedelta
+
+    from glancelike.model import utcnow
+
     days, rows = arguments.age_in_days, arguments.max_rows
     if rows < EVERYTHING:
         raise InvalidInput(f"--max-rows must be {EVERYTHING} or more, not {rows}")

@@ -8,16 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import IO, Any
 
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
-
+from glancelike.cli_output import shown
 from glancelike.errors import InvalidInput
 
 AT_ONCE = 4  # stores that are tried at a time
@@ -69,6 +65,8 @@ class _Child:
     """A store being tried, in a process of its own that can be killed with all it started."""
 
     def __init__(self, job: Result, seconds: float) -> None:
+        import tempfile
+
         self.job = job
         self._end = time.monotonic() + seconds
         self._seconds = seconds
@@ -153,22 +151,15 @@ def _result(job: Result, written: bytes, why: str) -> Result:
 
 
 def _print(results: Sequence[Result]) -> None:
-    """Print a table; a line a store, without frills, where it isn't for a terminal."""
-    out = Console()
-    columns = ("store", "driver", "status", "reason", "capabilities", "probe")
-    table = Table(*(Column(name.capitalize(), overflow="fold") for name in columns))
+    """Print a paragraph a store; a line a store, without frills, where it isn't for a terminal."""
     for result in results:
-        row = [
-            result["store"] or "-",
-            result["driver"],
-            result["status"],
-            result["reason"],
-            " ".join(result["capabilities"]),
-            "; ".join(f"{feature}: {said}" for feature, said in result["probe"].items()),
-        ]
-        if out.is_terminal:
-            table.add_row(*map(Text, row), style="red" if result["status"] == "broken" else None)
-        else:
-            print("\t".join(row))
-    if out.is_terminal:
-        out.print(table)
+        capabilities = " ".join(result["capabilities"])
+        probe = "; ".join(f"{feature}: {said}" for feature, said in result["probe"].items())
+        name, driver, status, reason = (result[key] for key in ("store", "driver", "status", "reason"))
+        if not sys.stdout.isatty():
+            print("\t".join([name or "-", driver, status, reason, capabilities, probe]))
+            continue
+        print(f"{name or '-'} ({driver}): {status}")
+        for told, text in (("reason", reason), ("capabilities", capabilities), ("probe", probe)):
+            if text:
+                print(f"  {told}: {shown(text)}")

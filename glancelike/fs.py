@@ -2,7 +2,8 @@
 
 ``fsspec.open("glance://ubuntu", service=images)`` reads an image's data
 through the VFS, seekable; whatever speaks fsspec (pandas, dask, zip files)
-can read from images. Read-only: images are immutable.
+can read from images. Read-only: images are immutable. Whoever opens one so has
+fsspec installed; the extra of that name says which version will do.
 https://filesystem-spec.readthedocs.io/en/latest/developer.html
 """
 

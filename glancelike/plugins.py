@@ -85,7 +85,7 @@ def load(namespace: str, name: str, contract: type[C]) -> type[C]:
         def list_entry_points(self) -> list[EntryPoint]:
             # stevedore remembers entry points on disk, and so doesn't see
             # what was installed or removed since.
-            return list(_installed(self.namespace))
+            return list(installed(self.namespace))
 
     failures: list[BaseException] = []
     found: list[Any] = []
@@ -129,10 +129,11 @@ def check(namespace: str, name: str, plugin: object, contract: type[C]) -> type[
 
 def available(namespace: str) -> list[str]:
     """List the names installed under a namespace, without importing them."""
-    return sorted({entry.name for entry in _installed(namespace)})
+    return sorted({entry.name for entry in installed(namespace)})
 
 
-def _installed(namespace: str) -> EntryPoints:
+def installed(namespace: str) -> EntryPoints:
+    """Return what is installed under a namespace, not imported."""
     found: EntryPoints = _entry_points(tuple(sys.path)).select(group=namespace)
     return found
 

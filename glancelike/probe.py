@@ -29,9 +29,10 @@ from glancelike.errors import (
     StoreFault,
     Unreachable,
 )
-from glancelike.outbound import Opener, UrlRules
+from glancelike.outbound.opener import Opener
 from glancelike.stores.base import Cap, Store
 from glancelike.stores.guard import Guard
+from glancelike.urlrules import UrlRules
 
 PREFIX = "store-check-"
 # Odd on purpose, and larger than one block.

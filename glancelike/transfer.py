@@ -15,15 +15,16 @@ import queue
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
-
-from oslo_utils.imageutils import format_inspector
+from typing import TYPE_CHECKING, Protocol
 
 from glancelike.errors import ConfigError, FormatMismatch, ImageTooLarge, UnsafeImage
 from glancelike.model import Source
 
+if TYPE_CHECKING:
+    from oslo_utils.imageutils.format_inspector import FileInspector
+
 # The inspectors complain of data that isn't of their format: all but one do, on every image.
-logging.getLogger(format_inspector.__name__).setLevel(logging.CRITICAL)
+logging.getLogger("oslo_utils.imageutils.format_inspector").setLevel(logging.CRITICAL)
 
 BLOCK = 1 << 20
 # Blocks that may wait for a digest thread: enough to overlap, little to hold.
@@ -124,6 +125,9 @@ class Inspection:
     """
 
     def __init__(self, disk_format: str | None, container_format: str | None, *, require_match: bool = True):
+        # Where no data passes it isn't needed, and it brings cryptography.
+        from oslo_utils.imageutils import format_inspector
+
         self.disk_format = disk_format
         self._strict = require_match and container_format in {"bare", "ami", "ari", "aki"}
         self._expected = MATCHES.get(disk_format or "") if self._strict else None
@@ -177,7 +181,9 @@ class Inspection:
         except Exception as error:
             raise FormatMismatch(f"Image data is not valid {name}: {error}") from error
 
-    def _check_safety(self, name: str, inspector: format_inspector.FileInspector) -> None:
+    def _check_safety(self, name: str, inspector: FileInspector) -> None:
+        from oslo_utils.imageutils import format_inspector
+
         if name == "luks" or (name == "gpt" and self.disk_format in NO_PARTITIONS):
             return
         try:
@@ -189,7 +195,7 @@ class Inspection:
             raise FormatMismatch(f"Image data is not valid {name}: {error}") from error
 
 
-def _matches(inspector: format_inspector.FileInspector, *, ended: bool = False) -> bool:
+def _matches(inspector: FileInspector, *, ended: bool = False) -> bool:
     """Tell whether the data is of the inspector's format; a broken header is of none."""
     try:
         if ended:

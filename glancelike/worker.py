@@ -18,6 +18,7 @@ from typing import NoReturn
 from glancelike import config
 from glancelike.errors import ConfigError, GlancelikeError
 from glancelike.service import ImageService
+from glancelike.starting import settle
 from glancelike.web import logs
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         logs.configure(debug=settings.debug)
         threads = max(1, settings.task_workers)
         with config.build(settings) as service, working(service, settings, threads=threads):
+            settle()
             log.info("glancelike-worker works with %d threads", threads)
             ended.wait()
     except (ConfigError, GlancelikeError) as error:

@@ -9,6 +9,7 @@ console log, whose asker waits for the answer and gets QueueDown without one.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Callable
@@ -19,8 +20,10 @@ from oslo_config import cfg
 from novalite import inprocess
 from novalite.errors import ConfigError, NovaliteError, QueueDown
 
+# It imports eventlet, and doesn't use it. Half of that would be a resolver of names.
+os.environ.setdefault("EVENTLET_NO_GREENDNS", "yes")
 with warnings.catch_warnings():
-    # It imports eventlet, which warns that it is going away, and then doesn't use it.
+    # eventlet warns that it is going away.
     warnings.simplefilter("ignore")
     import oslo_messaging as messaging
     from oslo_messaging._metrics import client as metrics

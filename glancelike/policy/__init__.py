@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from oslo_config import cfg
-from oslo_policy import opts as policy_opts
-from oslo_policy import policy
 
 from glancelike.errors import ConfigError, Forbidden, ImageNotFound, NamespaceNotFound
 from glancelike.model import Caller, Image, Namespace
 from glancelike.policy import base, cache, images, metadefs, stores, tasks
+from glancelike.policy.oslo import opts as policy_opts
+from glancelike.policy.oslo import policy
 
 REMEMBERED = 4096
 RULES: tuple[base.Rule, ...] = (

@@ -7,7 +7,7 @@ the service that acts for users ("secure RBAC" of OpenStack).
 
 from __future__ import annotations
 
-from oslo_policy import policy
+from glancelike.policy.oslo import policy
 
 Rule = policy.RuleDefault
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from oslo_policy import policy
-
 from glancelike.policy.base import ADMIN, ADMIN_OR_READER, PUBLIC, Rule, rule
+from glancelike.policy.oslo import policy
 
 NAMESPACES = "/v2/metadefs/namespaces"
 NAMESPACE = f"{NAMESPACES}/{{namespace}}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glancelike import lifecycle
 from glancelike.cache import ImageCache
@@ -20,7 +20,6 @@ from glancelike.errors import GlancelikeError, ImageNotFound, InvalidTransition,
 from glancelike.importing.base import ImportPlugin
 from glancelike.model import Caller, Image, Viewer
 from glancelike.notifications import Notifier, Silence
-from glancelike.outbound import Opener
 from glancelike.policy import Policy
 from glancelike.protections import Protections
 from glancelike.registry.base import ADMIN, Registry
@@ -29,6 +28,9 @@ from glancelike.signatures import Certificates, NoCertificates, is_signed, verif
 from glancelike.transfer import Watcher
 from glancelike.urlrules import FetchLimits, UrlRules
 from glancelike.vfs import MountTable
+
+if TYPE_CHECKING:
+    from glancelike.outbound.opener import Opener
 
 LOG = logging.getLogger(__name__)
 
@@ -313,6 +315,8 @@ class Context:
     @cached_property
     def opener(self) -> Opener:
         """What opens the URLs that callers give."""
+        from glancelike.outbound.opener import Opener  # with urllib3, which few calls need
+
         return Opener(self.settings.url_rules, self.settings.fetch_limits)
 
     def notify(self, event: str, payload: Any, *, error: bool = False) -> None:

@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
 from glancelike.errors import ConfigError, InvalidInput, StoreError, UnknownStore
 from glancelike.model import Location
 from glancelike.vfs import Mount, MountTable
@@ -41,6 +39,8 @@ class Decryption:
 
     @staticmethod
     def _decrypted(key: bytes, kept: str) -> str:
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
         try:
             data = base64.urlsafe_b64decode(kept)
             decryptor = Cipher(algorithms.AES(key), modes.CBC(data[:BLOCK])).decryptor()

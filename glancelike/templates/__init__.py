@@ -1,18 +1,16 @@
 """New plugins: a complete distribution, made from one that is kept here.
 
 What is copied is real code under a name of its own, so it is linted, typed
-and tested in its place; making a plugin of it only renames it.
+and tested in its place; making a plugin of it only renames it. Each command
+imports this module for its help, so what making one needs is imported there.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import tempfile
-from importlib import resources
 from pathlib import Path
 
-from glancelike import plugins
 from glancelike.errors import InvalidInput
 
 # A kind of plugin: its entry points, and the files of its distribution.
@@ -38,6 +36,8 @@ def create(kind: str, name: str, directory: Path) -> Path:
     It is there completely or not at all. Raises InvalidInput for a name that
     won't do or is taken, and where there is something already.
     """
+    import tempfile
+
     namespace, files = KINDS[kind]
     _check_name(kind, namespace, name)
     if not directory.is_dir():
@@ -56,6 +56,8 @@ def create(kind: str, name: str, directory: Path) -> Path:
 
 
 def _check_name(kind: str, namespace: str, name: str) -> None:
+    from glancelike import plugins
+
     if not _NAME.fullmatch(name):
         raise InvalidInput(
             f"{name!r} can't be a {kind}'s name, which names a module, options and a URI's scheme, too: "
@@ -66,6 +68,8 @@ def _check_name(kind: str, namespace: str, name: str) -> None:
 
 
 def _text(kind: str, file: str) -> str:
+    from importlib import resources
+
     return resources.files(__name__).joinpath(kind, file).read_text(encoding="utf-8")
 
 

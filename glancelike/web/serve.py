@@ -32,6 +32,7 @@ from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
+from glancelike.starting import settle
 from glancelike.web import logs
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -80,6 +81,7 @@ def run(
     address = listener.getsockname()
     log.info("%s listens on http%s://%s:%d", name, "s" if certfile else "", host, address[1])
     server = _Server(factory, name, listener.detach(), workers, threads, keys)
+    settle()  # before the fork: what is imported stays shared with the workers
     try:
         server.run()
     except HaltServer as halt:

@@ -21,12 +21,14 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from oslo_utils.imageutils import format_inspector
+from typing import TYPE_CHECKING
 
 from novalite.errors import FlavorTooSmall, ImageUnusable, Unavailable
 from novalite.virt import qemuimg
 from novalite.virt.base import BaseImage
+
+if TYPE_CHECKING:
+    from oslo_utils.imageutils.format_inspector import FileInspector
 
 LOG = logging.getLogger(__name__)
 
@@ -203,6 +205,8 @@ def inspect(path: Path, disk_format: str) -> tuple[str, int]:
 
     Raises ImageUnusable naming what is wrong with it.
     """
+    from oslo_utils.imageutils import format_inspector
+
     allowed, qemu_format = _FORMATS[disk_format]
     found = _detect(path)
     names = {inspector.NAME for inspector in found}
@@ -227,8 +231,11 @@ def inspect(path: Path, disk_format: str) -> tuple[str, int]:
     return qemu_format, int(told["virtual-size"])
 
 
-def _detect(path: Path) -> list[format_inspector.FileInspector]:
+def _detect(path: Path) -> list[FileInspector]:
     """Run every inspector over the file, as far as each needs it."""
+    # Loaded with the first image: it takes a quarter of a second.
+    from oslo_utils.imageutils import format_inspector
+
     try:
         with path.open("rb") as source:
             wrapper = format_inspector.InspectWrapper(source)

@@ -27,7 +27,8 @@ from glancelike.errors import (
     NotFound,
     Unreachable,
 )
-from glancelike.outbound import Fetch, FetchLimits, Opener, UrlRules, open_url
+from glancelike.outbound.opener import Fetch, Opener, open_url
+from glancelike.urlrules import FetchLimits, UrlRules
 from tests.web_server import Answer, Request, WebServer, certificate, redirecting, reply, serving, web_server
 
 DATA = random.Random(11).randbytes(3 * (1 << 20) + 7)
@@ -799,8 +800,9 @@ def test_threads_share_an_opener(opener: Opener, web: WebServer) -> None:
 
 CHILD = """
 import sys, zlib
-from glancelike.outbound import UrlRules, open_url
+from glancelike.outbound.opener import open_url
 from glancelike.testing.store_child import memory
+from glancelike.urlrules import UrlRules
 
 def read(url):
     rules = UrlRules.of(allowed_ports=[], allowed_networks=["127.0.0.1/32"])

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
-from novalite.db import Database
+from novalite.db import Database, schema
 from novalite.db.tables import metadata
 from novalite.errors import (
     ConfigError,
@@ -458,3 +460,11 @@ def test_db_key_pairs_are_unique_and_counted_under_race(database: Database) -> N
 def test_db_an_unknown_server_is_not_found(database: Database) -> None:
     with pytest.raises(ServerNotFound, match="server nope not found"):
         database.servers.get("nope")
+
+
+def test_db_revisions_are_what_alembic_finds() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    scripts = ScriptDirectory.from_config(config)
+    assert [script.revision for script in scripts.walk_revisions()][::-1] == schema.revisions()
+    assert scripts.get_heads() == [Database.head()]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from glancelike.errors import ConfigError, Forbidden, ImageNotFound, NamespaceNotFound, NotFound
 from glancelike.model import Caller, Image, Namespace, Visibility
 from glancelike.policy import Policy, rules, sample
+from tests.web_server import Request, reply, web_server
 
 OWNED = Image(id="i", owner="p", visibility=Visibility.PRIVATE)
 NAMESPACE = Namespace("n", owner="p", visibility="private")
@@ -207,3 +209,19 @@ def test_an_unknown_action_is_a_programming_error() -> None:
 def test_the_sample_holds_every_rule() -> None:
     text = sample()
     assert all(f'#"{name}": ' in text for name in MAY)
+
+
+@pytest.mark.parametrize(("said", "allowed"), [(b"True", True), (b"False", False)])
+def test_a_rule_may_ask_a_server(tmp_path: Path, said: bytes, allowed: bool) -> None:
+    """Such checks are an extension of oslo.policy, loaded when a rule has one."""
+
+    def answer(_: Request, out: BinaryIO) -> bool:
+        reply(out, 200, {"Content-Length": str(len(said)), "Connection": "close"}, said)
+        return False
+
+    with web_server() as server:
+        server.answers["/may/get_images"] = answer
+        path = tmp_path / "policy.yaml"
+        path.write_text(f"get_images: {server.url('/may/get_images')}\n")
+        assert Policy(path).allows(PEOPLE["reader"], "get_images", {}) is allowed
+        assert [request.method for request in server.requests] == ["POST"]

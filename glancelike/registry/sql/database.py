@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from glancelike.errors import RegistryError
@@ -59,11 +59,13 @@ class Database(Plugin):
 
 def insert_new(connection: Connection, table: sa.Table, row: Mapping[str, Any]) -> bool:
     """Insert a row; return False, and the transaction goes on, when its key is there already."""
-    insert: Any = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}.get(connection.dialect.name)
-    if insert is None:
-        statement: Any = sa.insert(table).prefix_with("IGNORE")
+    dialect = connection.dialect.name
+    if dialect in ("postgresql", "sqlite"):
+        # Not imported above: each brings all drivers for its database, and one database is used.
+        insert = import_module(f"sqlalchemy.dialects.{dialect}").insert
+        statement: Any = insert(table).on_conflict_do_nothing()
     else:
-        statement = insert(table).on_conflict_do_nothing()
+        statement = sa.insert(table).prefix_with("IGNORE")
     counted = statement.execution_options(preserve_rowcount=True)
     return connection.execute(counted, row).rowcount == 1
 

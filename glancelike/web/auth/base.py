@@ -5,12 +5,13 @@ from __future__ import annotations
 import ipaddress
 import logging
 from abc import abstractmethod
-from typing import ClassVar
-
-import falcon
+from typing import TYPE_CHECKING, ClassVar
 
 from glancelike.model import Caller
 from glancelike.plugins import Plugin
+
+if TYPE_CHECKING:
+    import falcon
 
 log = logging.getLogger(__name__)
 

@@ -14,14 +14,17 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import falcon
 from oslo_config import cfg
 
 from glancelike.errors import ConfigError
 from glancelike.model import Caller
 from glancelike.web.auth.base import DEFAULT_ROLES, Auth
 from glancelike.web.auth.memory import Memory
+
+if TYPE_CHECKING:
+    import falcon
 
 log = logging.getLogger(__name__)
 
@@ -202,5 +205,7 @@ class BasicAuth(Auth):
         raise self._refusal("The Authorization header is broken.")
 
     def _refusal(self, message: str) -> falcon.HTTPUnauthorized:
+        import falcon  # not before somebody calls: commands read the configuration, too
+
         challenge = f'Basic realm="{self.realm}", charset="UTF-8"'
         return falcon.HTTPUnauthorized(description=message, challenges=[challenge])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import falcon
+from typing import TYPE_CHECKING
+
 from oslo_config import cfg
 
 from glancelike.model import Caller
 from glancelike.web.auth.base import DEFAULT_ROLES, Auth
+
+if TYPE_CHECKING:
+    import falcon
 
 
 class NoneAuth(Auth):

@@ -35,7 +35,16 @@ CONTRACTING: Mapping[str, str] = {"0006": "0005", "0008": "0007"}
 
 def revisions() -> list[str]:
     """List the revisions this code knows, oldest first."""
-    found = (path for each in DIRECTORIES for path in each.glob("[0-9][0-9][0-9][0-9]_*.py"))
+    return _revisions_in(*DIRECTORIES)
+
+
+def described() -> str:
+    """Return the revision whose schema ``tables`` describes."""
+    return _revisions_in(DIRECTORIES[0])[-1]
+
+
+def _revisions_in(*directories: Path) -> list[str]:
+    found = (path for each in directories for path in each.glob("[0-9][0-9][0-9][0-9]_*.py"))
     return sorted(path.name[:4] for path in found)
 
 

@@ -1,0 +1,23 @@
+"""The programs, as their console scripts run them: everything is imported while they start."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from glancelike.starting import starting
+
+
+def cli() -> int:
+    """Run ``novalite``."""
+    with starting():
+        from novalite.cli import main
+
+        return main()
+
+
+def everything() -> NoReturn:
+    """Run ``novalite-all``."""
+    with starting():
+        from novalite.app import main
+
+        main()
