@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from typing import Any
 import openstack
 import pytest
 
-from tests import cache_store
+from tests import cache_store, warm
 from tests.libvirt_fixtures import wait_for
 from tests.processes import children
 from tests.server_fixtures import BIN, Server, start
@@ -224,14 +223,9 @@ def test_glanceclient(node: Callable[..., Node]) -> None:
     image_id = one.image()
 
     def glance(*words: str) -> str:
-        done = subprocess.run(
-            [str(BIN / "glance"), "--os-image-url", one.server.url, "--os-auth-token", "none", *words],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        assert done.stderr == ""
+        address = ("--os-image-url", one.server.url, "--os-auth-token", "none")
+        done = warm.run([str(BIN / "glance"), *address, *words])
+        assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
     glance("cache-queue", image_id)

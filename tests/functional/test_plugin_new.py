@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.server_fixtures import start, write_config
 
 BIN = Path(sys.executable).parent
@@ -23,7 +24,7 @@ default_backend = mine
 
 def new(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [str(BIN / "glancelike"), "plugin", "new", "store", *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+    return warm.run(command, cwd=cwd)
 
 
 def python(*words: str | Path, cwd: Path, path: Path | None = None) -> str:
@@ -85,13 +86,13 @@ def test_it_serves(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     command = [str(BIN / "glancelike"), "--url", server.url, "image"]
     try:
         options = ["--disk-format", "raw", "--file", str(tmp_path / "disk")]
-        subprocess.run([*command, "create", "one", *options], check=True, timeout=60, capture_output=True)
+        assert warm.run([*command, "create", "one", *options]).returncode == 0
         save = [*command, "save", "one", "--file", str(tmp_path / "back")]
-        subprocess.run(save, check=True, timeout=60, capture_output=True)
+        assert warm.run(save).returncode == 0
         assert (tmp_path / "back").read_bytes() == data
         (blob,) = (tmp_path / "blobs").iterdir()
         assert blob.read_bytes()[1024:] == data
-        subprocess.run([*command, "delete", "one"], check=True, timeout=60, capture_output=True)
+        assert warm.run([*command, "delete", "one"]).returncode == 0
         assert list((tmp_path / "blobs").iterdir()) == []
     finally:
         server.stop()
