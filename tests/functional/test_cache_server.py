@@ -17,9 +17,9 @@ import openstack
 import pytest
 
 from tests import cache_store, warm
-from tests.libvirt_fixtures import wait_for
 from tests.processes import children
 from tests.server_fixtures import BIN, Server, start
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 DATA = os.urandom(6_000_000)

@@ -16,8 +16,8 @@ import pytest
 
 from glancelike import config
 from tests import warm
-from tests.libvirt_fixtures import wait_for
 from tests.server_fixtures import Server, command, write_config
+from tests.waiting import wait_for
 
 RunServer = Callable[..., Server]
 DATA = b"qcow2 it isn't " * 100_000

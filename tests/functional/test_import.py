@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import pytest
 
 from tests import warm
-from tests.libvirt_fixtures import wait_for
 from tests.server_fixtures import Server, command
+from tests.waiting import wait_for
 from tests.web_server import Request, reply, web_server
 
 DATA = random.Random(3).randbytes(6 << 20)

@@ -21,6 +21,7 @@ from novalite.rpc import Bus
 from novalite.testing import Cloud
 from novalite.testing.cloud import MemoryImages
 from novalite.virt.base import BaseImage, PowerAction, PowerState, VirtDriver
+from tests.waiting import until
 
 FAILURES = ("fake", "fake_failures")
 SLOW = ("fake", "fake_spawn_seconds")
@@ -44,13 +45,6 @@ def boot(cloud: Cloud, **values: Any) -> Server:
 def fault_of(server: Server) -> str:
     assert server.fault is not None
     return server.fault.message
-
-
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.01)
 
 
 def nothing_left(cloud: Cloud, host: str = "host1") -> bool:
