@@ -26,8 +26,6 @@ class ServerConformance(RegistryConformance):
     processes = True
     patience = 60.0  # a child process of a busy machine is slow to start
 
-    query = ""  # what the connections' URL ends with
-
     server: ClassVar[DatabaseServer]
     engine: ClassVar[sa.Engine]
 
@@ -51,8 +49,9 @@ class ServerConformance(RegistryConformance):
 
     def registry_at(self, url: str) -> SqlRegistry:
         # What a server takes while tests run beside it, and short enough for an outage.
-        patient = {"statement_timeout": 5.0, "lock_timeout": 4.0, "connect_timeout": 3}
-        return SqlRegistry({"connection": url + self.query, **patient})
+        return SqlRegistry(
+            {"connection": url, "statement_timeout": 5.0, "lock_timeout": 4.0, "connect_timeout": 3}
+        )
 
     @contextmanager
     def outage(self, registry: Registry) -> Iterator[None]:

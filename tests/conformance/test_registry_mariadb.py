@@ -11,9 +11,6 @@ from tests.sql_conformance import ServerConformance
 
 
 class TestMariaRegistry(ServerConformance):
-    # Else PyMySQL reads the system's certificates for each connection, which takes a tenth of a second.
-    query = "?ssl_disabled=true"
-
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def _server(cls, maria_server: DatabaseServer) -> Iterator[None]:
