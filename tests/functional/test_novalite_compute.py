@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from novalite.model import Flavor, ImageInfo, NewServer, Server, Status, TaskSta
 from novalite.rpc import Bus
 from novalite.testing import Cloud
 from novalite.testing.cloud import MemoryImages
+from novalite.virt import fake
 from novalite.virt.base import BaseImage, PowerAction, PowerState, VirtDriver
 from tests.waiting import until
 
@@ -207,15 +209,24 @@ def test_compute_closing_ends_a_download_and_gives_the_work_back(tmp_path: Path)
         assert again.wait(server.id, Status.ACTIVE).attempts == 0
 
 
-def test_compute_closing_does_not_wait_for_a_slow_spawn(tmp_path: Path) -> None:
-    cloud = Cloud(tmp_path, options={SLOW: 10.0})
+def test_compute_closing_does_not_wait_for_a_slow_spawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def spawning(_seconds: float) -> None:
+        entered.set()
+        go_on.wait(60)
+
+    monkeypatch.setattr(fake, "time", SimpleNamespace(sleep=spawning))
+    cloud = Cloud(tmp_path)
     with cloud:
         server = order(cloud)
-        until(lambda: cloud.service.servers.show(cloud.admin, server.id).task_state == TaskState.SPAWNING)
-        time.sleep(0.2)
+        assert entered.wait(60)
     assert not driver_of(cloud).list_states()
     # What still goes on holds the host: the next one begins when it is over.
     again = Cloud(tmp_path, images=cloud.images)
+    threading.Timer(1.0, go_on.set).start()
     with again:
         assert set(driver_of(cloud).list_states()) == {server.id}
         assert again.wait(server.id, Status.ACTIVE).attempts == 0

@@ -28,7 +28,7 @@ CHECKS = (
     "unsupported_method",
 )
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "4")
-# What is wrong with a request is found before who asks matters, so one user is enough for that in a short run.
+# In a short run one user is enough to send what is wrong with a request, whoever sends it.
 SHORT = "SCHEMATHESIS_EXAMPLES" not in os.environ
 SEED = os.environ.get("SCHEMATHESIS_SEED", "1")
 SETTINGS = """\
