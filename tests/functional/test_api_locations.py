@@ -589,7 +589,7 @@ def test_another_process_goes_on_where_one_died(web: WebServer, told: bool) -> N
         image_id = first.create_image(admin, {"disk_format": "raw", "container_format": "bare"}).id
         task = first.add_location(admin, image_id, web.url("/b"), digest("sha256") if told else {})
         first.start_tasks(1)
-        assert begun.wait(20)
+        assert begun.wait(60)
         # What kill -9 does to the rest of the world: nobody renews the lease.
         first._context.leases.stop()
         web.answers["/b"] = serving(DATA)

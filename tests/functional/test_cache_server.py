@@ -146,7 +146,7 @@ def test_kill_9_of_the_filling_worker(node: Callable[..., Node]) -> None:
         wait_for("it grows", one.grows)
         while len(holders(one)) < 2 and len(downloads) < 20:
             downloads.append(pool.submit(download))
-            time.sleep(0.1)
+            time.sleep(0.3)
         (filler,) = (pid for pid, fills in holders(one).items() if fills)
         os.kill(filler, signal.SIGKILL)
         one.release()

@@ -24,7 +24,7 @@ from tests.web_server import Request, reply, web_server
 
 DATA = random.Random(3).randbytes(6 << 20)
 ANYWHERE = "[import_filtering_opts]\nallowed_ports =\nallowed_networks = 127.0.0.0/8\n"
-QUICK = "upload_lease_seconds = 2\nreap_interval = 1\n"
+QUICK = "upload_lease_seconds = 4\nreap_interval = 1\n"
 WORKERS_ONLY = f"{QUICK}[task]\ntask_workers = 0\ntask_poll_interval = 0.3\n{ANYWHERE}"
 
 

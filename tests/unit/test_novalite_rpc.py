@@ -15,7 +15,7 @@ from novalite.rpc import Bus
 
 @pytest.fixture
 def bus() -> Iterator[Bus]:
-    bus = Bus(f"kombu+inprocess:///{uuid.uuid4().hex}", response_timeout=2)
+    bus = Bus(f"kombu+inprocess:///{uuid.uuid4().hex}", response_timeout=60)
     bus.open()
     yield bus
     bus.close()
@@ -36,7 +36,7 @@ def test_rpc_casts_and_calls_reach_their_host(bus: Bus) -> None:
     bus.schedule("a")
     bus.drive("one", "b")
     bus.drive("two", "c")
-    assert told.wait(5)
+    assert told.wait(60)
     assert sorted(seen) == [("one", "b"), ("schedule", "a"), ("two", "c")]
     assert bus.console_output("two", "x", 10) == "two ('x', 10)"
 
