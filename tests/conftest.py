@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
+
+# No test talks to the world's servers, and to read the certificates of their authorities takes a tenth of a
+# second for each service, store and connection that could.
+os.environ |= {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
 
 pytest_plugins = ["tests.server_fixtures", "tests.libvirt_fixtures", "tests.database_fixtures"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from novalite.quickstart import guest_image as guest_images
 from novalite.quickstart.libvirtd import Hypervisor, choose, start_private
 from novalite.virt.base import BaseImage, InstanceSpec
 from novalite.virt.libvirt import LibvirtDriver
+from tests.waiting import wait_for as wait_for
 
 TINY_MARKER = b"NOVALITE-TINY boots"
 
@@ -73,13 +73,6 @@ def tiny_disk(size: int = 1 << 20) -> bytes:
     sector = bytes.fromhex(code)
     sector += TINY_MARKER + b"\r\n\0"
     return (sector.ljust(510, b"\0") + b"\x55\xaa").ljust(size, b"\0")
-
-
-def wait_for(what: str, test: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not test():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
 
 
 def make_driver(hypervisor: Hypervisor, folder: Path, **settings: object) -> LibvirtDriver:

@@ -22,9 +22,9 @@ from typing import Any
 from glancelike import config
 from glancelike.service.upkeep import Orphan
 from tests.database_servers import PostgresServer
-from tests.libvirt_fixtures import wait_for
 from tests.server_fixtures import START_SECONDS, Server, answers, start
 from tests.swift_server import free_ports
+from tests.waiting import wait_for
 
 ETC = Path(__file__).parents[1] / "etc"
 PORT = 9292

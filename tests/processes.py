@@ -42,7 +42,7 @@ def frozen(pid: int) -> Iterator[None]:
 
 def _stop(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not _is_stopped(pid):
         assert time.monotonic() < until, f"process {pid} doesn't stop"
         time.sleep(0.001)

@@ -30,8 +30,9 @@ from glancelike.registry.memory import MemoryRegistry
 from glancelike.stores.memory import MemoryStore
 from glancelike.web.app import App
 from glancelike.web.auth import BasicAuth
+from tests import warm
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 BIN = Path(sys.executable).parent
 CONFIG = """\
 [DEFAULT]
@@ -50,7 +51,7 @@ filesystem_store_datadir = {state}/images
 class Server:
     """A running server, with what it logs in ``log``."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | warm.Process
     log: Path
     config_file: Path
     port: int = 0
@@ -103,13 +104,20 @@ def start(
     tls: ssl.SSLContext | None = None,
     *,
     within: Sequence[str] = (),
+    anew: bool = False,
     host: str = "127.0.0.1",
 ) -> Server:
-    """Start a server and wait until it answers; ``within`` is a command that runs it elsewhere."""
+    """Start a server and wait until it answers.
+
+    ``within`` is a command that runs it elsewhere; ``anew`` starts the program
+    as a user does, which takes seconds, not a fork of one that has its imports.
+    """
     log = config_file.with_name(f"{program}.log")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        starting: Callable[..., subprocess.Popen[bytes] | warm.Process]
+        starting = subprocess.Popen if within or anew else warm.start
+        process = starting(
             [*within, *command(config_file, program)],
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -142,7 +142,7 @@ class Cloud:
             [], config_files=[], overrides={**fast, **self._options, **self._host_options.get(host, {})}
         )
 
-    def wait(self, server_id: str, status: Status | None, *, seconds: float = 15.0) -> Server:
+    def wait(self, server_id: str, status: Status | None, *, seconds: float = 90.0) -> Server:
         """Wait until a server has a status and no task, or with None, is gone.
 
         Returns its last record; raises TimeoutError saying how it stands.

@@ -29,6 +29,7 @@ class TestFileStoreInDirectories(StoreConformance):
     variants = ("bare",)
     spawnable = True
     flat_size = 16 * MIB
+    many_keys = 1_200
 
     def make_store(self) -> FileStore:
         for name in ("a", "b", "c"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
                 "-p",
                 "no:cacheprovider",
                 "-p",
-                "no:randomly",
+                "pytest_timeout",
             ),
             *("--confcutdir", str(HERE), "--basetemp", str(base / "tmp"), "--tb=short"),
             *(f"--junitxml={base / 'report.xml'}", f"@{base / 'wanted'}"),
@@ -62,6 +63,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
         text=True,
         timeout=280,
         cwd=base,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )
     assert ran.returncode == 1, ran.stdout + ran.stderr
     found = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ import pytest
 
 from glancelike.model import Status
 from glancelike.registry.base import ADMIN
+from tests import warm
 from tests.server_fixtures import BIN, Api, Server
 
 OCTETS = {"Content-Type": "application/octet-stream"}
@@ -98,7 +98,7 @@ def test_delayed_delete_as_an_operator_sets_it(run_server: Callable[..., Server]
 
     def cli(*words: str) -> str:
         command = [str(BIN / "glancelike"), "--config-file", str(server.config_file), *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = warm.run(command)
         return f"{done.returncode} {done.stdout}{done.stderr}"
 
     formats = b'{"disk_format": "raw", "container_format": "bare"}'

@@ -17,8 +17,8 @@ from glancelike.registry.base import ADMIN
 from glancelike.stores.base import Cap
 from glancelike.stores.file import FileStore
 from glancelike.stores.memory import MemoryStore
-from tests.libvirt_fixtures import wait_for
 from tests.server_fixtures import Api, write_users
+from tests.waiting import wait_for
 
 DATA = os.urandom(3_000_000)
 UNKNOWN = "99999999-9999-4999-8999-999999999999"

@@ -8,11 +8,11 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.libvirt_fixtures import wait_for
 from tests.server_fixtures import Server, start
+from tests.waiting import wait_for
 
 DATA = os.urandom(5_000_000)
-LEASE = "upload_lease_seconds = 1\nreap_interval = 1"
+LEASE = "upload_lease_seconds = 3\nreap_interval = 1"
 
 
 def call(

@@ -22,6 +22,7 @@ from glancelike.service import ImageService, ImportRequest
 from glancelike.stores.http import HttpStore
 from glancelike.stores.memory import MemoryStore
 from tests.server_fixtures import Api, write_users
+from tests.waiting import until
 from tests.web_server import Request, WebServer, reply, serving, web_server
 
 DATA = b"some data\n" * 1000
@@ -541,13 +542,6 @@ class Slow:
         return request.method != "GET"
 
 
-def wait_for(what: Any, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("told", [True, False])
 def test_deleting_the_image_ends_the_computation(new: Api, web: WebServer, told: bool) -> None:
     slow = Slow()
@@ -555,7 +549,7 @@ def test_deleting_the_image_ends_the_computation(new: Api, web: WebServer, told:
     new.service.start_tasks(1)
     image_id = new.image()
     assert add(new, image_id, web.url("/slow"), **(digest("sha256") if told else {})).status_code == 202
-    wait_for(lambda: slow.sent)
+    until(lambda: slow.sent)
     image = shown(new, image_id)
     if told:
         assert (image["status"], image["stores"]) == ("importing", "web")
@@ -565,7 +559,7 @@ def test_deleting_the_image_ends_the_computation(new: Api, web: WebServer, told:
     task_id = task_of(new, image_id)["id"]
     assert new.as_("alice").delete(f"/v2/images/{image_id}").status_code == 204
     admin = Caller.administrator()
-    wait_for(lambda: new.service.show_task(admin, task_id).status is TaskStatus.FAILURE)
+    until(lambda: new.service.show_task(admin, task_id).status is TaskStatus.FAILURE)
     slow.stopped = True
     assert slow.sent < slow.size
     assert "deleted" in new.service.show_task(admin, task_id).message
@@ -595,11 +589,11 @@ def test_another_process_goes_on_where_one_died(web: WebServer, told: bool) -> N
         image_id = first.create_image(admin, {"disk_format": "raw", "container_format": "bare"}).id
         task = first.add_location(admin, image_id, web.url("/b"), digest("sha256") if told else {})
         first.start_tasks(1)
-        assert begun.wait(20)
+        assert begun.wait(60)
         # What kill -9 does to the rest of the world: nobody renews the lease.
         first._context.leases.stop()
         web.answers["/b"] = serving(DATA)
-        wait_for(lambda: second.run_tasks() == 1)
+        until(lambda: second.run_tasks() == 1)
         over.set()
         assert second.show_task(admin, task.id).status is TaskStatus.SUCCESS
         image = second.show_image(admin, image_id)

@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +16,10 @@ from typing import Any
 import openstack
 import pytest
 
-from tests import cache_store
-from tests.libvirt_fixtures import wait_for
+from tests import cache_store, warm
 from tests.processes import children
 from tests.server_fixtures import BIN, Server, start
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 DATA = os.urandom(6_000_000)
@@ -147,7 +146,7 @@ def test_kill_9_of_the_filling_worker(node: Callable[..., Node]) -> None:
         wait_for("it grows", one.grows)
         while len(holders(one)) < 2 and len(downloads) < 20:
             downloads.append(pool.submit(download))
-            time.sleep(0.1)
+            time.sleep(0.3)
         (filler,) = (pid for pid, fills in holders(one).items() if fills)
         os.kill(filler, signal.SIGKILL)
         one.release()
@@ -224,14 +223,9 @@ def test_glanceclient(node: Callable[..., Node]) -> None:
     image_id = one.image()
 
     def glance(*words: str) -> str:
-        done = subprocess.run(
-            [str(BIN / "glance"), "--os-image-url", one.server.url, "--os-auth-token", "none", *words],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        assert done.stderr == ""
+        address = ("--os-image-url", one.server.url, "--os-auth-token", "none")
+        done = warm.run([str(BIN / "glance"), *address, *words])
+        assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
     glance("cache-queue", image_id)

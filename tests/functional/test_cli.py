@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests import warm
 from tests.server_fixtures import PASSWORD, Server, start, write_config, write_users
 
 BIN = Path(sys.executable).parent
@@ -30,14 +31,7 @@ def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(*words: str, check: bool = True, **kwargs: Any) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GLANCELIKE_")}
     environment.update(kwargs.pop("env", {}), COLUMNS="200")
-    done = subprocess.run(
-        [str(BIN / "glancelike"), *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment,
-        **kwargs,
-    )
+    done = warm.run([str(BIN / "glancelike"), *words], env=environment, **kwargs)
     if check:
         assert done.returncode == 0, done.stderr
     return done
@@ -147,7 +141,8 @@ def test_what_stops_the_start(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_not_there() -> None:
-    done = call("--url", "http://127.0.0.1:1", "image", "list", check=False)
+    command = [str(BIN / "glancelike"), "--url", "http://127.0.0.1:1", "image", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "Connection refused" in done.stderr
 

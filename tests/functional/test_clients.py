@@ -14,6 +14,7 @@ import openstack
 import openstack.exceptions
 import pytest
 
+from tests import warm
 from tests.server_fixtures import BIN, PASSWORD, Server, start, write_config, write_users
 
 pytestmark = [
@@ -38,15 +39,7 @@ def basic_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def run(words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a client with nothing but these OS_* variables and no standard input."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
-    return subprocess.run(
-        words,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env={**clean, **environment},
-    )
+    return warm.run(words, env={**clean, **environment})
 
 
 class Client:

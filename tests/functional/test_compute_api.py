@@ -45,7 +45,7 @@ class Compute:
 
     def wait(self, server_id: str, status: str | None) -> None:
         """Wait until a server has a status and no task; None: until it's gone."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             shown = self.as_("admin").get(f"/v2.1/servers/{server_id}")
             if status is None and shown.status_code == 404:

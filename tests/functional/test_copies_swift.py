@@ -18,7 +18,11 @@ from tests.copies_fixtures import serve as serve  # a fixture
 from tests.swift_server import KEY, USER, SwiftServer
 
 driver = pytest.importorskip("glancelike_store_swift")
-DATA = os.urandom(48 << 20)
+
+
+@pytest.fixture(scope="module")
+def data() -> bytes:
+    return os.urandom(48 << 20)
 
 
 @pytest.fixture(name="swift", scope="module")
@@ -45,13 +49,15 @@ def store(swift: SwiftServer, container: str = "images") -> Any:
     )
 
 
-def test_swift_dies_in_a_download_and_another_store_goes_on(serve: Serve, swift: SwiftServer) -> None:
+def test_swift_dies_in_a_download_and_another_store_goes_on(
+    serve: Serve, swift: SwiftServer, data: bytes
+) -> None:
     service = serve(
         drivers={"ram": MemoryStore({}), "swift": store(swift)},
         replicas=2,
         store_options={"swift": MountOptions(weight=1)},
     )
-    image = active(service, DATA)
+    image = active(service, data)
     service.run_tasks()
     assert stores_of(service, image) == ["ram", "swift"]
     blocks = service.read(ADMIN, image.id).chunks()
@@ -59,8 +65,8 @@ def test_swift_dies_in_a_download_and_another_store_goes_on(serve: Serve, swift:
     swift.kill("proxy")
     try:
         got.extend(blocks)
-        assert b"".join(got) == DATA
-        assert content(service, image) == DATA
+        assert b"".join(got) == data
+        assert content(service, image) == data
     finally:
         swift.start()
     assert all(found.fine for found in service.verify())
@@ -85,10 +91,12 @@ def test_swift_is_away_at_the_start(
     assert stores_of(service, image) == ["swift"]
 
 
-def test_two_containers_of_one_swift_copy_by_themselves(serve: Serve, swift: SwiftServer) -> None:
+def test_two_containers_of_one_swift_copy_by_themselves(
+    serve: Serve, swift: SwiftServer, data: bytes
+) -> None:
     first, second = store(swift, "first"), store(swift, "second")
     service = serve(drivers={"first": first, "second": second}, copy_read_back=True)
-    image = active(service, DATA)
+    image = active(service, data)
 
     def refused(*_: Any, **__: Any) -> Any:
         raise AssertionError("the bytes pass through here")
@@ -96,16 +104,16 @@ def test_two_containers_of_one_swift_copy_by_themselves(serve: Serve, swift: Swi
     second.write = refused
     service.move_image(image.id, source="first", target="second")
     assert (stores_of(service, image), keys(service, "first")) == (["second"], set())
-    assert content(service, image) == DATA
+    assert content(service, image) == data
 
 
-def test_a_presigned_url_of_swift(serve: Serve, swift: SwiftServer) -> None:
+def test_a_presigned_url_of_swift(serve: Serve, swift: SwiftServer, data: bytes) -> None:
     service: ImageService = serve(drivers={"swift": store(swift)}, presigned_download_expires=60)
-    image = active(service, DATA[:1000])
+    image = active(service, data[:1000])
     url = service.read(ADMIN, image.id).presigned()
     assert url is not None
     with urllib.request.urlopen(url) as answer:
-        assert answer.read() == DATA[:1000]
+        assert answer.read() == data[:1000]
     whole = urllib.request.Request(url, headers={"Range": "bytes=5-9"})
     with urllib.request.urlopen(whole) as answer:
-        assert answer.read() == DATA[5:10]
+        assert answer.read() == data[5:10]

@@ -14,8 +14,8 @@ import pytest
 from glancelike import config
 from glancelike.model import Image, Status
 from tests.database_servers import DatabaseServer
-from tests.libvirt_fixtures import wait_for
 from tests.server_fixtures import CONFIG, Server, start
+from tests.waiting import wait_for
 
 DATA = os.urandom(3_000_000)
 # Short limits, so that many requests end within a test; and upkeep that is under way all the time.

@@ -26,7 +26,7 @@ from glancelike.stores.file import FileStore
 from glancelike.testing.registry_child import Child, together
 from tests.cutting_proxy import cutting
 from tests.database_servers import DatabaseServer, PostgresServer
-from tests.libvirt_fixtures import wait_for
+from tests.waiting import wait_for
 
 ONE = Image("a", owner="p")
 ALONE = Caller(project="p", user="u", roles=frozenset({"member", "reader"}))

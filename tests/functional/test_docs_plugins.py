@@ -23,6 +23,8 @@ NAMED = re.compile(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", re.M | re.S)
 COMMANDS = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
 # A test of its own runs the whole kit on what "plugin new" makes.
 QUICK = '-k "stat_and_read or ranges or race_of_writers"'
+# Enough for some pages of a list; ten thousand commits of SQLite take a quarter of a minute.
+FEWER_KEYS = "from glancelike.testing.store_kit import StoreKit\nStoreKit.many_keys = 1_200\n"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         command.write_text(f'#!/bin/sh\nexec {python} {call} "$@"{offline}\n')
         command.chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "PYTEST_"))}
-    return {**kept, "PATH": f"{venv / 'bin'}:{kept['PATH']}"}
+    # The plugins of pytest that are here take as long to start as the tests of the page.
+    return {**kept, "PATH": f"{venv / 'bin'}:{kept['PATH']}", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
 def run(commands: str, cwd: Path, environment: dict[str, str], **more: str) -> str:
@@ -74,6 +77,7 @@ def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
         # What the page changes is there; what it adds is not.
         assert (project / name).exists() == (name != "images.conf"), name
         (project / name).write_text(text)
+    (project / "conftest.py").write_text(FEWER_KEYS)
     return project
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from glancelike import config
-from tests.libvirt_fixtures import wait_for
+from tests import warm
 from tests.server_fixtures import Server, command, write_config
+from tests.waiting import wait_for
 
 RunServer = Callable[..., Server]
 DATA = b"qcow2 it isn't " * 100_000
@@ -109,7 +109,7 @@ def test_import_methods_without_brackets(run_server: RunServer, written: str) ->
 @pytest.mark.parametrize("name", ["glance-teleport", "glance_direct"])
 def test_an_unknown_import_method_stops_the_start(tmp_path: Path, name: str) -> None:
     path = write_config(tmp_path, extra=f"enabled_import_methods = copy-image,{name}", upgrade=False)
-    done = subprocess.run(command(path), capture_output=True, text=True, timeout=60, check=False)
+    done = warm.run(command(path))
     assert done.returncode != 0
     said = done.stderr.strip().splitlines()[-1]
     assert re.search("enabled_import_methods", said)

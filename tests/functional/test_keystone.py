@@ -220,7 +220,7 @@ def short_token(keystone: Keystone, seconds: int) -> str:
 
 
 def wait_for(status: int, ask: Callable[[], Answer]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while (answer := ask()).status != status:
         assert time.monotonic() < deadline, answer
         time.sleep(0.2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ import glanceclient.exc
 import openstack.exceptions
 import pytest
 
+from tests import warm
 from tests.functional.test_clients import Client, connect, openstack_client
 from tests.server_fixtures import BIN, Server, start, write_config
 
@@ -39,13 +39,8 @@ def library(api_server: Server) -> Any:
 
 def manage(server: Server, *words: str, status: int = 0) -> str:
     """Run ``glancelike metadefs``."""
-    done = subprocess.run(
-        [str(BIN / "glancelike"), "--config-file", str(server.config_file), "metadefs", *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = [str(BIN / "glancelike"), "--config-file", str(server.config_file), "metadefs", *words]
+    done = warm.run(command)
     assert done.returncode == status, done.stderr
     return done.stdout + done.stderr
 

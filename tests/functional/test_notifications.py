@@ -291,7 +291,7 @@ def server(run_server: Callable[..., Server]) -> Server:
 
 def sends(server: Server, count: int) -> list[tuple[str, int]]:
     """Return level and number of bytes of each image.send in the log, once there are ``count``."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while True:
         log = server.log.read_text()
         found = re.findall(

@@ -20,8 +20,9 @@ from novalite.quickstart import libvirtd
 from novalite.quickstart.libvirtd import Hypervisor, choose, start_private
 from novalite.virt.base import BaseImage, PowerAction, PowerState
 from novalite.virt.libvirt import LibvirtDriver
-from tests.libvirt_fixtures import make_driver, make_spec, qemu_of, wait_for
+from tests.libvirt_fixtures import make_driver, make_spec, qemu_of
 from tests.processes import children
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.libvirt,

@@ -23,6 +23,7 @@ def blocks(language: str) -> list[str]:
 
 def run(*command: str, cwd: Path, **env: str) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     done = subprocess.run(
         command, cwd=cwd, env={**environment, **env}, capture_output=True, text=True, timeout=120

@@ -27,6 +27,7 @@ from glancelike.errors import RegistryUnavailable
 from glancelike.model import Image
 from glancelike.registry.base import ADMIN
 from glancelike.registry.sql.migrations import revisions
+from tests import warm
 from tests.processes import frozen
 from tests.registry_servers import SECRET, database, remote, start_registry, write_registry_config
 from tests.server_fixtures import BIN, PASSWORD, Server, command, start, write_config, write_users
@@ -164,7 +165,9 @@ def test_an_images_life(api: Server) -> None:
 def test_the_commands_of_the_registry_work_from_an_api_node(api: Server) -> None:
     def run(*words: str) -> str:
         words = (str(BIN / "glancelike"), "--config-file", str(api.config_file), "db", *words)
-        return subprocess.run(words, check=True, capture_output=True, text=True, timeout=60).stdout
+        done = warm.run(words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     assert run("upgrade") == ""
     assert run("version").strip() == revisions()[-1]
@@ -257,9 +260,7 @@ def test_of_two_registries_one_dies(registries: Registries, tmp_path: Path) -> N
 
 
 def failed_start(config_file: Path, program: str = "glancelike-api") -> tuple[int, list[str]]:
-    done = subprocess.run(
-        command(config_file, program), capture_output=True, text=True, timeout=60, check=False
-    )
+    done = warm.run(command(config_file, program))
     return done.returncode, [line for line in done.stderr.splitlines() if " INFO " not in line]
 
 

@@ -28,8 +28,8 @@ from glancelike.registry.memory import MemoryRegistry
 from glancelike.service import ImageService, ImportRequest, Settings
 from glancelike.stores.memory import MemoryStore
 from glancelike.vfs import MountTable
-from tests.libvirt_fixtures import wait_for
 from tests.server_fixtures import Server, start, write_config
+from tests.waiting import wait_for
 from tests.web_server import WebServer, redirecting, serving, web_server
 
 SECRET = b"a secret of the host, which no image may show. "

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from keystoneauth1.http_basic import HTTPBasicAuth
 from keystoneauth1.session import Session
 
 from glancelike.cli import main
+from tests import warm
 from tests.database_servers import DatabaseServer
 from tests.glance_server import METADEFS, GlanceServer
 from tests.server_fixtures import BIN, PASSWORD, Server, start, write_users
@@ -597,7 +597,7 @@ def test_killed_and_run_again(seen: Seen, target: Target, tmp_path: Path) -> Non
     copy = crowd(seen.glance, tmp_path, many)
     whole = many + len(seen.images["admin"]) + 2
     command = [str(BIN / "glancelike"), *target.words(connection=f"sqlite:///{copy}")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = warm.start(command)
     deadline = time.monotonic() + 120
     while target.count() == 0:
         assert time.monotonic() < deadline
@@ -613,6 +613,6 @@ def test_killed_and_run_again(seen: Seen, target: Target, tmp_path: Path) -> Non
             "NOT EXISTS (SELECT * FROM image_properties p WHERE p.image_id = i.id))"
         ).fetchone()
         assert odd == 0, "an image is there wholly or not at all"
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = warm.run(command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert target.count() == whole

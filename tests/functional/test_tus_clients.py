@@ -25,8 +25,8 @@ from tests.tus_fixtures import (
     tus_js,
     tuspy,
     uploads_url,
-    wait,
 )
+from tests.waiting import wait_for
 
 DATA = os.urandom(3 * PART + 54321)
 
@@ -117,7 +117,7 @@ def test_kill_9_in_the_middle(
     sender = in_thread(lambda: client(endpoint, file, tmp_path / "notes"))
     assert proxy.stopped.wait(60)
     # Two parts are there before the server dies; the half of the third is lost with it.
-    wait("two parts", lambda: parts_recorded(server) == 2)
+    wait_for("two parts", lambda: parts_recorded(server) == 2)
     server.process.kill()
     server.process.wait()
     proxy.cut()
@@ -147,7 +147,7 @@ def test_the_line_breaks(
     proxy.stop_at = proxy.sent + PART + PART // 2
     sender = in_thread(lambda: client(endpoint, file, tmp_path / "notes"))
     assert proxy.stopped.wait(60)
-    wait("a part", lambda: parts_recorded(server) == already + 1)
+    wait_for("a part", lambda: parts_recorded(server) == already + 1)
     proxy.cut()
     sender.join(60)
     proxy.stop_at = None
@@ -191,7 +191,7 @@ def killed_at_the_end(server: Server, path: Path) -> bool:
     image_id = create(server)
     uploader = tuspy(uploads_url(server, image_id), path)
     sender = in_thread(uploader.upload)
-    wait("the last byte", lambda: states(server)[image_id] in ("finishing", "done"))
+    wait_for("the last byte", lambda: states(server)[image_id] in ("finishing", "done"))
     server.process.kill()
     server.process.wait()
     sender.join(60)
@@ -202,8 +202,8 @@ def killed_at_the_end(server: Server, path: Path) -> bool:
         resumed = tuspy(uploads_url(again, image_id), path, url=url)
         assert resumed.offset == path.stat().st_size
         resumed.upload()
-        wait("somebody has finished it", lambda: states(again)[image_id] == "done")
-        wait("wholly", lambda: "os_glance_import_task" not in record(again, image_id))
+        wait_for("somebody has finished it", lambda: states(again)[image_id] == "done")
+        wait_for("wholly", lambda: "os_glance_import_task" not in record(again, image_id))
         assert_active(again, image_id, path.read_bytes())
         assert len([name for name in files(again) if image_id in name]) == 1
     finally:

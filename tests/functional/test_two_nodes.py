@@ -14,7 +14,6 @@ import pytest
 import requests
 
 from tests import nodes
-from tests.libvirt_fixtures import wait_for
 from tests.nodes import Cluster, Node
 from tests.tus_fixtures import (
     PART,
@@ -28,6 +27,7 @@ from tests.tus_fixtures import (
     tuspy,
     uploads_url,
 )
+from tests.waiting import wait_for
 from tests.web_server import Request, WebServer, reply, serving, web_server
 
 DATA, OTHER = os.urandom(3_000_000), os.urandom(2_000_000)

@@ -23,7 +23,8 @@ from novalite.virt import configdrive, domain
 from novalite.virt.base import BaseImage, Nic, PowerAction, PowerState, VirtDriver
 from novalite.virt.disks import ImageCache
 from novalite.virt.libvirt import LibvirtDriver
-from tests.libvirt_fixtures import TINY_MARKER, make_driver, make_spec, qemu_of, tiny_disk, wait_for
+from tests.libvirt_fixtures import TINY_MARKER, make_driver, make_spec, qemu_of, tiny_disk
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.libvirt
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs/security.md"
@@ -58,19 +60,29 @@ def test_architecture_the_table_is_in_order() -> None:
 # What can be seen in the code alone
 
 
-def calls() -> Iterator[tuple[str, ast.Call]]:
-    for package in CODE:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            if "tests" in path.parts:
-                continue
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call):
-                    yield str(path.relative_to(ROOT)), node
+Nodes = Sequence[tuple[str, ast.AST]]
 
 
-def test_architecture_cve_2014_0162_no_program_is_run_by_a_shell() -> None:
+@pytest.fixture(scope="module")
+def nodes() -> Nodes:
+    """Calls and constants in the code, each with its file."""
+    return [
+        (str(path.relative_to(ROOT)), node)
+        for package in CODE
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if "tests" not in path.relative_to(ROOT).parts
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call | ast.Constant)
+    ]
+
+
+def calls(nodes: Nodes) -> Iterator[tuple[str, ast.Call]]:
+    return ((path, node) for path, node in nodes if isinstance(node, ast.Call))
+
+
+def test_architecture_cve_2014_0162_no_program_is_run_by_a_shell(nodes: Nodes) -> None:
     """A caller's value in a command line was the caller's command."""
-    for path, call in calls():
+    for path, call in calls(nodes):
         name = ast.unparse(call.func)
         assert name not in ("os.system", "os.popen", "subprocess.getoutput"), path
         assert not name.startswith(("os.spawn", "pty.", "commands.")), path
@@ -81,10 +93,10 @@ def test_architecture_cve_2014_0162_no_program_is_run_by_a_shell() -> None:
             assert not isinstance(call.args[0], ast.Constant | ast.JoinedStr), f"{path}:{call.lineno}"
 
 
-def test_architecture_cve_2026_24708_every_call_of_qemu_img_names_the_format() -> None:
+def test_architecture_cve_2026_24708_every_call_of_qemu_img_names_the_format(nodes: Nodes) -> None:
     """qemu-img has one way in, and each command that goes there says ``-f``."""
     commands = []
-    for path, call in calls():
+    for path, call in calls(nodes):
         words = [ast.unparse(each).strip("'") for arg in call.args for each in getattr(arg, "elts", [])]
         if ast.unparse(call.func) not in ("run", "qemuimg.run") or not words or words[0] not in COMMANDS:
             continue
@@ -96,18 +108,11 @@ def test_architecture_cve_2026_24708_every_call_of_qemu_img_names_the_format() -
     # Nobody else starts it.
     starting = [
         (path, call.lineno)
-        for path, call in calls()
+        for path, call in calls(nodes)
         if ast.unparse(call.func).startswith("subprocess.") and "qemu-img" in ast.unparse(call)
     ]
     assert starting == []
-    names = {
-        str(path.relative_to(ROOT))
-        for package in CODE
-        for path in (ROOT / package).rglob("*.py")
-        if "tests" not in path.parts
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and node.value == "qemu-img"
-    }
+    names = {path for path, node in nodes if isinstance(node, ast.Constant) and node.value == "qemu-img"}
     # The last two ask whether it is installed.
     assert names == {
         "glancelike/qemuimg.py",

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +23,7 @@ from glancelike.cache import ImageCache, blocks
 from glancelike.errors import ConfigError, StoreUnavailable
 from glancelike.model import CachedImage, Image
 from glancelike.streams import Part
+from tests.waiting import until
 
 MIB = 1 << 20
 DATA = os.urandom(5 * MIB + 17)
@@ -74,13 +75,6 @@ def cache(tmp_path: Path) -> Iterator[ImageCache]:
     made.close()
 
 
-def wait_for(what: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
 def cached(cache: ImageCache) -> list[str]:
     return [each.image_id for each in cache.entries()]
 
@@ -98,7 +92,7 @@ def test_a_miss_fills_and_a_hit_asks_no_store(cache: ImageCache, remote: Remote)
     added: list[CachedImage] = []
     cache.added = added.append
     assert whole(cache, remote) == DATA
-    wait_for(lambda: added)
+    until(lambda: added)
     assert [(each.node, each.image_id, each.size) for each in added] == [("here", ID, len(DATA))]
     assert whole(cache, remote) == DATA
     file = cache.open_local(image_of())
@@ -120,7 +114,7 @@ def test_many_first_readers_are_one_read_of_the_store(cache: ImageCache, remote:
         remote.go_on.set()
         assert all(reader.result(30) == DATA for reader in readers)
     assert remote.reads == [0]
-    wait_for(lambda: cached(cache) == [ID])
+    until(lambda: cached(cache) == [ID])
 
 
 def test_a_reader_that_goes_away_stops_nobody(cache: ImageCache, remote: Remote) -> None:
@@ -131,14 +125,14 @@ def test_a_reader_that_goes_away_stops_nobody(cache: ImageCache, remote: Remote)
     first.close()  # type: ignore[attr-defined]
     remote.go_on.set()
     assert b"".join(second) == DATA
-    wait_for(lambda: cached(cache) == [ID])
+    until(lambda: cached(cache) == [ID])
     assert remote.reads == [0]
 
 
 def test_what_isnt_the_records_data_becomes_no_entry(cache: ImageCache, remote: Remote) -> None:
     other = replace(image_of(), hash_value=hashlib.sha256(b"other").hexdigest())
     assert whole(cache, remote, other) == DATA
-    wait_for(lambda: not cache._threads)
+    until(lambda: not cache._threads)
     assert cached(cache) == []
     assert incomplete(cache) == []
 
@@ -166,10 +160,10 @@ def test_a_store_that_fails_in_the_middle(cache: ImageCache, remote: Remote) -> 
     # The reader has gone on by itself, from where it was.
     assert remote.reads[0] == 0
     assert len(remote.reads) == 2
-    wait_for(lambda: not cache._threads)
+    until(lambda: not cache._threads)
     assert cached(cache) == []
     assert whole(cache, remote) == DATA
-    wait_for(lambda: cached(cache) == [ID])
+    until(lambda: cached(cache) == [ID])
 
 
 def test_a_store_that_is_away_fails_before_the_first_block(cache: ImageCache) -> None:
@@ -184,7 +178,7 @@ def test_ranges_from_an_entry_and_while_it_grows(cache: ImageCache, remote: Remo
     remote.hold_at = 3 * MIB
     image = image_of()
     everything = cache.read(image, 0, len(DATA), remote)
-    wait_for(lambda: incomplete(cache)[0].stat().st_size == 3 * MIB)
+    until(lambda: incomplete(cache)[0].stat().st_size == 3 * MIB)
 
     def part(offset: int, length: int) -> bytes:
         return b"".join(cache.read(image, offset, length, remote, fill=False))
@@ -198,7 +192,7 @@ def test_ranges_from_an_entry_and_while_it_grows(cache: ImageCache, remote: Remo
     assert remote.reads == [0, 4 * MIB]
     remote.go_on.set()
     assert b"".join(everything) == DATA
-    wait_for(lambda: cached(cache) == [ID])
+    until(lambda: cached(cache) == [ID])
     assert part(4 * MIB + 1, 10) == DATA[4 * MIB + 1 : 4 * MIB + 11]
     assert remote.reads == [0, 4 * MIB]
 
@@ -223,7 +217,7 @@ def largest_file(size: int) -> Iterator[None]:
 def test_a_full_disk_fails_no_download(cache: ImageCache, remote: Remote) -> None:
     with largest_file(2 * MIB + 5):
         assert whole(cache, remote) == DATA
-        wait_for(lambda: not cache._threads)
+        until(lambda: not cache._threads)
     assert cached(cache) == []
     assert incomplete(cache) == []
 
@@ -265,7 +259,7 @@ def test_what_is_on_its_way_counts(tmp_path: Path) -> None:
     assert not cache.fetch(image_of(quick.data, "quick"), quick)
     slow.go_on.set()
     assert b"".join(reading) == slow.data
-    wait_for(lambda: cached(cache) == ["slow"])
+    until(lambda: cached(cache) == ["slow"])
     assert cache.fetch(image_of(quick.data, "quick"), quick)
     assert cached(cache) == ["quick"]
 
@@ -286,7 +280,7 @@ def test_new_data_of_an_image_isnt_served_from_the_old(cache: ImageCache, remote
     newer = Remote(os.urandom(len(DATA)))
     assert cache.open_local(image_of(newer.data)) is None
     assert whole(cache, newer) == newer.data
-    wait_for(lambda: not cache._threads)
+    until(lambda: not cache._threads)
     assert cached(cache) == [ID]
     assert cache.open_local(image_of()) is None
 
@@ -305,7 +299,7 @@ def test_what_is_dropped_while_it_grows_never_becomes_an_entry(cache: ImageCache
     cache.drop([ID])
     remote.go_on.set()
     assert b"".join(reading) == DATA
-    wait_for(lambda: not cache._threads)
+    until(lambda: not cache._threads)
     assert cached(cache) == []
     assert remote.reads == [0]
 
@@ -319,12 +313,12 @@ def test_a_dropped_fill_never_publishes_that_of_its_successor(cache: ImageCache,
     second = cache.read(image_of(), 0, len(DATA), later)
     remote.go_on.set()
     assert b"".join(first) == DATA
-    wait_for(lambda: len(cache._threads) == 1)
+    until(lambda: len(cache._threads) == 1)
     assert cached(cache) == []
     assert len(incomplete(cache)) == 1
     later.go_on.set()
     assert b"".join(second) == DATA
-    wait_for(lambda: cached(cache) == [ID])
+    until(lambda: cached(cache) == [ID])
     assert (remote.reads, later.reads) == ([0], [0])
 
 
@@ -333,13 +327,13 @@ def test_clean_gives_up_what_stalls(tmp_path: Path, remote: Remote) -> None:
     cache.open()
     remote.hold_at = 2 * MIB
     reading = cache.read(image_of(), 0, len(DATA), remote)
-    wait_for(lambda: incomplete(cache)[0].stat().st_size == 2 * MIB)
+    until(lambda: incomplete(cache)[0].stat().st_size == 2 * MIB)
     time.sleep(0.2)
     cache.clean()
     assert incomplete(cache) == []
     remote.go_on.set()
     assert b"".join(reading) == DATA
-    wait_for(lambda: not cache._threads)
+    until(lambda: not cache._threads)
     assert cached(cache) == []
 
 
@@ -397,7 +391,7 @@ def test_readers_go_on_when_the_filler_is_killed(cache: ImageCache, remote: Remo
             child.wait()
             assert all(reader.result(30) == DATA for reader in readers)
     assert remote.reads == [0]  # and one of them took over
-    wait_for(lambda: cached(cache) == [ID])
+    until(lambda: cached(cache) == [ID])
     assert incomplete(cache) == []
 
 
@@ -465,10 +459,10 @@ def test_more_fills_at_once_than_allowed_are_read_from_the_store(
     assert whole(cache, other, image_of(other.data, "other")) == other.data
     slow.go_on.set()
     assert b"".join(reading) == DATA
-    wait_for(lambda: not cache._threads)
+    until(lambda: not cache._threads)
     assert cached(cache) == [ID]
     assert whole(cache, other, image_of(other.data, "other")) == other.data
-    wait_for(lambda: sorted(cached(cache)) == sorted([ID, "other"]))
+    until(lambda: sorted(cached(cache)) == sorted([ID, "other"]))
 
 
 def test_the_configuration(tmp_path: Path) -> None:

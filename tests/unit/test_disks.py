@@ -183,7 +183,7 @@ def test_a_disk_too_large_is_refused_before_it_is_converted(cache: ImageCache, t
     started = time.monotonic()
     with pytest.raises(FlavorTooSmall, match="1099511627776"):
         cache.ensure("i", "vdi", copying(image), max_virtual_size=1 << 30)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert files(cache) == [".lock"]
 
 

@@ -34,7 +34,7 @@ def test_a_guest_that_is_interpreted_fails_in_time(monkeypatch: pytest.MonkeyPat
     started = time.monotonic()
     why = probe.run_guest(QEMU or "", "tcg", "max")
     assert "too slow or stuck at:" in why
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 def test_a_qemu_that_fails_is_quoted() -> None:

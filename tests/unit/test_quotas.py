@@ -299,11 +299,11 @@ def test_racing_creates(limited: Callable[..., ImageService]) -> None:
 
 def test_reservations_live_as_long_as_the_work() -> None:
     """An upload slower than any lease keeps its room; one whose maker died doesn't."""
-    with memory_service(user_storage_quota=100, upload_lease_seconds=0.6) as service:
+    with memory_service(user_storage_quota=100, upload_lease_seconds=2) as service:
 
         class Slow(io.BytesIO):
             def read(self, size: int | None = -1, /) -> bytes:
-                time.sleep(0.5)
+                time.sleep(1.5)
                 if not self.tell():
                     with pytest.raises(QuotaExceeded):
                         upload(service, SMALL[:1])
@@ -313,25 +313,25 @@ def test_reservations_live_as_long_as_the_work() -> None:
         assert image.status is Status.ACTIVE
         service.delete_image(OWNER, image.id)
         # What a process reserved that died then.
-        service._context.registry.reserve("dead", "p", Amounts(total=100), {}, 0.3)
+        service._context.registry.reserve("dead", "p", Amounts(total=100), {}, 2)
         with pytest.raises(QuotaExceeded):
             upload(service)
-        time.sleep(0.4)
+        time.sleep(2.1)
         upload(service)
 
 
 def test_what_ran_out_is_admitted_anew_or_not_at_all() -> None:
     registry = MemoryRegistry()
-    quotas = Quotas(registry, SameForAll({"images": 1}), 0.05)
+    quotas = Quotas(registry, SameForAll({"images": 1}), 1.0)
     with quotas.admitted("p", Amounts(images=1), name="slow") as room:
-        time.sleep(0.1)
+        time.sleep(1.2)
         room.confirm(Amounts(images=1))
         made = registry.create(Image("a", owner="p"), settles=room.settles)
     registry.delete(made.id, expect=1)
 
     def late(image_id: str, *, confirmed: bool) -> None:
         with quotas.admitted("p", Amounts(images=1), name="slow") as room:
-            time.sleep(0.1)
+            time.sleep(1.2)
             if confirmed:
                 registry.create(Image("faster", owner="p"))
                 room.confirm(Amounts(images=1))

@@ -298,14 +298,14 @@ SILENT = [hang_up, drip, drip_headers, lambda connection: None]
 def test_a_read_goes_to_the_next_server_and_a_write_does_not(serve: Callable[[socket.socket], None]) -> None:
     backend = MemoryRegistry()
     with served(backend) as url, listening(serve) as (bad, asked):
-        registry = opened_then(url, bad, registry_client_timeout=1.0)
+        registry = opened_then(url, bad, registry_client_timeout=3.0)
         with pytest.raises(OutcomeUnknown, match="doesn't answer|answers"):
             registry.create(Image("a"))
         assert len(asked) == 1
         # From now on that server is asked last.
         registry.create(Image("a"))
         assert len(asked) == 1
-        fresh = opened_then(url, bad, registry_client_timeout=1.0)
+        fresh = opened_then(url, bad, registry_client_timeout=3.0)
         assert fresh.get("a", ADMIN).id == "a"
         assert len(asked) == 2
 
@@ -329,7 +329,7 @@ def test_without_any_server_all_are_named() -> None:
 def test_a_server_that_comes_back_is_asked_again() -> None:
     backend = MemoryRegistry()
     with listening() as (bad, _asked):
-        registry = opened_then(bad, registry_client_timeout=0.3)
+        registry = opened_then(bad, registry_client_timeout=3.0)
         with pytest.raises(RegistryUnavailable):
             registry.get("a", ADMIN)
     with served(backend) as url:

@@ -11,7 +11,7 @@ from glancelike.service import ImageService, ImportRequest, Settings
 from glancelike.service.tasks import Handler, Job, Runner
 from glancelike.stores.memory import MemoryStore
 from glancelike.vfs import MountTable
-from tests.libvirt_fixtures import wait_for
+from tests.waiting import wait_for
 
 ALICE = Caller("alice", "p-alice", frozenset({"member", "reader"}))
 

@@ -23,6 +23,7 @@ from glancelike.errors import SchemaNewer, SchemaOutdated, StaleImage
 from glancelike.model import Filter, Image, Location, Member, MemberStatus, Op, Query
 from glancelike.registry.base import ADMIN, Step
 from glancelike.registry.sql import SqlRegistry, migrations, schema
+from tests import warm
 from tests.server_fixtures import BIN, write_config
 
 ADDS, CONTRACTS = "9997", "9998"
@@ -273,10 +274,11 @@ def test_an_upgrade_that_was_killed_is_gone_on_with(tmp_path: Path, where: str) 
 
 def test_upgrades_at_once(tmp_path: Path) -> None:
     command = [str(BIN / "glancelike"), "--config-file", str(write_config(tmp_path, upgrade=False)), "db"]
-    processes = [
-        subprocess.Popen([*command, "upgrade"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for _ in range(3)
-    ]
-    said = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], said
-    assert subprocess.run([*command, "check"], check=False, stdout=subprocess.DEVNULL).returncode == 0
+    logs = [tmp_path / f"{number}.log" for number in range(3)]
+    processes = []
+    for log in logs:
+        with log.open("wb") as output:
+            processes.append(warm.start([*command, "upgrade"], stdout=output, stderr=output))
+    statuses = [process.wait(120) for process in processes]
+    assert statuses == [0, 0, 0], [log.read_text() for log in logs]
+    assert warm.run([*command, "check"]).returncode == 0

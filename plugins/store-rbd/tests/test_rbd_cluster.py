@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -19,12 +18,12 @@ from glancelike.model import utcnow
 from glancelike.testing.sources import EndlessSource, payload
 from tests.ceph_server import CephServer, missing
 from tests.server_fixtures import Api, write_users
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(
     missing(manager=True) is not None, reason=f"no Ceph with a manager: {missing(manager=True)}"
 )
 MIB = 1 << 20
-PATIENCE = 90.0
 KEEPER = [("mon", "profile rbd"), ("osd", "profile rbd pool=images, profile rbd pool=thick")]
 
 
@@ -84,13 +83,6 @@ def data_of(store: RbdStore) -> list[str]:
     return [found.key for found in store.pool.ioctx.list_objects() if found.key.startswith("rbd_data")]
 
 
-def until(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline, f"{what}: not in {PATIENCE} seconds"
-        time.sleep(0.1)
-
-
 def is_full(ceph: CephServer) -> bool:
     pools = ceph.ceph("osd", "pool", "ls", "detail")
     return any("full" in pool["flags_names"].split(",") for pool in pools if pool["pool_name"] == "images")
@@ -99,12 +91,12 @@ def is_full(ceph: CephServer) -> bool:
 def fill(ceph: CephServer, size: int) -> None:
     """Have the pool, with what is in it, reach its quota."""
     ceph.ceph("osd", "pool", "set-quota", "images", "max_bytes", str(size))
-    until(lambda: is_full(ceph), "the pool isn't full")
+    wait_for("the pool isn't full", lambda: is_full(ceph))
 
 
 def room(ceph: CephServer) -> None:
     ceph.ceph("osd", "pool", "set-quota", "images", "max_bytes", "0")
-    until(lambda: not is_full(ceph), "the pool stays full")
+    wait_for("the pool stays full", lambda: not is_full(ceph))
 
 
 def put(store: RbdStore, data: bytes) -> str:
@@ -193,14 +185,14 @@ def test_a_full_cluster_is_a_full_store(ceph: CephServer, store: RbdStore) -> No
     try:
         for name, ratio in ratios.items():
             ceph.ceph("osd", f"set-{name}-ratio", ratio)
-        until(lambda: is_full(ceph), "the cluster isn't full")
+        wait_for("the cluster isn't full", lambda: is_full(ceph))
         with pytest.raises(StoreFull):
             put(store, b"x")
         store.delete(key)
     finally:
         for name, ratio in normal.items():
             ceph.ceph("osd", f"set-{name}-ratio", ratio)
-    until(lambda: not is_full(ceph), "the cluster stays full")
+    wait_for("the cluster stays full", lambda: not is_full(ceph))
 
 
 def test_the_api_answers_413(ceph: CephServer, store: RbdStore, conf: Path, tmp_path: Path) -> None:
@@ -220,7 +212,7 @@ def test_the_api_answers_413(ceph: CephServer, store: RbdStore, conf: Path, tmp_
 
 
 def test_free_space(ceph: CephServer, store: RbdStore) -> None:
-    until(lambda: store.usage().free is not None, "nobody counts what is free")
+    wait_for("nobody counts what is free", lambda: store.usage().free is not None)
     before = store.usage()
     key = put(store, payload(40 * MIB))
     assert before.free is not None
@@ -228,7 +220,7 @@ def test_free_space(ceph: CephServer, store: RbdStore) -> None:
     def counted() -> bool:
         return (store.usage().free or 0) <= (before.free or 0) - 30 * MIB
 
-    until(counted, "what is written doesn't count")
+    wait_for("what is written doesn't count", counted)
     assert store.usage().used == before.used + 40 * MIB
     assert store.probe()["free space"] == "ok"
     store.delete(key)

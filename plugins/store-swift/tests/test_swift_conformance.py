@@ -15,7 +15,7 @@ from glancelike.testing import StoreConformance
 class TestSwiftStore(StoreConformance):
     variants = ("bare",)
     spawnable = True
-    many_keys = 150
+    many_keys = 125  # two pages
 
     def backend(self) -> str:
         return f"Swift {version('swift')}"

@@ -225,18 +225,18 @@ def test_an_accounts_quota_is_a_full_store(swift: SmallSwift) -> None:
 
 @pytest.mark.slow
 def test_an_old_token_is_renewed(tmp_path: Any) -> None:
-    server = SmallSwift(tmp_path, token_life=1)
+    server = SmallSwift(tmp_path, token_life=3)
     try:
         with opened(server.auth_url) as store:
             fill(store, "aging", DATA)
-            time.sleep(1.2)
+            time.sleep(3.2)
             assert store.stat("aging").size == len(DATA)
-            time.sleep(1.2)
+            time.sleep(3.2)
             assert b"".join(store.read("aging")) == DATA
-            slow = WatchedSource(DATA, steps=[MIB], hook=lambda at: time.sleep(0.4))
+            slow = WatchedSource(DATA, steps=[MIB], hook=lambda at: time.sleep(1))
             store.write("slow", slow, size=len(DATA))
             assert b"".join(store.read("slow")) == DATA
-            time.sleep(1.2)
+            time.sleep(3.2)
             store.delete("slow")
     finally:
         server.stop()
