@@ -6,7 +6,8 @@ command. Nothing of it is garbage. It also writes to every object it looks at, s
 workers share less memory with the process they were forked from.
 
 And some libraries compile hundreds of regular expressions when they are imported, for
-functions that are called seldom or never. ``Later`` stands for them meanwhile.
+functions that are called seldom or never. ``Later`` stands for them meanwhile; in our
+own processes only, since a program that imports the library may have other plans with them.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-# What oslo.config imports for a type of option that we don't have, and oslo.policy to read a policy file.
-SELDOM = ("rfc3986", "yaml")
+# What oslo.config imports for a type of option that we don't have, oslo.policy to read a policy
+# file, and to mask passwords in what it logs at level DEBUG.
+SELDOM = ("rfc3986", "yaml", "oslo_utils.strutils")
 
 
 class Later(ModuleType):
@@ -58,9 +60,9 @@ def put_off(name: str) -> None:
 @contextmanager
 def starting() -> Iterator[None]:
     """Run a program, its start without a collector, and its end too."""
+    gc.disable()
     for name in SELDOM:
         put_off(name)
-    gc.disable()
     try:
         yield
     finally:

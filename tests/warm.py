@@ -224,10 +224,12 @@ def _tell_the_end(pid: int, told: socket.socket) -> NoReturn:
 def main() -> None:
     sys.path.insert(0, str(ROOT))
     for name in sys.argv[2:]:
-        module = importlib.import_module(name.removesuffix(".*"))
-        if name.endswith(".*"):
-            for found in pkgutil.walk_packages(module.__path__, f"{module.__name__}."):
-                importlib.import_module(found.name)
+        # What isn't there any more, the program will import by itself, or not need.
+        with suppress(ImportError):
+            module = importlib.import_module(name.removesuffix(".*"))
+            if name.endswith(".*"):
+                for found in pkgutil.walk_packages(module.__path__, f"{module.__name__}."):
+                    importlib.import_module(found.name)
     gc.collect()
     gc.freeze()
     command = serve(socket.socket(fileno=int(sys.argv[1])))

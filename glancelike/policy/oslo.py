@@ -1,11 +1,8 @@
 """The one place that imports oslo.policy, and keeps it from loading what most starts never use.
 
-- It asks stevedore for further kinds of checks when the first rule is made. stevedore
-  looks at every installed distribution where its cache can't be used, and loads what it
-  finds: ``requests``, for the ``http:`` checks. Here each is loaded when a rule has one.
-- ``oslo_utils.strutils`` compiles 420 regular expressions to mask passwords in logs. It
-  is loaded when something masks one: oslo.policy does at level DEBUG.
-
+It asks stevedore for further kinds of checks when the first rule is made. stevedore
+looks at every installed distribution where its cache can't be used, and loads what it
+finds: ``requests``, for the ``http:`` checks. Here each is loaded when a rule has one.
 Should a later oslo.policy look elsewhere, then all of this is loaded, and nothing else changes.
 """
 
@@ -15,19 +12,16 @@ from functools import partial
 from importlib.metadata import EntryPoint
 from typing import Any
 
+from oslo_policy import _checks, opts, policy
+
 from glancelike import plugins
-from glancelike.starting import put_off
-
-put_off("oslo_utils.strutils")
-
-from oslo_policy import _checks, opts, policy  # noqa: E402 - after what it would import
 
 
 def _extension(entry: EntryPoint, kind: str, match: str) -> Any:
     return entry.load()(kind, match)
 
 
-if _checks.extension_checks is None:
+if getattr(_checks, "extension_checks", {}) is None:
     _checks.extension_checks = {
         entry.name: partial(_extension, entry) for entry in plugins.installed("oslo.policy.rule_checks")
     }
