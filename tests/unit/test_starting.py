@@ -172,3 +172,15 @@ def test_what_is_put_off_and_missing_is_an_import_error(module: str) -> None:
     with pytest.raises(ModuleNotFoundError, match="nowhere"):
         _ = sys.modules[f"{module}.nowhere"].anything
     sys.modules.pop(f"{module}.nowhere", None)
+
+
+def test_the_collector_works_again_once_a_program_has_started() -> None:
+    code = (
+        "import gc; from glancelike.starting import settle, starting\n"
+        "settle(); assert gc.get_freeze_count() == 0, 'nothing was started'\n"
+        "with starting():\n"
+        "    assert not gc.isenabled()\n"
+        "    settle()\n"
+        "    assert gc.isenabled(); assert gc.get_freeze_count() > 1000\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
