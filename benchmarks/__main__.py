@@ -78,10 +78,13 @@ def main() -> None:
             quick,
             stack,
         )
-        rows = list(measured(stage, wanted))
-    Console(width=130).print(table(rows))
-    if arguments.json:
-        keep(rows, arguments, whole=wanted == WORKS)
+        rows: list[Row] = []
+        try:
+            rows.extend(measured(stage, wanted))
+        finally:  # what was measured before something failed isn't lost
+            Console(width=130).print(table(rows))
+            if arguments.json:
+                keep(rows, arguments, whole=wanted == WORKS)
 
 
 def keep(rows: list[Row], arguments: argparse.Namespace, *, whole: bool) -> None:

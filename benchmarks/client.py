@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 BLOCK = 1 << 20
+CHUNK = 64 << 10  # of chunked bodies: what clients of Glance send, and what uWSGI takes
 PATIENCE = 300.0
 OCTETS = "application/octet-stream"
 IMAGE = {"disk_format": "raw", "container_format": "bare"}
@@ -97,15 +98,15 @@ def upload(server: Server, path: str, source: Path, *, chunked: bool = False) ->
     with connect(server) as connection, source.open("rb") as file:
         try:
             connection.sendall(head(server, "PUT", path, headers))
-            for at in range(0, size, BLOCK):
-                length = min(BLOCK, size - at)
+            step = CHUNK if chunked else BLOCK
+            for at in range(0, size, step):
+                length = min(step, size - at)
                 if chunked:
-                    connection.sendall(f"{length:x}\r\n".encode())
+                    before = "\r\n" if at else ""
+                    connection.send(f"{before}{length:x}\r\n".encode(), socket.MSG_MORE)
                 _send(connection, file.fileno(), at, length)
-                if chunked:
-                    connection.sendall(b"\r\n")
             if chunked:
-                connection.sendall(b"0\r\n\r\n")
+                connection.sendall(b"\r\n0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError):
             pass  # the answer tells why
         connection.settimeout(PATIENCE)

@@ -38,6 +38,7 @@ processes = 1
 threads = {threads}
 enable-threads = true
 lazy-apps = true
+need-app = true
 thunder-lock = true
 die-on-term = true
 buffer-size = 65535

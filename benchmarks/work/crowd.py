@@ -39,7 +39,7 @@ class Crowd:
 
 def measure(stage: Stage, wanted: Collection[str]) -> Iterator[Row]:
     stage.say(CROWD)
-    source = stage.source(max(4, stage.size_mib // 16))
+    source = stage.source(max(32, stage.size_mib // 16))
     glance = peers.Glance(stage.folder / "crowd-glance", stage.database())
     with ExitStack() as stack:
         ours = stack.enter_context(peers.ours(stage.folder / "crowd-ours", stage.database()))
