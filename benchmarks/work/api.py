@@ -28,7 +28,7 @@ WRITES = {"requests/s": Goal(least=5), "p99, ms": None, "CPU ms a request": None
 def measure(stage: Stage, wanted: Collection[str]) -> Iterator[Row]:
     glance = peers.Glance(stage.folder / "glance", stage.database())
     with peers.ours(stage.folder / "ours", stage.database()) as ours, stage.glances(glance) as glances:
-        count = 250 if LIST_200 in wanted else 50
+        count = 201 if LIST_200 in wanted else 26
         stage.say(f"making {count} images")
         shown = {each.name: _fill(each, count) for each in (ours, glances[0])}
         shown[glances[1].name] = shown[glances[0].name]
