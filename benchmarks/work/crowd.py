@@ -23,7 +23,7 @@ WORK = (CROWD,)
 SLOW_STEP, SLOW_PAUSE = 64 << 10, 0.1  # bytes and seconds: 640 KiB/s
 STALLED = 15.0  # seconds without a byte for anybody who is fast
 SPEED, DONE, LAST = "MiB/s, the fast ones", "fast ones served", "longest wait for a first byte, s"
-CPU = "server's CPU s/GiB"
+CPU = "CPU seconds"
 
 
 @dataclass
@@ -81,7 +81,7 @@ def crowd(server: Server, path: str) -> Reading:
         SPEED: seen.taken / (1 << 20) / took,
         DONE: seen.served,
         LAST: max(seen.first_bytes, default=took) if len(seen.first_bytes) == FAST else took,
-        CPU: cpu * (1 << 30) / max(1, seen.taken),
+        CPU: cpu,
     }
 
 
