@@ -98,7 +98,7 @@ def keep(rows: list[Row], arguments: argparse.Namespace, *, whole: bool) -> None
 def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
     return (
-        f"{os.cpu_count()} cores, {memory} GiB, Python {sys.version.split()[0]}, Linux {os.uname().release}. "
+        f"{os.cpu_count()} cores, {memory} GiB, Python {sys.version.split()[0]}, Linux {os.uname().release}."
     )
 
 

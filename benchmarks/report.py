@@ -129,6 +129,7 @@ class Results:
         """Make the text of RESULTS.md."""
         rows = self.ordered(works)
         said = [row.verdict for row in rows]
+        missing = [work for work in works if all(row.work != work for row in rows)]
         lines = [
             "# What was measured",
             "",
@@ -141,6 +142,7 @@ class Results:
             "",
             machine,
             f"{said.count('pass')} goals are met, {said.count('miss')} are missed.",
+            *([f"Not measured: {'; '.join(missing)}."] if missing else []),
             "",
             f"| {' | '.join(HEADS)} |",
             "|---|---|---:|---|---:|---:|---:|---|",

@@ -9,8 +9,15 @@ local bodies = {
     .. '{"op": "add", "path": "/os_version", "value": "13"}]',
 }
 
+local types = {
+  create = "application/json",
+  update = "application/openstack-images-v2.1-json-patch",
+}
+
 function init(args)
   job = args[1] or ""
+  -- Beside those of the command line, which headers of a single request would replace.
+  wrk.headers["Content-Type"] = types[job]
   if args[2] and args[2] ~= "" then
     for line in io.lines(args[2]) do ids[#ids + 1] = line end
   end
@@ -22,10 +29,9 @@ function request()
   if job == "update" then at = (at - 1) % #ids + 1 end
   local id = ids[at] or "none-is-left"
   if job == "create" then
-    return wrk.format("POST", "/v2/images", {["Content-Type"] = "application/json"}, bodies.create:format(id))
+    return wrk.format("POST", "/v2/images", nil, bodies.create:format(id))
   elseif job == "update" then
-    local patch = {["Content-Type"] = "application/openstack-images-v2.1-json-patch"}
-    return wrk.format("PATCH", "/v2/images/" .. id, patch, bodies.update:format("name-" .. at))
+    return wrk.format("PATCH", "/v2/images/" .. id, nil, bodies.update:format("name-" .. at))
   end
   return wrk.format("DELETE", "/v2/images/" .. id)
 end

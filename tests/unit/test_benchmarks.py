@@ -37,8 +37,9 @@ def test_a_part_replaces_its_own_rows_and_keeps_the_others(tmp_path: Path) -> No
     read = Results.read(tmp_path / "kept")
     assert read.ordered(["show", "upload"]) == [again, COSTLY, PLAIN]
     assert read.commands == {"all": ["upload"], "only show": ["show"]}
-    text = read.markdown(["show", "upload"], "two cores. ")
+    text = read.markdown(["show", "upload", "list"], "two cores.")
     assert "| show | requests/s | 900 | Glance, gunicorn | 100 | 9.00 | ≥ 8 | pass |" in text
+    assert "Not measured: list." in text
     assert "1 goals are met, 1 are missed." in text
 
 
