@@ -1,8 +1,9 @@
 # make run     serve an image and boot it   (make run ARGS=--once: and end)
 # make test    everything that is tested
+# make bench   measure all beside a real Glance and beside the limits, and write benchmarks/RESULTS.md
 # make matrix  run the store kit on all drivers and write docs/store-matrix.md
 
-.PHONY: help run test matrix clean
+.PHONY: help run test bench matrix clean
 .DEFAULT_GOAL := help
 # Else all that is started compiles the project anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -17,6 +18,10 @@ run:
 test:
 	@tools/prepare test
 	@exec .venv/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
+
+bench:
+	@tools/prepare test
+	@exec .venv/bin/python -m benchmarks --json var/bench/results.json --write $(ARGS)
 
 matrix:
 	@tools/prepare test

@@ -9,14 +9,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the servers are the tests'
 
 BLOCK = 1 << 20
 CONTAINER = "bench"
@@ -83,6 +80,11 @@ class SwiftPeer:
         _, body = self._client.get_object(f"{CONTAINER}-peer", name, resp_chunk_size=BLOCK)
         return sum(map(len, body))
 
+    def read_span(self, name: str, offset: int, length: int) -> int:
+        span = {"Range": f"bytes={offset}-{offset + length - 1}"}
+        _, body = self._client.get_object(f"{CONTAINER}-peer", name, headers=span)
+        return len(body)
+
     def delete(self, name: str) -> None:
         self._client.delete_object(f"{CONTAINER}-peer", name)
 
@@ -116,6 +118,11 @@ class S3Peer:
     def read(self, name: str) -> int:
         body = self._client.get_object(Bucket=f"{CONTAINER}-peer", Key=name)["Body"]
         return sum(map(len, body.iter_chunks(BLOCK)))
+
+    def read_span(self, name: str, offset: int, length: int) -> int:
+        span = f"bytes={offset}-{offset + length - 1}"
+        found = self._client.get_object(Bucket=f"{CONTAINER}-peer", Key=name, Range=span)
+        return len(found["Body"].read())
 
     def delete(self, name: str) -> None:
         self._client.delete_object(Bucket=f"{CONTAINER}-peer", Key=name)

@@ -1,6 +1,6 @@
 """What the SQL registry's calls cost with few images and with a hundred times as many.
 
-    python benchmarks/registry.py [DATABASE ...] [--images 1000000] [--purge] [--json FILE]
+    python -m benchmarks.registry [DATABASE ...] [--images 1000000] [--purge] [--json FILE]
 
 Each call is made in turns on two databases of one server, so look at the
 ratios of the medians (1: what it costs doesn't grow). Besides the images of
@@ -15,7 +15,6 @@ import argparse
 import json
 import random
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -33,9 +32,6 @@ from rich.table import Table
 from glancelike.model import Filter, Image, Member, Op, Query, SortKey, Status, Viewer, utcnow
 from glancelike.registry.base import ADMIN
 from glancelike.registry.sql import SqlRegistry
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the servers are the tests'
-
 from tests.database_servers import SERVERS
 from tests.many_images import FRIEND, ORDINARY, START, STEP, Population, load, write
 
@@ -154,7 +150,7 @@ def cases() -> Iterator[tuple[str, Call]]:
 
 
 def filters(viewer: str) -> Iterator[tuple[str, Call]]:
-    found = {
+    found: dict[str, dict[str, Any]] = {
         "common property": {"filters": by("os_distro", Op.EQ, "debian", is_property=True)},
         "property of 50": {"filters": by("os_distro", Op.EQ, "beos", is_property=True)},
         "no such property": {"filters": by("os_distro", Op.EQ, "dos", is_property=True)},
@@ -265,7 +261,7 @@ def purging(database: Database, repeats: int) -> dict[str, Any]:
         one_round(database, calls, busy)
     thread.join()
     seconds = time.perf_counter() - began
-    found = {
+    found: dict[str, dict[str, Any]] = {
         name: {
             "quiet": {"p50": percentile(quiet[name], 50), "p99": percentile(quiet[name], 99)},
             "purging": {"p50": percentile(busy[name], 50), "p99": percentile(busy[name], 99)},
@@ -343,7 +339,7 @@ def main() -> None:
 def run(
     databases: list[Database], arguments: argparse.Namespace, kind: str, console: Console
 ) -> dict[str, Any]:
-    found = {
+    found: dict[str, dict[str, Any]] = {
         name: measured(databases, call, arguments.repeats) for name, call in cases() if arguments.only in name
     }
     console.print(table_of(kind, found, arguments.images))

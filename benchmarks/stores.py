@@ -1,6 +1,6 @@
 """How close each store's driver comes to the bare client of its backend, and how flat memory is.
 
-    python benchmarks/stores.py [STORE ...] [--size-mib 256] [--repeats 5] [--rss [MIB]] [--json FILE]
+    python -m benchmarks.stores [STORE ...] [--size-mib 256] [--repeats 5] [--rss [MIB]] [--json FILE]
 
 Driver and client take turns in the same run, each with new data, so look at
 the ratios (1 is as fast as the client, more is faster). ``--rss`` moves
@@ -23,17 +23,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backends import BACKENDS, BLOCK, Backend, Missing
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import peers
+from benchmarks.backends import BACKENDS, BLOCK, Backend, Missing
+from benchmarks.client import Server
+from benchmarks.measuring import growth
 from glancelike import plugins
 from glancelike.client import ImageClient
 from glancelike.stores.base import Store
 from glancelike.stores.guard import Guard
-from glancelike.testing.store_child import memory
 
-BIN = Path(sys.executable).parent
 FLAT_MIB = 64
 GOAL = 0.9
 
@@ -119,31 +120,19 @@ def child(job: dict[str, Any]) -> None:
         ("upload", lambda: driver.write("rss", source, size=mib * BLOCK)),
         ("download", lambda: sum(map(len, driver.read("rss")))),
     ):
-        before = _settle("self")
-        work()
-        grown[what] = (memory("VmHWM") - before) >> 20
+        grown[what] = growth(os.getpid(), work) >> 20
     driver.delete("rss")
     driver.close()
     sys.stdout.write(json.dumps(grown))
 
 
-def _settle(process: str) -> int:
-    """Have the peak of a process's memory start anew; return what it has now."""
-    Path(f"/proc/{process}/clear_refs").write_text("5")
-    return _status(process, "VmRSS")
-
-
-def _status(process: str, field: str) -> int:
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise LookupError(field)
-
-
 def rss_of_driver(name: str, backend: Backend, mib: int) -> dict[str, int]:
     job = {"store": name, "settings": backend.settings, "below": backend.below, "mib": mib}
     done = subprocess.run(
-        [sys.executable, __file__, "--child", json.dumps(job)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "benchmarks.stores", "--child", json.dumps(job)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
@@ -152,34 +141,15 @@ def rss_of_driver(name: str, backend: Backend, mib: int) -> dict[str, int]:
 
 def rss_of_server(name: str, backend: Backend, folder: Path, mib: int) -> dict[str, int]:
     """Send an image to a server and fetch it; tell how much the largest of its processes grew."""
-    folder.mkdir()
-    sections = {"bench": backend.settings, **({"below": backend.below} if backend.below else {})}
-    enabled = ", ".join(f"{each}:{name if each == 'bench' else 'file'}" for each in sections)
-    lines = [f"[DEFAULT]\nstate_path = {folder}\nbind_port = 0\nenabled_backends = {enabled}"]
-    lines.append("[glance_store]\ndefault_backend = bench")
-    for section, settings in sections.items():
-        lines += [f"[{section}]", *(f"{option} = {value}" for option, value in settings.items())]
-    conf, log = folder / "glancelike.conf", folder / "log"
-    conf.write_text("\n".join(lines) + "\n")
-    subprocess.run([BIN / "glancelike", "--config-file", conf, "db", "upgrade"], check=True)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [BIN / "glancelike-api", "--config-file", conf], stdout=output, stderr=output
-        )
-    try:
-        while "listens on " not in log.read_text():
-            if process.poll() is not None:
-                raise RuntimeError(log.read_text()[-2000:])
-            time.sleep(0.1)
-        return _through(log.read_text().split("listens on ")[1].split()[0], process.pid, mib)
-    finally:
-        process.terminate()
-        process.wait()
+    settings = {"bench": (name, backend.settings), "below": ("file", backend.below)}
+    stores = {store: each for store, each in settings.items() if each[1]}
+    with peers.ours(folder, stores=stores, programs=Path(sys.executable).parent) as server:
+        return _through(server, mib)
 
 
-def _through(url: str, server: int, mib: int) -> dict[str, int]:
+def _through(server: Server, mib: int) -> dict[str, int]:
     values = {"disk_format": "raw", "container_format": "bare"}
-    with ImageClient(url) as client:
+    with ImageClient(f"http://127.0.0.1:{server.port}") as client:
         warm = client.create_image(values)["id"]
         client.upload(warm, Endless(8), size=8 * BLOCK)
         client.download(warm, Nowhere())  # type: ignore[arg-type]
@@ -190,21 +160,9 @@ def _through(url: str, server: int, mib: int) -> dict[str, int]:
             ("upload", lambda: client.upload(image, source, size=mib * BLOCK)),
             ("download", lambda: client.download(image, Nowhere())),  # type: ignore[arg-type]
         ):
-            before = {each: _settle(each) for each in _processes(server)}
-            work()
-            grown[what] = max(_status(each, "VmHWM") - rss for each, rss in before.items()) >> 20
+            grown[what] = growth(server.pid, work) >> 20
         client.delete_image(image)
     return grown
-
-
-def _processes(first: int) -> list[str]:
-    """List a process and all below it."""
-    found, at = [str(first)], 0
-    while at < len(found):
-        for children in Path(f"/proc/{found[at]}/task").glob("*/children"):
-            found += children.read_text().split()
-        at += 1
-    return found
 
 
 def measured(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -99,7 +99,8 @@ class GlanceServer:
     The data of the store ``fast``, say, is in ``directory / "fast"``.
     ``options`` are lines of [DEFAULT]; ``more`` are stores of other kinds, by id
     their driver and the lines of their section. ``connection`` is the URL of its
-    database, which is SQLite in ``directory`` by default.
+    database, which is SQLite in ``directory`` by default. ``programs`` is where Glance's
+    are, when it's in another environment than ours.
     """
 
     def __init__(
@@ -112,10 +113,12 @@ class GlanceServer:
         connection: str | None = None,
         workers: int = 1,
         threads: int = 4,
+        programs: Path = BIN,
     ) -> None:
-        if importlib.util.find_spec("glance") is None:
+        if programs == BIN and importlib.util.find_spec("glance") is None:
             pytest.skip("Glance isn't installed")
         self.directory = directory
+        self.programs = programs
         self.stores = {name: directory / name for name in stores}
         self.database = directory / "glance.db"
         self.connection = connection or f"sqlite:///{self.database}"
@@ -146,12 +149,18 @@ class GlanceServer:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def pid(self) -> int:
+        """Tell the first process of the running server."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> Path:
         return self.directory / "glance-api.log"
 
     def manage(self, *words: str) -> str:
         """Run ``glance-manage``; return what it prints."""
-        command = [sys.executable, "-m", "glance.cmd.manage"]
+        command = [str(self.programs / "python"), "-m", "glance.cmd.manage"]
         done = subprocess.run(
             [*command, "--config-file", str(self.directory / "glance-api.conf"), *words],
             capture_output=True,
@@ -162,15 +171,19 @@ class GlanceServer:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def command(self, listening: int) -> list[str]:
+        """Return the command line that serves on an inherited socket."""
+        command = [str(self.programs / "gunicorn"), *self._serving, "--timeout", "600", "--no-control-socket"]
+        return [*command, "--bind", f"fd://{listening}", "glance.wsgi.api:application"]
+
     def start(self) -> None:
         """Serve the API on a free port; return once it answers."""
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
             self.port = listening.getsockname()[1]
             listening.set_inheritable(True)
-            command = [str(BIN / "gunicorn"), *self._serving, "--timeout", "600", "--no-control-socket"]
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
-                    [*command, "--bind", f"fd://{listening.fileno()}", "glance.wsgi.api:application"],
+                    self.command(listening.fileno()),
                     env=_environment(self.directory),
                     pass_fds=[listening.fileno()],
                     stdin=subprocess.DEVNULL,

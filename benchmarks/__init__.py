@@ -1,0 +1,1 @@
+"""What is measured, and with whom it is compared: ``python -m benchmarks --help``."""
