@@ -33,7 +33,7 @@ PROCESSES = int(os.environ.get("SOAK_PROCESSES") or 6)
 SEED = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(1 << 32))
 KILL_EVERY = 1.0  # seconds, about
 PAUSED = 0.4  # of those that would be killed
-END_SECONDS = 60.0
+END_SECONDS = 120.0
 # It goes on until so much has come of it, however slow the machine.
 AT_LEAST = ("create", "rename", "add tag", "add property", "upload", "download")
 SHOWN = 5  # violations, each with the history of its image
@@ -69,6 +69,8 @@ class Pack:
                     self._start()
                 time.sleep(KILL_EVERY * (0.5 + self._rng.random()))
                 self._resume(time.monotonic())
+                if now >= self._until:
+                    continue  # on a slow machine they didn't live long enough for what is still missing
                 if self._rng.random() < PAUSED and len(self._paused) < PROCESSES // 3:
                     self._pause()
                 else:
