@@ -31,7 +31,8 @@ SERVER = (
         "threads",
         min=1,
         default=16,
-        help="Threads of each worker. A transfer holds one from its first byte to its last.",
+        help="Requests that each worker works on at once. Those that wait for bytes of their caller, or until "
+        "it takes some, don't count.",
     ),
     cfg.StrOpt(
         "state_path",

@@ -9,7 +9,6 @@ can't start is tried again: a database that restarts must not end the rest.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import logging
@@ -21,9 +20,11 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NoReturn
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
@@ -45,6 +46,7 @@ access_log = logging.getLogger("glancelike.access")
 STALL_SECONDS = 60.0  # a peer that neither sends nor takes a byte for so long is gone
 HEAD_SECONDS = 10.0  # what a request's line and headers may take in all
 RESPAWN_SECONDS = 1.0
+PEERS_A_THREAD = 16  # requests under way that wait for their peers, for each that may be at work
 PR_SET_PDEATHSIG = 1
 
 # What gunicorn adds to a failed start that has been told already.
@@ -194,7 +196,18 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]
-    """Threads that don't wait for ever for a silent peer."""
+    """Threads that don't wait for ever for a silent peer, and whose number slow peers don't use up.
+
+    There is a thread for each request under way, but only as many as
+    ``threads`` says are at work: who waits for bytes of its peer, or until
+    the peer takes some, lets another have its turn.
+    """
+
+    def get_thread_pool(self) -> ThreadPoolExecutor:
+        self._turns: SimpleQueue[None] = SimpleQueue()
+        for _ in range(self.cfg.threads):
+            self._turns.put(None)
+        return ThreadPoolExecutor(min(self.worker_connections, self.cfg.threads * PEERS_A_THREAD))
 
     def enqueue_req(self, conn: Any) -> None:
         plain = conn.sock
@@ -210,7 +223,13 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     def handle_request(self, req: Any, conn: Any) -> Any:
         conn.sock.head_until = None
         conn.sock.setblocking(True)
-        return super().handle_request(req, conn)
+        self._turns.get()
+        conn.sock.turns = self._turns
+        try:
+            return super().handle_request(req, conn)
+        finally:
+            conn.sock.turns = None
+            self._turns.put(None)
 
 
 class _Patient(socket.socket):
@@ -220,6 +239,7 @@ class _Patient(socket.socket):
     """
 
     head_until: float | None = None  # time.monotonic(), while a request's head is read
+    turns: SimpleQueue[None] | None = None  # while a request is at work
 
     def setblocking(self, flag: bool, /) -> None:
         self.settimeout(STALL_SECONDS if flag else 0.0)
@@ -227,15 +247,15 @@ class _Patient(socket.socket):
     def recv(self, *args: Any) -> bytes:
         if self.head_until is not None:
             self.settimeout(max(0.001, self.head_until - time.monotonic()))
-        with _stalls_are_resets():
+        with _Wait(self):
             return super().recv(*args)
 
     def sendall(self, *args: Any) -> None:
-        with _stalls_are_resets():
+        with _Wait(self):
             super().sendall(*args)
 
     def sendfile(self, *args: Any, **kwargs: Any) -> int:
-        with _stalls_are_resets():
+        with _Wait(self):
             return super().sendfile(*args, **kwargs)
 
 
@@ -248,12 +268,26 @@ class _TlsSocket(_Patient, ssl.SSLSocket):
 
     def do_handshake(self, block: bool = False) -> None:
         self.settimeout(HEAD_SECONDS)
-        with _stalls_are_resets():
+        with _Wait(self):
             super().do_handshake(block)
 
 
-class _stalls_are_resets(contextlib.AbstractContextManager[None]):
+class _Wait:
+    """Waiting for the peer: another has the turn meanwhile, and a stall is a reset.
+
+    A class, since a generator would cost more than what it surrounds.
+    """
+
+    def __init__(self, sock: _Patient) -> None:
+        self._turns = sock.turns
+
+    def __enter__(self) -> None:
+        if self._turns is not None:
+            self._turns.put(None)
+
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if self._turns is not None:
+            self._turns.get()
         if isinstance(error, TimeoutError):
             raise ConnectionResetError(errno.ECONNRESET, "the peer stalled") from error
 

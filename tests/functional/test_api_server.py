@@ -125,6 +125,40 @@ def test_a_download_from_a_file_leaves_the_copying_to_the_kernel(api_server: Ser
     assert reads(worker) - before < 32 * 8, "that is 128 KiB at a time: Python copied"
 
 
+def test_peers_that_are_slow_hold_up_nobody_else(run_server: RunServer) -> None:
+    server = run_server(threads=1)
+    data = bytes(32 * MIB)  # more than sockets hold
+    in_store = {}
+    for store in ("disk", "ram"):
+        in_store[store] = make_image(server)
+        client = server.connect()
+        headers = {**OCTETS, "X-Image-Meta-Store": store}
+        client.request("PUT", f"/v2/images/{in_store[store]}/file", data, headers)
+        assert client.getresponse().status == 204
+    uploaded = make_image(server)
+    with contextlib.ExitStack() as stack:
+        # Two that don't take what they asked for, one that doesn't go on sending, one that hasn't really begun.
+        takers = []
+        for image_id in in_store.values():
+            head = f"GET /v2/images/{image_id}/file HTTP/1.1\nHost: localhost\n\n"
+            takers.append(stack.enter_context(raw(server, head)))
+            assert takers[-1].recv(8) == b"HTTP/1.1"
+        sender = stack.enter_context(raw(server, put_head(uploaded, "Content-Length: 10")))
+        sender.sendall(b"01234")
+        until(lambda: show(server, uploaded)["status"] == "saving")
+        stack.enter_context(raw(server, "GET /v2/ima"))
+        assert show(server, in_store["disk"])["status"] == "active"
+        # And they get what is theirs when they go on.
+        sender.sendall(b"56789")
+        assert answer_of(sender).startswith(b"HTTP/1.1 204")
+        for taker in takers:
+            left = len(data)
+            while left > 0:
+                block = taker.recv(MIB)
+                assert block, "the download broke off"
+                left -= len(block)
+
+
 def test_expect_100_continue(api_server: Server) -> None:
     head = put_head(make_image(api_server), "Content-Length: 3\nExpect: 100-continue\nConnection: close")
     with raw(api_server, head) as sock:
