@@ -31,8 +31,8 @@ SERVER = (
         "threads",
         min=1,
         default=16,
-        help="Requests that each worker works on at once. Those that wait for bytes of their caller, or until "
-        "it takes some, don't count.",
+        help="Requests that each worker works on at once. Those that wait for bytes of their caller, or "
+        "until it takes some, don't count.",
     ),
     cfg.StrOpt(
         "state_path",

@@ -137,7 +137,7 @@ def test_peers_that_are_slow_hold_up_nobody_else(run_server: RunServer) -> None:
         assert client.getresponse().status == 204
     uploaded = make_image(server)
     with contextlib.ExitStack() as stack:
-        # Two that don't take what they asked for, one that doesn't go on sending, one that hasn't really begun.
+        # Two that don't take what they asked for, one that doesn't go on sending, one hardly begun.
         takers = []
         for image_id in in_store.values():
             head = f"GET /v2/images/{image_id}/file HTTP/1.1\nHost: localhost\n\n"
