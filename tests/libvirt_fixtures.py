@@ -16,7 +16,6 @@ from novalite.quickstart import guest_image as guest_images
 from novalite.quickstart.libvirtd import Hypervisor, choose, start_private
 from novalite.virt.base import BaseImage, InstanceSpec
 from novalite.virt.libvirt import LibvirtDriver
-from tests.waiting import wait_for as wait_for
 
 TINY_MARKER = b"NOVALITE-TINY boots"
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.libvirt_fixtures import wait_for
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.libvirt, pytest.mark.timeout(600)]
 

@@ -19,8 +19,8 @@ import pytest
 import requests
 
 from novalite.quickstart.libvirtd import Hypervisor
-from tests.libvirt_fixtures import wait_for
 from tests.server_fixtures import Server
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.libvirt, pytest.mark.timeout(600)]
 
