@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -96,6 +97,7 @@ def blocked(server: DatabaseServer, url: str) -> list[int]:
     if isinstance(server, PostgresServer):
         waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = "
     else:
+        time.sleep(0.15)  # who asks more often than each 0.1 s is shown what was there at first, for ever
         waiting = (
             "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx t"
             " JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id"
