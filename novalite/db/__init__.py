@@ -8,10 +8,12 @@ DatabaseDown when the database is away or busy beyond its time limit.
 from __future__ import annotations
 
 from novalite.db import schema
+from novalite.db.actions import ActionRecords
 from novalite.db.catalog import FlavorRecords, KeyPairRecords
 from novalite.db.engine import Engine
 from novalite.db.hosts import HostRecords
 from novalite.db.servers import ServerRecords
+from novalite.db.tags import TagRecords
 from novalite.db.work import WorkRecords
 
 __all__ = ["Database"]
@@ -27,6 +29,8 @@ class Database:
         self._engine = Engine(url)
         self.servers = ServerRecords(self._engine)
         self.work = WorkRecords(self._engine)
+        self.actions = ActionRecords(self._engine)
+        self.tags = TagRecords(self._engine)
         self.hosts = HostRecords(self._engine, down_after=down_after)
         self.flavors = FlavorRecords(self._engine)
         self.keypairs = KeyPairRecords(self._engine)
