@@ -101,9 +101,11 @@ class ImageClient:
 
     # Records
 
-    def create_image(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Create a queued image; return its record."""
-        headers = {"Content-Type": "application/json"}
+    def create_image(
+        self, values: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Create a queued image; return its record. ``headers`` are sent along."""
+        headers = {**(headers or {}), "Content-Type": "application/json"}
         answer = self._call("POST", "/v2/images", headers, body=json.dumps(dict(values)).encode())
         return self._object(self._read(answer))
 
@@ -126,6 +128,16 @@ class ImageClient:
             if "next" not in page or not page["images"]:
                 return
             query = {**params, "marker": page["images"][-1]["id"]}
+
+    def update_image(self, image_id: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Set fields or properties of an image; return its record."""
+        told = [
+            {"op": "add", "path": "/" + name.replace("~", "~0").replace("/", "~1"), "value": value}
+            for name, value in values.items()
+        ]
+        headers = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
+        path = f"/v2/images/{_segment(image_id)}"
+        return self._object(self._read(self._call("PATCH", path, headers, body=json.dumps(told).encode())))
 
     def delete_image(self, image_id: str) -> None:
         """Delete an image and its data."""

@@ -10,15 +10,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from glancelike import errors
 from glancelike.client import ImageClient
 from glancelike.model import Caller as ImageCaller
+from glancelike.model import Change, ChangeOp, Filter, Op, Query
 from glancelike.verifier import Verifier
-from novalite.errors import ConfigError, ImageMissing, ImageServiceDown, ImageUnusable
+from novalite.errors import (
+    ConfigError,
+    Forbidden,
+    ImageMissing,
+    ImageServiceDown,
+    ImageUnusable,
+    InvalidInput,
+    QuotaExceeded,
+)
 from novalite.model import Caller, ImageInfo
 
 if TYPE_CHECKING:
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     from novalite.config import GlanceSettings
 
 _IMAGE_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
+Check = Callable[[], None]
 _OPEN_TO_ALL = ("public", "community")
 
 
@@ -47,6 +57,25 @@ class Images(Protocol):
         ``check`` is called between blocks; what it raises ends the transfer.
         An OSError of the target passes.
         """
+
+    def create(self, values: Mapping[str, Any], caller: Caller) -> str:
+        """Make an image without data for the caller; return its id.
+
+        ``values`` are the Image API's. Raises Forbidden, QuotaExceeded,
+        InvalidInput or ImageServiceDown.
+        """
+
+    def upload(self, image_id: str, source: Path, values: Mapping[str, Any], check: Check) -> None:
+        """Set ``values`` and make a file the image's data, which makes it active.
+
+        Nothing is done when it has data already. ``check`` is as in ``fetch``.
+        """
+
+    def delete(self, image_id: str) -> None:
+        """Remove an image; no error when it's gone."""
+
+    def with_properties(self, **properties: str) -> tuple[str, ...]:
+        """Return the ids of the images with all of the properties, newest first."""
 
 
 def verifier_of(image: ImageInfo) -> Verifier:
@@ -70,6 +99,35 @@ def translated(image_id: str) -> Iterator[None]:
         raise ImageMissing(f"image {image_id} not found") from error
     except errors.GlancelikeError as error:
         raise ImageServiceDown(f"image {image_id}: {error}") from error
+
+
+@contextmanager
+def changing(what: str) -> Iterator[None]:
+    """Turn the errors of making and changing images into this package's."""
+    try:
+        yield
+    except errors.NotFound as error:
+        raise ImageMissing(f"{what} not found") from error
+    except errors.Forbidden as error:
+        raise Forbidden(f"{what}: the image service doesn't allow it: {error}") from error
+    except errors.LimitExceeded as error:
+        raise QuotaExceeded(f"{what}: {error}") from error
+    except errors.InvalidInput as error:
+        raise InvalidInput(f"{what}: {error}") from error
+    except errors.GlancelikeError as error:
+        raise ImageServiceDown(f"{what}: {error}") from error
+
+
+class _Checked:
+    """A file that ``check`` is asked about before each block."""
+
+    def __init__(self, file: BinaryIO, check: Check) -> None:
+        self._file = file
+        self._check = check
+
+    def read(self, size: int = -1, /) -> bytes:
+        self._check()
+        return self._file.read(size)
 
 
 class HttpImages:
@@ -119,6 +177,34 @@ class HttpImages:
         """Write the image's verified bytes to a file, resuming where it breaks."""
         with translated(image.id), target.open("wb") as file:
             self._opened().fetch(image.id, file, verifier_of(image), progress=lambda _moved: check())
+
+    def create(self, values: Mapping[str, Any], caller: Caller) -> str:
+        """Make an image without data for the caller."""
+        owner = {} if caller.token and not self._settings.username else {"owner": caller.project}
+        with changing("a new image"):
+            made = self._opened().create_image({**values, **owner}, self._headers(caller))
+        return str(made["id"])
+
+    def upload(self, image_id: str, source: Path, values: Mapping[str, Any], check: Check) -> None:
+        """Set ``values`` and make a file the image's data."""
+        client = self._opened()
+        with changing(f"image {image_id}"):
+            if client.show_image(image_id)["status"] == "active":
+                return
+            client.update_image(image_id, values)
+            with source.open("rb") as file:
+                client.upload(image_id, _Checked(file, check), size=source.stat().st_size)
+
+    def delete(self, image_id: str) -> None:
+        """Remove an image; no error when it's gone."""
+        with suppress(ImageMissing), changing(f"image {image_id}"):
+            self._opened().delete_image(image_id)
+
+    def with_properties(self, **properties: str) -> tuple[str, ...]:
+        """Return the ids of the images with all of the properties, newest first."""
+        with changing("a list of images"):
+            found = list(self._opened().list_images(sort_key="created_at", sort_dir="desc", **properties))
+        return tuple(str(image["id"]) for image in found)
 
     def _opened(self) -> ImageClient:
         if self._client is None:
@@ -226,6 +312,36 @@ class LibraryImages:
                 file.write(block)
                 verifier.add(block)
             verifier.finish()
+
+    def create(self, values: Mapping[str, Any], caller: Caller) -> str:
+        """Make an image without data for the caller."""
+        with changing("a new image"):
+            return self._service.create_image(self._caller(caller), values).id
+
+    def upload(self, image_id: str, source: Path, values: Mapping[str, Any], check: Check) -> None:
+        """Set ``values`` and make a file the image's data."""
+        worker = self._caller(Caller.administrator())
+        with changing(f"image {image_id}"):
+            if self._service.show_image(worker, image_id).status == "active":
+                return
+            changes = [Change(ChangeOp.ADD, (name,), value) for name, value in values.items()]
+            self._service.update_image(worker, image_id, changes)
+            with source.open("rb") as file:
+                size = source.stat().st_size
+                self._service.upload(worker, image_id, _Checked(file, check), size=size)
+
+    def delete(self, image_id: str) -> None:
+        """Remove an image; no error when it's gone."""
+        with suppress(ImageMissing), changing(f"image {image_id}"):
+            self._service.delete_image(self._caller(Caller.administrator()), image_id)
+
+    def with_properties(self, **properties: str) -> tuple[str, ...]:
+        """Return the ids of the images with all of the properties, newest first."""
+        filters = tuple(Filter(name, Op.EQ, value, is_property=True) for name, value in properties.items())
+        query = Query(filters=filters, visibility="all", limit=1000)
+        with changing("a list of images"):
+            page = self._service.list_images(self._caller(Caller.administrator()), query)
+        return tuple(image.id for image in page.images)
 
     @staticmethod
     def _caller(caller: Caller) -> ImageCaller:

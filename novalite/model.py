@@ -31,6 +31,10 @@ class VmState(enum.StrEnum):
     PAUSED = "paused"
     SUSPENDED = "suspended"
     STOPPED = "stopped"
+    RESCUED = "rescued"
+    RESIZED = "resized"
+    SHELVED = "shelved"
+    SHELVED_OFFLOADED = "shelved_offloaded"
     ERROR = "error"
     DELETED = "deleted"
 
@@ -39,8 +43,9 @@ class TaskState(enum.StrEnum):
     """What is being done to a server; a worker owes the end of it.
 
     A server without a task needs nobody. One with a task is unfinished
-    work, found and driven on by the scheduler (``SCHEDULING``) or by the
-    compute manager of its host (all others).
+    work, found and driven on by the scheduler (``SCHEDULING``, and for what
+    the host must have room for ``RESIZE_PREP``) or by the compute manager of
+    its host (all others).
     """
 
     SCHEDULING = "scheduling"
@@ -53,6 +58,17 @@ class TaskState(enum.StrEnum):
     UNPAUSING = "unpausing"
     SUSPENDING = "suspending"
     RESUMING = "resuming"
+    REBUILDING = "rebuilding"
+    RESCUING = "rescuing"
+    UNRESCUING = "unrescuing"
+    IMAGE_SNAPSHOT = "image_snapshot"
+    IMAGE_BACKUP = "image_backup"
+    RESIZE_PREP = "resize_prep"
+    RESIZE_FINISH = "resize_finish"
+    RESIZE_CONFIRMING = "resize_confirming"
+    RESIZE_REVERTING = "resize_reverting"
+    SHELVING = "shelving"
+    SHELVING_OFFLOADING = "shelving_offloading"
     DELETING = "deleting"
 
 
@@ -64,6 +80,13 @@ class Status(enum.StrEnum):
     PAUSED = "PAUSED"
     SUSPENDED = "SUSPENDED"
     SHUTOFF = "SHUTOFF"
+    RESCUE = "RESCUE"
+    REBUILD = "REBUILD"
+    RESIZE = "RESIZE"
+    VERIFY_RESIZE = "VERIFY_RESIZE"
+    REVERT_RESIZE = "REVERT_RESIZE"
+    SHELVED = "SHELVED"
+    SHELVED_OFFLOADED = "SHELVED_OFFLOADED"
     REBOOT = "REBOOT"
     HARD_REBOOT = "HARD_REBOOT"
     ERROR = "ERROR"
@@ -76,6 +99,10 @@ STATUS_OF_STATE = {
     VmState.PAUSED: Status.PAUSED,
     VmState.SUSPENDED: Status.SUSPENDED,
     VmState.STOPPED: Status.SHUTOFF,
+    VmState.RESCUED: Status.RESCUE,
+    VmState.RESIZED: Status.VERIFY_RESIZE,
+    VmState.SHELVED: Status.SHELVED,
+    VmState.SHELVED_OFFLOADED: Status.SHELVED_OFFLOADED,
     VmState.ERROR: Status.ERROR,
     VmState.DELETED: Status.DELETED,
 }
@@ -83,6 +110,10 @@ STATUS_OF_STATE = {
 STATUS_OF_TASK = {
     TaskState.REBOOTING: Status.REBOOT,
     TaskState.REBOOTING_HARD: Status.HARD_REBOOT,
+    TaskState.REBUILDING: Status.REBUILD,
+    TaskState.RESIZE_PREP: Status.RESIZE,
+    TaskState.RESIZE_FINISH: Status.RESIZE,
+    TaskState.RESIZE_REVERTING: Status.REVERT_RESIZE,
 }
 
 
@@ -194,7 +225,9 @@ class Server:
     counts how often a worker took up the present task, ``request_id`` tells
     the request that ordered it. ``lease_*`` tell who works on it.
     ``user_data`` is base64, as the caller sent it. ``locked_by`` is "owner"
-    or "admin".
+    or "admin". ``task_args`` is what the present task needs to know, and ends
+    with it; ``kept`` is what a later action needs: what there was before a
+    resize, the image of a shelved server.
     """
 
     id: str
@@ -227,6 +260,10 @@ class Server:
     updated_at: datetime = field(default_factory=utcnow)
     launched_at: datetime | None = None
     terminated_at: datetime | None = None
+    access_ipv4: str | None = None
+    access_ipv6: str | None = None
+    task_args: Mapping[str, Any] = field(default_factory=dict)
+    kept: Mapping[str, Any] = field(default_factory=dict)
     request_id: str | None = None
     attempts: int = 0
     tried_hosts: tuple[str, ...] = ()
@@ -270,6 +307,9 @@ class NewServer:
     networks: str = "auto"
     description: str | None = None
     tags: frozenset[str] = frozenset()
+    access_ipv4: str | None = None
+    access_ipv6: str | None = None
+    admin_password: str | None = field(default=None, repr=False)
     min_count: int = 1
     max_count: int = 1
 

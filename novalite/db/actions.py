@@ -28,6 +28,17 @@ EVENTS = {
     TaskState.UNPAUSING: "compute_unpause_instance",
     TaskState.SUSPENDING: "compute_suspend_instance",
     TaskState.RESUMING: "compute_resume_instance",
+    TaskState.REBUILDING: "compute_rebuild_instance",
+    TaskState.RESCUING: "compute_rescue_instance",
+    TaskState.UNRESCUING: "compute_unrescue_instance",
+    TaskState.IMAGE_SNAPSHOT: "compute_snapshot_instance",
+    TaskState.IMAGE_BACKUP: "compute_backup_instance",
+    TaskState.RESIZE_PREP: "conductor_migrate_server",
+    TaskState.RESIZE_FINISH: "compute_finish_resize",
+    TaskState.RESIZE_CONFIRMING: "compute_confirm_resize",
+    TaskState.RESIZE_REVERTING: "compute_finish_revert_resize",
+    TaskState.SHELVING: "compute_shelve_instance",
+    TaskState.SHELVING_OFFLOADING: "compute_shelve_offload_instance",
     TaskState.DELETING: "compute_terminate_instance",
 }
 SUCCESS, ERROR = "Success", "Error"

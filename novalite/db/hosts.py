@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from novalite.db import actions, records
 from novalite.db.engine import Engine
 from novalite.db.tables import allocations, hosts, servers
 from novalite.errors import NotFound, StaleRecord
-from novalite.model import ComputeHost, Server, TaskState, VmState, utcnow
+from novalite.model import ComputeHost, Flavor, Server, TaskState, VmState, utcnow
 
 _OFFER = (
     "zone",
@@ -25,6 +26,16 @@ _OFFER = (
     "memory_mb",
     "disk_gb",
 )
+
+
+def largest(one: Flavor, other: Flavor) -> Flavor:
+    """Return a flavor that has room for either."""
+    return replace(
+        one,
+        vcpus=max(one.vcpus, other.vcpus),
+        memory_mb=max(one.memory_mb, other.memory_mb),
+        disk_gb=max(one.disk_gb, other.disk_gb),
+    )
 
 
 class HostRecords:
@@ -130,6 +141,49 @@ class HostRecords:
                     memory_mb=server.flavor.memory_mb,
                     disk_gb=server.flavor.disk_gb,
                 )
+            )
+            row = connection.execute(sa.select(servers).where(servers.c.id == server.id)).mappings().one()
+            return records.server(row)
+
+    def claim_larger(self, server: Server, host: ComputeHost, flavor: Flavor) -> Server | None:
+        """Let a server claim what its own flavor or ``flavor`` needs, whichever is more.
+
+        The scheduler holds the lease on ``server``; the claim ends it, and the
+        server is its host's to resize. None and StaleRecord as in ``claim``.
+        """
+        now, both = utcnow(), largest(server.flavor, flavor)
+        with self._engine.write() as connection:
+            held = connection.execute(
+                sa.update(hosts)
+                .where(hosts.c.name == host.name, hosts.c.generation == host.generation)
+                .values(generation=host.generation + 1)
+            )
+            if held.rowcount != 1:
+                return None
+            taken = connection.execute(
+                sa.update(servers)
+                .where(
+                    servers.c.id == server.id,
+                    servers.c.host == host.name,
+                    servers.c.task_state == TaskState.RESIZE_PREP,
+                    servers.c.lease_holder == server.lease_holder,
+                )
+                .values(
+                    task_state=TaskState.RESIZE_FINISH,
+                    attempts=0,
+                    lease_holder=None,
+                    lease_until=None,
+                    version=servers.c.version + 1,
+                    updated_at=now,
+                )
+            )
+            if taken.rowcount != 1:
+                raise StaleRecord(f"server {server.id} isn't {server.lease_holder}'s to resize any more")
+            actions.end_step(connection, server)
+            connection.execute(
+                sa.update(allocations)
+                .where(allocations.c.server_id == server.id)
+                .values(vcpus=both.vcpus, memory_mb=both.memory_mb, disk_gb=both.disk_gb)
             )
             row = connection.execute(sa.select(servers).where(servers.c.id == server.id)).mappings().one()
             return records.server(row)

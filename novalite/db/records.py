@@ -21,6 +21,8 @@ from novalite.model import (
     VmState,
 )
 
+#: Mappings that are mostly empty: NULL then.
+_OPTIONAL = ("task_args", "kept")
 _SERVER_FIELDS = frozenset(field.name for field in fields(Server))
 
 
@@ -31,29 +33,52 @@ def fault_json(fault: Fault | None) -> dict[str, Any] | None:
     return {"code": fault.code, "message": fault.message, "created_at": fault.created_at.isoformat()}
 
 
+def image_json(image: ImageInfo) -> dict[str, Any]:
+    """Turn an image into what is stored."""
+    values = {field.name: getattr(image, field.name) for field in fields(ImageInfo)}
+    return {**values, "properties": dict(image.properties)}
+
+
+def image_of(stored: Mapping[str, Any]) -> ImageInfo:
+    """Make an image of what is stored."""
+    return ImageInfo(**stored)
+
+
+def flavor_json(flavor: Flavor) -> dict[str, Any]:
+    """Turn a flavor into what is stored."""
+    values = {field.name: getattr(flavor, field.name) for field in fields(Flavor)}
+    extra = dict(flavor.extra_specs)
+    return {**values, "extra_specs": extra, "created_at": flavor.created_at.isoformat()}
+
+
+def flavor_of(stored: Mapping[str, Any]) -> Flavor:
+    """Make a flavor of what is stored."""
+    return Flavor(**{**stored, "created_at": datetime.fromisoformat(stored["created_at"])})
+
+
+def columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn fields of a server into columns of its row."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, ImageInfo):
+            found |= {"image_id": value.id, name: image_json(value)}
+        elif isinstance(value, Flavor):
+            found |= {"flavor_id": value.id, name: flavor_json(value)}
+            found |= {"vcpus": value.vcpus, "memory_mb": value.memory_mb, "disk_gb": value.disk_gb}
+        elif isinstance(value, Fault):
+            found[name] = fault_json(value)
+        elif name in _OPTIONAL:
+            found[name] = dict(value) or None
+        else:
+            found[name] = dict(value) if isinstance(value, Mapping) else value
+    return found
+
+
 def server_values(server: Server) -> dict[str, Any]:
     """Turn a server into the values of its row."""
-    values = {name: getattr(server, name) for name in _SERVER_FIELDS}
-    flavor = {name: getattr(server.flavor, name) for name in (field.name for field in fields(Flavor))}
+    values = columns({name: getattr(server, name) for name in _SERVER_FIELDS})
     values.update(
-        flavor_id=server.flavor.id,
-        flavor={
-            **flavor,
-            "extra_specs": dict(server.flavor.extra_specs),
-            "created_at": server.flavor.created_at.isoformat(),
-        },
-        vcpus=server.flavor.vcpus,
-        memory_mb=server.flavor.memory_mb,
-        disk_gb=server.flavor.disk_gb,
-        image_id=server.image.id,
-        image={
-            **{field.name: getattr(server.image, field.name) for field in fields(ImageInfo)},
-            "properties": dict(server.image.properties),
-        },
-        metadata=dict(server.metadata),
-        hints=dict(server.hints),
         addresses=[asdict(address) for address in server.addresses],
-        fault=fault_json(server.fault),
         tried_hosts=list(server.tried_hosts),
     )
     return values
@@ -62,15 +87,16 @@ def server_values(server: Server) -> dict[str, Any]:
 def server(row: RowMapping) -> Server:
     """Make a server of its row."""
     values = {name: row[name] for name in _SERVER_FIELDS}
-    fault, flavor = row["fault"], row["flavor"]
+    fault = row["fault"]
     values.update(
         vm_state=VmState(row["vm_state"]),
         task_state=None if row["task_state"] is None else TaskState(row["task_state"]),
-        flavor=Flavor(**{**flavor, "created_at": datetime.fromisoformat(flavor["created_at"])}),
-        image=ImageInfo(**row["image"]),
+        flavor=flavor_of(row["flavor"]),
+        image=image_of(row["image"]),
         addresses=tuple(Address(**address) for address in row["addresses"]),
         fault=fault and Fault(fault["code"], fault["message"], datetime.fromisoformat(fault["created_at"])),
         tried_hosts=tuple(row["tried_hosts"]),
+        **{name: row[name] or {} for name in _OPTIONAL},
     )
     return Server(**values)
 

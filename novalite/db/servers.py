@@ -18,6 +18,7 @@ from novalite.model import (
     STATUS_OF_STATE,
     STATUS_OF_TASK,
     Fault,
+    Flavor,
     Order,
     Page,
     Server,
@@ -37,6 +38,17 @@ def release_allocation(connection: Connection, server_id: str) -> None:
     held = sa.select(allocations.c.host).where(allocations.c.server_id == server_id).scalar_subquery()
     connection.execute(sa.update(hosts).where(hosts.c.name == held).values(generation=hosts.c.generation + 1))
     connection.execute(sa.delete(allocations).where(allocations.c.server_id == server_id))
+
+
+def set_allocation(connection: Connection, server_id: str, flavor: Flavor) -> None:
+    """Have a server claim what a flavor needs, within the caller's transaction."""
+    held = sa.select(allocations.c.host).where(allocations.c.server_id == server_id).scalar_subquery()
+    connection.execute(sa.update(hosts).where(hosts.c.name == held).values(generation=hosts.c.generation + 1))
+    connection.execute(
+        sa.update(allocations)
+        .where(allocations.c.server_id == server_id)
+        .values(vcpus=flavor.vcpus, memory_mb=flavor.memory_mb, disk_gb=flavor.disk_gb)
+    )
 
 
 def lock_owner(connection: Connection, owner: str) -> None:
@@ -143,7 +155,7 @@ class ServerRecords:
 
     def lost(self, server: Server, fault: Fault) -> Server:
         """Record that a placed server's instance is gone; raise StaleRecord."""
-        return self.change(server, vm_state=VmState.ERROR, power_state=None, fault=records.fault_json(fault))
+        return self.change(server, vm_state=VmState.ERROR, power_state=None, fault=fault)
 
     def delete_unplaced(self, server: Server, *, order: Order | None = None) -> Server:
         """Delete a server that no worker has to clean up after.
@@ -185,7 +197,7 @@ def _change(
     changed = connection.execute(
         sa.update(servers)
         .where(servers.c.id == server.id, servers.c.version == server.version)
-        .values(**values, updated_at=utcnow(), version=server.version + 1)
+        .values(**records.columns(values), updated_at=utcnow(), version=server.version + 1)
     )
     if changed.rowcount != 1:
         raise StaleRecord(f"server {server.id} was changed by somebody else")

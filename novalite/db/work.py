@@ -20,13 +20,13 @@ import sqlalchemy as sa
 
 from novalite.db import actions, records
 from novalite.db.engine import Engine
-from novalite.db.servers import release_allocation
+from novalite.db.servers import release_allocation, set_allocation
 from novalite.db.tables import servers
 from novalite.errors import StaleRecord
 from novalite.model import Fault, Server, TaskState, VmState, utcnow
 
 _FREE: dict[str, Any] = {"lease_holder": None, "lease_until": None}
-_DONE: dict[str, Any] = {**_FREE, "task_state": None, "attempts": 0}
+_DONE: dict[str, Any] = {**_FREE, "task_state": None, "task_args": {}, "attempts": 0}
 
 
 class WorkRecords:
@@ -118,6 +118,7 @@ class WorkRecords:
             power_state=power_state,
             launched_at=utcnow(),
             tried_hosts=[],
+            kept={},
         )
 
     def powered(
@@ -126,12 +127,33 @@ class WorkRecords:
         """Record how a power action ended."""
         return self._end(server, vm_state=vm_state, power_state=power_state, fault=fault)
 
+    def done(self, server: Server, fault: Fault | None = None, **values: Any) -> Server:
+        """Record the end of a task that leaves the server where it is; ``values`` are what it changed.
+
+        ``flavor`` among them changes what the server has claimed of its host.
+        """
+        return self._end(server, fault=fault, **values)
+
+    def handed_on(self, server: Server, task: TaskState, **values: Any) -> Server:
+        """Record that a task's first part is done, and that ``task`` is the next one."""
+        return self._end(server, task_state=task, **values)
+
+    def offloaded(self, server: Server) -> Server:
+        """Record that a shelved server has left its host."""
+        return self._end(
+            server, release=True, vm_state=VmState.SHELVED_OFFLOADED, power_state=None, host=None
+        )
+
     def failed(self, server: Server, fault: Fault) -> Server:
-        """Record that a server can't be placed or built; it holds nothing any more."""
+        """Record that a server can't be placed or built; it holds nothing any more.
+
+        One that was shelved stays so, and may be tried again.
+        """
+        shelved = server.vm_state == VmState.SHELVED_OFFLOADED
         return self._end(
             server,
             release=True,
-            vm_state=VmState.ERROR,
+            vm_state=VmState.SHELVED_OFFLOADED if shelved else VmState.ERROR,
             power_state=None,
             host=None,
             fault=fault,
@@ -163,7 +185,7 @@ class WorkRecords:
     ) -> Server:
         values = {**_DONE, **values}
         if values.get("vm_state") != VmState.DELETED:  # what was wrong with it stays told
-            values["fault"] = records.fault_json(fault)
+            values["fault"] = fault
         with self._engine.write() as connection:
             ended = connection.execute(
                 sa.update(servers)
@@ -172,7 +194,7 @@ class WorkRecords:
                     servers.c.lease_holder == server.lease_holder,
                     servers.c.task_state == server.task_state,
                 )
-                .values(**values, version=servers.c.version + 1, updated_at=utcnow())
+                .values(**records.columns(values), version=servers.c.version + 1, updated_at=utcnow())
             )
             if ended.rowcount != 1:
                 raise StaleRecord(
@@ -181,14 +203,18 @@ class WorkRecords:
             actions.end_step(connection, server, fault)
             if release:
                 release_allocation(connection, server.id)
+            elif "flavor" in values:
+                set_allocation(connection, server.id, values["flavor"])
             row = connection.execute(sa.select(servers).where(servers.c.id == server.id)).mappings().one()
             return records.server(row)
 
 
 def _belongs(host: str | None) -> sa.ColumnElement[bool]:
+    task = servers.c.task_state
     if host is None:
-        return sa.and_(servers.c.task_state == TaskState.SCHEDULING, servers.c.host.is_(None))
-    return sa.and_(servers.c.task_state.is_not(None), servers.c.host == host)
+        unplaced = sa.and_(task == TaskState.SCHEDULING, servers.c.host.is_(None))
+        return sa.or_(unplaced, task == TaskState.RESIZE_PREP)
+    return sa.and_(task.is_not(None), task != TaskState.RESIZE_PREP, servers.c.host == host)
 
 
 def _takeable(holder: str) -> sa.ColumnElement[bool]:

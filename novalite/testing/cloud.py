@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,43 @@ class MemoryImages:
             verifier.add(data)
             verifier.finish()
         self.fetched.append(image.id)
+
+    def create(self, values: Mapping[str, Any], caller: Caller) -> str:
+        """Keep an image without data."""
+        base = {"name", "owner", "disk_format", "container_format", "min_disk", "min_ram", "visibility"}
+        known = {name: value for name, value in values.items() if name in base}
+        image = ImageInfo(
+            **{"id": str(uuid.uuid4()), "owner": caller.project, **known},
+            status="queued",
+            properties={name: value for name, value in values.items() if name not in base},
+        )
+        self._images[image.id] = (image, b"")
+        return image.id
+
+    def upload(
+        self, image_id: str, source: Path, values: Mapping[str, Any], check: Callable[[], None]
+    ) -> None:
+        """Make a file the image's data."""
+        check()
+        image, data = self._find(image_id)[0], source.read_bytes()
+        told = {"status": "active", "size": len(data), "hash_algo": "sha256"}
+        digest = hashlib.sha256(data).hexdigest()
+        self._images[image_id] = (replace(image, **{**values, **told, "hash_value": digest}), data)
+
+    def delete(self, image_id: str) -> None:
+        """Forget an image; no error when it's gone."""
+        self._images.pop(image_id, None)
+
+    def with_properties(self, **properties: str) -> tuple[str, ...]:
+        """Return the ids of the images with all of the properties, newest first."""
+        found = [
+            image for image, _ in self._images.values() if properties.items() <= image.properties.items()
+        ]
+        return tuple(image.id for image in reversed(found))
+
+    def data(self, image_id: str) -> bytes:
+        """Return an image's bytes."""
+        return self._find(image_id)[1]
 
     def _find(self, image_id: str) -> tuple[ImageInfo, bytes]:
         try:

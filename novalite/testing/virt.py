@@ -41,6 +41,7 @@ from novalite.virt.base import (
     Nic,
     PowerAction,
     PowerState,
+    Snapshot,
     VirtCap,
     VirtDriver,
 )
@@ -322,6 +323,86 @@ class VirtConformance:
         driver.destroy(spec.id)
         with pytest.raises(InstanceNotFound):
             driver.console_log(spec.id)
+
+    # -- snapshots, rescue, resize --------------------------------------------------
+
+    def test_snapshots(self, driver: VirtDriver, spec: InstanceSpec, tmp_path: Path) -> None:
+        if VirtCap.SNAPSHOT not in driver.capabilities:
+            with pytest.raises(Unsupported), driver.snapshot(spec.id):
+                pass
+            return
+        with pytest.raises(InstanceNotFound), driver.snapshot(spec.id):
+            pass
+        driver.spawn(spec)
+        self._boots(driver, spec.id, 1)
+        for state in (PowerState.RUNNING, PowerState.SHUTDOWN):
+            for _ in range(2):
+                with driver.snapshot(spec.id) as made:
+                    assert made.path.stat().st_size > 0
+                    assert made.virtual_size >= spec.base.virtual_size
+                    self.check_snapshot(made)
+                assert not made.path.exists()
+                assert driver.list_states() == {spec.id: state}
+            driver.set_power(spec.id, PowerAction.FORCE_STOP)
+        driver.destroy(spec.id)
+        assert self.leftovers(tmp_path, spec.id) == []
+
+    def check_snapshot(self, snapshot: Snapshot) -> None:
+        """Look at a snapshot; to be overridden."""
+
+    def test_rescue(self, driver: VirtDriver, spec: InstanceSpec, tmp_path: Path) -> None:
+        if VirtCap.RESCUE not in driver.capabilities:
+            with pytest.raises(Unsupported):
+                driver.rescue(spec)
+            with pytest.raises(Unsupported):
+                driver.unrescue(spec.id)
+            return
+        with pytest.raises(InstanceNotFound):
+            driver.rescue(spec)
+        driver.spawn(spec)
+        driver.unrescue(spec.id)
+        for _ in range(2):
+            driver.rescue(spec)
+            assert driver.list_states() == {spec.id: PowerState.RUNNING}
+        driver.set_power(spec.id, PowerAction.FORCE_STOP)
+        driver.rescue(spec)
+        for _ in range(2):
+            driver.unrescue(spec.id)
+            assert driver.list_states() == {spec.id: PowerState.RUNNING}
+        driver.rescue(spec)
+        driver.destroy(spec.id)
+        assert self.leftovers(tmp_path, spec.id) == []
+
+    def test_resize(self, driver: VirtDriver, spec: InstanceSpec, tmp_path: Path) -> None:
+        size = {"vcpus": 2, "memory_mb": 96, "root_bytes": spec.base.virtual_size + (1 << 20)}
+        if VirtCap.RESIZE not in driver.capabilities:
+            with pytest.raises(Unsupported):
+                driver.resize(spec.id, **size)
+            return
+        with pytest.raises(InstanceNotFound):
+            driver.resize(spec.id, **size)
+        driver.spawn(spec)
+        with pytest.raises(InvalidState):
+            driver.resize(spec.id, **size)
+        for end, expected in ((driver.revert_resize, False), (driver.confirm_resize, True)):
+            driver.set_power(spec.id, PowerAction.FORCE_STOP)
+            driver.resize(spec.id, **size)
+            driver.resize(spec.id, **size)
+            assert self.has_size(driver, spec.id, **size)
+            driver.set_power(spec.id, PowerAction.START)
+            end(spec.id)
+            end(spec.id)
+            driver.set_power(spec.id, PowerAction.START)
+            assert driver.list_states() == {spec.id: PowerState.RUNNING}
+            assert self.has_size(driver, spec.id, **size) is expected
+        driver.set_power(spec.id, PowerAction.FORCE_STOP)
+        driver.resize(spec.id, **size)
+        driver.destroy(spec.id)
+        assert self.leftovers(tmp_path, spec.id) == []
+
+    def has_size(self, driver: VirtDriver, instance_id: str, **size: int) -> bool:
+        """Tell whether the guest has vcpus, memory_mb and root_bytes; to be implemented for RESIZE."""
+        pytest.fail("a conformance test of a driver with RESIZE implements has_size")
 
     # -- rule 5: threads ------------------------------------------------------------
 

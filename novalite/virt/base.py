@@ -19,6 +19,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,6 +34,9 @@ class VirtCap(enum.Flag):
     CONSOLE_LOG = enum.auto()
     PAUSE = enum.auto()  # PowerAction.PAUSE and UNPAUSE
     SUSPEND = enum.auto()  # PowerAction.SUSPEND and RESUME
+    SNAPSHOT = enum.auto()
+    RESCUE = enum.auto()
+    RESIZE = enum.auto()
 
 
 class PowerState(enum.StrEnum):
@@ -83,6 +87,15 @@ class BaseImage:
 
     path: Path
     format: str  # always named to qemu, never probed by it
+    virtual_size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A copy of a guest's root disk that needs no other file."""
+
+    path: Path
+    format: str  # a disk_format of the Image API
     virtual_size: int  # bytes
 
 
@@ -170,3 +183,39 @@ class VirtDriver(ABC):
         Raises InstanceNotFound for an unknown id; needs CONSOLE_LOG.
         """
         raise Unsupported(f"virt driver {self.name} has no console log")
+
+    def snapshot(self, instance_id: str) -> AbstractContextManager[Snapshot]:
+        """Copy the root disk as it is at one moment; the file goes with the block.
+
+        A guest that runs goes on. Raises InstanceNotFound for an unknown id;
+        needs SNAPSHOT.
+        """
+        raise Unsupported(f"virt driver {self.name} makes no snapshots")
+
+    def rescue(self, spec: InstanceSpec) -> None:
+        """Boot a guest from ``spec.base``, with its own disk as the second one.
+
+        The guest is ended first. Raises what ``spawn`` does, and
+        InstanceNotFound; needs RESCUE.
+        """
+        raise Unsupported(f"virt driver {self.name} has no rescue")
+
+    def unrescue(self, instance_id: str) -> None:
+        """Boot a rescued guest from its own disk again; needs RESCUE."""
+        raise Unsupported(f"virt driver {self.name} has no rescue")
+
+    def resize(self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int) -> None:
+        """Give a guest that is off another size, and keep what it was.
+
+        ``root_bytes`` 0 leaves the disk as large as it is, which never
+        shrinks. Raises InvalidState for a guest that runs; needs RESIZE.
+        """
+        raise Unsupported(f"virt driver {self.name} resizes no guests")
+
+    def confirm_resize(self, instance_id: str) -> None:
+        """Forget what a guest was before ``resize``; needs RESIZE."""
+        raise Unsupported(f"virt driver {self.name} resizes no guests")
+
+    def revert_resize(self, instance_id: str) -> None:
+        """Make a guest what it was before ``resize``, and end it; needs RESIZE."""
+        raise Unsupported(f"virt driver {self.name} resizes no guests")

@@ -52,6 +52,25 @@ class Layout:
     def console(self) -> Path:
         return self.folder / "console.log"
 
+    @property
+    def snapshot(self) -> Path:
+        return self.folder / "snapshot.qcow2"
+
+    @property
+    def rescue(self) -> Layout:
+        """What a rescued guest boots from, and its own domain as it was."""
+        return Layout(self.folder / "rescue")
+
+    @property
+    def before(self) -> Layout:
+        """What the guest was before a resize."""
+        return Layout(self.folder / "before")
+
+    @property
+    def xml(self) -> Path:
+        """A domain to come back to; it's there when all that belongs to it is."""
+        return self.folder / "domain.xml"
+
 
 def check_id(instance_id: str) -> str:
     """Return an instance id that can be a directory's name.
@@ -88,11 +107,14 @@ def read_owner(metadata: str) -> str:
     return owners[0].get("path", "") if owners else ""
 
 
-def build(spec: InstanceSpec, layout: Layout, *, virt_type: str, cpu: str, owner: str) -> str:
+def build(
+    spec: InstanceSpec, layout: Layout, *, virt_type: str, cpu: str, owner: str, rescue: bool = False
+) -> str:
     """Return the XML of a guest.
 
-    ``cpu`` is libvirt's CPU mode, empty for the hypervisor's default. Raises
-    InvalidInput for a value no guest can have.
+    ``cpu`` is libvirt's CPU mode, empty for the hypervisor's default. With
+    ``rescue`` it boots from the rescue disk and has its own as the second.
+    Raises InvalidInput for a value no guest can have.
     """
     check_id(spec.id)
     if spec.vcpus < 1 or spec.memory_mb < 1:
@@ -120,7 +142,7 @@ def build(spec: InstanceSpec, layout: Layout, *, virt_type: str, cpu: str, owner
     _text(root, "on_crash", "destroy")
     devices = ET.SubElement(root, "devices")
     ET.SubElement(devices, "controller", type="usb", model="none")
-    _disks(devices, spec, layout, machine)
+    _disks(devices, spec, layout, machine, rescue=rescue)
     default_model = hints.get("hw_vif_model", "")
     for nic in spec.nics:
         _nic(devices, nic, default_model)
@@ -132,7 +154,7 @@ def build(spec: InstanceSpec, layout: Layout, *, virt_type: str, cpu: str, owner
     return ET.tostring(root, encoding="unicode")
 
 
-def _disks(devices: ET.Element, spec: InstanceSpec, layout: Layout, machine: str) -> None:
+def _disks(devices: ET.Element, spec: InstanceSpec, layout: Layout, machine: str, *, rescue: bool) -> None:
     """Add the root disk and, on the same bus, the config drive.
 
     A guest that found its root disk needs no other driver to read the second.
@@ -143,9 +165,11 @@ def _disks(devices: ET.Element, spec: InstanceSpec, layout: Layout, machine: str
     if bus == "scsi":
         ET.SubElement(devices, "controller", type="scsi", model="virtio-scsi")
     prefix = _DISK_BUSES[bus]
-    _disk(devices, layout.disk, "qcow2", f"{prefix}a", bus)
+    disks = [layout.rescue.disk, layout.disk] if rescue else [layout.disk]
+    for letter, disk in zip("ab", disks, strict=False):
+        _disk(devices, disk, "qcow2", f"{prefix}{letter}", bus)
     if spec.config_drive is not None:
-        drive = _disk(devices, layout.config_drive, "raw", f"{prefix}b", bus)
+        drive = _disk(devices, layout.config_drive, "raw", f"{prefix}{'c' if rescue else 'b'}", bus)
         # an IDE or SATA disk can't be write-protected, a CD can't be anything else
         if bus in ("ide", "sata"):
             drive.set("device", "cdrom")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from oslo_config import cfg
 
 from novalite.errors import FlavorTooSmall, HypervisorDown, ImageUnusable, InstanceNotFound, InvalidState
 from novalite.virt import domain
-from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, VirtCap, VirtDriver
+from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, Snapshot, VirtCap, VirtDriver
 
 #: Serial output kept of each guest, in bytes.
 _LOG_BYTES = 1 << 20
@@ -34,13 +35,15 @@ class _Guest:
     state: PowerState = PowerState.SHUTDOWN
     log: bytes = b""
     suspended: bool = False
+    rescue: InstanceSpec | None = None
+    before: InstanceSpec | None = None
 
 
 class FakeDriver(VirtDriver):
     """Keeps guests in a dictionary."""
 
     name = "fake"
-    capabilities = VirtCap.CONSOLE_LOG | VirtCap.PAUSE | VirtCap.SUSPEND
+    capabilities = VirtCap(sum(each.value for each in VirtCap))
     options = (
         cfg.FloatOpt("fake_spawn_seconds", default=0.0, min=0, help="How long each spawn takes."),
         cfg.ListOpt(
@@ -120,6 +123,63 @@ class FakeDriver(VirtDriver):
             log = self._guest(instance_id).log
             return log[-tail_bytes:] if tail_bytes > 0 else b""
 
+    @contextlib.contextmanager
+    def snapshot(self, instance_id: str) -> Iterator[Snapshot]:
+        """Write down what there is of the disk: whose it is, and how large."""
+        domain.check_id(instance_id)
+        with self._working("snapshot"):
+            spec = self._guest(instance_id).spec
+        size = spec.root_bytes or spec.base.virtual_size
+        with tempfile.TemporaryDirectory(prefix="novalite-fake-") as directory:
+            path = Path(directory) / "disk.raw"
+            path.write_bytes(f"NOVALITE-FAKE-DISK {instance_id} {size}\n".encode().ljust(4096, b"\0"))
+            yield Snapshot(path, "raw", 4096)
+
+    def rescue(self, spec: InstanceSpec) -> None:
+        """Start the guest anew, as rescued."""
+        domain.check_id(spec.id)
+        with self._working("rescue"):
+            guest = self._guest(spec.id)
+            if guest.rescue is None:
+                _check(spec)
+                guest.rescue, guest.state, guest.suspended = spec, PowerState.SHUTDOWN, False
+            _start(guest)
+
+    def unrescue(self, instance_id: str) -> None:
+        """Start the guest anew, as itself."""
+        domain.check_id(instance_id)
+        with self._working("unrescue"):
+            guest = self._guest(instance_id)
+            if guest.rescue is not None:
+                guest.rescue, guest.state = None, PowerState.SHUTDOWN
+            _start(guest)
+
+    def resize(self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int) -> None:
+        """Change the guest's size and keep the former."""
+        domain.check_id(instance_id)
+        with self._working("resize"):
+            guest = self._guest(instance_id)
+            if guest.state is not PowerState.SHUTDOWN:
+                raise InvalidState(f"instance {instance_id} runs")
+            guest.before = guest.before or guest.spec
+            size = root_bytes or guest.spec.root_bytes
+            guest.spec = replace(guest.spec, vcpus=vcpus, memory_mb=memory_mb, root_bytes=size)
+
+    def confirm_resize(self, instance_id: str) -> None:
+        """Forget the guest's former size."""
+        domain.check_id(instance_id)
+        with self._working("confirm_resize"):
+            self._guest(instance_id).before = None
+
+    def revert_resize(self, instance_id: str) -> None:
+        """Give the guest its former size back."""
+        domain.check_id(instance_id)
+        with self._working("revert_resize"):
+            guest = self._guest(instance_id)
+            if guest.before is not None:
+                guest.spec, guest.before = guest.before, None
+                guest.state, guest.suspended = PowerState.SHUTDOWN, False
+
     def _guest(self, instance_id: str) -> _Guest:
         try:
             return self._guests[instance_id]
@@ -167,6 +227,9 @@ def _start(guest: _Guest) -> None:
     lines = ["NOVALITE-GUEST init"]
     facts = json.loads((guest.spec.config_drive or {}).get(_META_DATA, b"{}"))
     told = {"uuid": guest.spec.id, "name": guest.spec.name, **facts}
+    if guest.rescue is not None:
+        lines.append("NOVALITE-GUEST rescued")
+    lines.append(f"NOVALITE-GUEST vcpus={guest.spec.vcpus} memory={guest.spec.memory_mb}")
     lines.append(f"NOVALITE-GUEST instance-id={told['uuid']} name={told['name']} source=fake")
     lines.append("NOVALITE-GUEST ready uptime=0.00")
     guest.log = (guest.log + "".join(f"{line}\r\n" for line in lines).encode())[-_LOG_BYTES:]

@@ -16,7 +16,7 @@ import shutil
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree import ElementTree as ET
@@ -28,14 +28,14 @@ from novalite.errors import (
     ConfigError,
     FlavorTooSmall,
     HypervisorDown,
-    ImageUnusable,
     InstanceNotFound,
     InvalidState,
     NovaliteError,
 )
-from novalite.virt import configdrive, console, domain, guest, probe, qemuimg
-from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, VirtCap, VirtDriver
+from novalite.virt import configdrive, console, copying, domain, guest, probe, qemuimg, resizing
+from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, Snapshot, VirtCap, VirtDriver
 from novalite.virt.connection import Connection
+from novalite.virt.files import link, rmtree
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -52,7 +52,14 @@ class LibvirtDriver(VirtDriver):
     """Drives one libvirt daemon on this host."""
 
     name = "libvirt"
-    capabilities = VirtCap.CONSOLE_LOG | VirtCap.PAUSE | VirtCap.SUSPEND
+    capabilities = (
+        VirtCap.CONSOLE_LOG
+        | VirtCap.PAUSE
+        | VirtCap.SUSPEND
+        | VirtCap.SNAPSHOT
+        | VirtCap.RESCUE
+        | VirtCap.RESIZE
+    )
     options = (
         cfg.StrOpt("connection_uri", default="", help="libvirt URI; empty means qemu:///system."),
         cfg.StrOpt(
@@ -208,6 +215,94 @@ class LibvirtDriver(VirtDriver):
         except OSError as exc:
             raise HypervisorDown(f"instance {instance_id}: {exc}") from exc
 
+    @contextlib.contextmanager
+    def snapshot(self, instance_id: str) -> Iterator[Snapshot]:
+        """Copy the disk: under a guest that is off by qemu-img, else by a mirror."""
+        layout = self._layout(instance_id)
+        with self._locked(instance_id):
+            active = self._with_domain(instance_id, lambda dom: bool(dom.isActive()))
+            try:
+                if active:
+                    copying.copy_live(
+                        lambda act: self._with_domain(instance_id, act), layout.disk, layout.snapshot
+                    )
+                    size = int(qemuimg.info(layout.snapshot, "qcow2")["virtual-size"])
+                else:
+                    layout.snapshot.unlink(missing_ok=True)
+                    size = int(qemuimg.info(layout.disk, "qcow2")["virtual-size"])
+                    qemuimg.to_qcow2(layout.disk, "qcow2", layout.snapshot, size)
+            except BaseException:
+                layout.snapshot.unlink(missing_ok=True)
+                raise
+        try:
+            yield Snapshot(layout.snapshot, "qcow2", size)
+        finally:
+            layout.snapshot.unlink(missing_ok=True)
+
+    def rescue(self, spec: InstanceSpec) -> None:
+        """Boot from another base; the domain as it was is written down before."""
+        layout = self._layout(spec.id)
+        place = layout.rescue
+        virt_type, cpu = self._find_platform()
+        owner = str(self.instances_path)
+        with self._locked(spec.id):
+            if not place.xml.exists():
+                xml = domain.build(spec, layout, virt_type=virt_type, cpu=cpu, owner=owner, rescue=True)
+                self._with_domain(spec.id, guest.end)
+                rmtree(place.folder)
+                place.folder.mkdir(mode=0o711)
+                base = link(spec.base.path, place.base)
+                size = spec.root_bytes or spec.base.virtual_size
+                qemuimg.overlay(place.disk, base, spec.base.format, size)
+                (place.folder / "rescue.xml").write_text(xml)
+                self._with_domain(spec.id, lambda dom: resizing.keep_domain(dom, place))
+            xml = (place.folder / "rescue.xml").read_text()
+            if not self._with_domain(spec.id, lambda dom: str(place.disk) in dom.XMLDesc()):
+                self._define(spec.id, xml)
+            self._with_domain(spec.id, guest.start)
+
+    def unrescue(self, instance_id: str) -> None:
+        """Boot from the guest's own disk again."""
+        place = self._layout(instance_id).rescue
+        with self._locked(instance_id):
+            if place.xml.exists():
+                self._with_domain(instance_id, guest.end)
+                self._define(instance_id, place.xml.read_text())
+                rmtree(place.folder)
+            self._with_domain(instance_id, guest.start)
+
+    def resize(self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int) -> None:
+        """Copy the disk and write the domain down, then change both."""
+        layout = self._layout(instance_id)
+        with self._locked(instance_id):
+            self._with_domain(instance_id, resizing.demand_off)
+            if not layout.before.xml.exists():
+                resizing.keep_disk(layout)
+                self._with_domain(instance_id, lambda dom: resizing.keep_domain(dom, layout.before))
+            resizing.grow(layout.disk, root_bytes)
+            kept = layout.before.xml.read_text()
+            self._define(instance_id, resizing.resized(kept, vcpus=vcpus, memory_mb=memory_mb))
+
+    def confirm_resize(self, instance_id: str) -> None:
+        """Remove what was kept."""
+        layout = self._layout(instance_id)
+        with self._locked(instance_id):
+            self._with_domain(instance_id, guest.state)
+            rmtree(layout.before.folder)
+
+    def revert_resize(self, instance_id: str) -> None:
+        """Bring back what was kept."""
+        layout = self._layout(instance_id)
+        with self._locked(instance_id):
+            self._with_domain(instance_id, guest.state)
+            if not layout.before.xml.exists():
+                return
+            self._with_domain(instance_id, guest.end)
+            if layout.before.disk.exists():  # else a killed process of ours moved it already
+                layout.before.disk.replace(layout.disk)
+            self._define(instance_id, layout.before.xml.read_text())
+            rmtree(layout.before.folder)
+
     # -- making and removing ------------------------------------------------
 
     def _make(self, spec: InstanceSpec, layout: domain.Layout) -> None:
@@ -219,14 +314,17 @@ class LibvirtDriver(VirtDriver):
             )
         virt_type, cpu = self._find_platform()
         xml = domain.build(spec, layout, virt_type=virt_type, cpu=cpu, owner=str(self.instances_path))
-        _rmtree(layout.folder)
+        rmtree(layout.folder)
         layout.folder.mkdir(parents=True, mode=0o711)
-        base = _link(spec.base.path, layout.base)
+        base = link(spec.base.path, layout.base)
         qemuimg.overlay(layout.disk, base, spec.base.format, size)
         if spec.config_drive is not None:
             configdrive.build(spec.config_drive, layout.config_drive)
         layout.console.touch(mode=0o600)
         self._connection.call(f"instance {spec.id}", lambda live: live.defineXML(xml))
+
+    def _define(self, instance_id: str, xml: str) -> None:
+        self._connection.call(f"instance {instance_id}", lambda live: live.defineXML(xml))
 
     def _remove(self, instance_id: str, layout: domain.Layout) -> None:
         """End and undefine the domain, then remove its directory.
@@ -243,7 +341,7 @@ class LibvirtDriver(VirtDriver):
                 self._with_domain(instance_id, guest.undefine)
             raise HypervisorDown(f"instance {instance_id} can't be ended within {_REMOVE_SECONDS} s")
         except InstanceNotFound:
-            _rmtree(layout.folder)
+            rmtree(layout.folder)
 
     def _undo(self, instance_id: str, layout: domain.Layout) -> None:
         """Remove what a failing spawn made, without hiding why it failed."""
@@ -332,22 +430,3 @@ def _emulator(live: Any) -> str:
             raise ConfigError(f"libvirt has no qemu for {domain.ARCH}: {exc}") from exc
         raise
     return ET.fromstring(told).findtext("path", "")  # noqa: S314 - libvirt's own output
-
-
-def _link(base: Path, target: Path) -> Path:
-    """Link the base into the instance's directory, so that pruning can't take it.
-
-    Across file systems that can't be, and the base's own path is used.
-    """
-    try:
-        target.hardlink_to(base)
-    except FileNotFoundError as exc:
-        raise ImageUnusable(f"base image {base} is gone") from exc
-    except OSError:
-        return base
-    return target
-
-
-def _rmtree(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)

@@ -42,6 +42,12 @@ def overlay(path: Path, base: Path, base_format: str, size: int) -> None:
     run(["create", "-q", "-f", "qcow2", "-F", base_format, "-b", str(base), str(path), str(size)])
 
 
+def grow(path: Path, size: int) -> None:
+    """Make a qcow2 file's disk ``size`` bytes large; one as large already stays so."""
+    if int(info(path, "qcow2")["virtual-size"]) < size:
+        run(["resize", "-q", "-f", "qcow2", str(path), str(size)])
+
+
 def to_qcow2(source: Path, source_format: str, target: Path, virtual_size: int) -> None:
     """Convert to qcow2; what grows past its virtual size is ended."""
     room = virtual_size + virtual_size // 8 + (64 << 20)  # tables and rounding of small disks

@@ -22,6 +22,11 @@ class TestFakeDriver(VirtConformance):
     def make_base(self, tmp_path: Path) -> BaseImage:
         return _base(tmp_path)
 
+    def has_size(self, driver: VirtDriver, instance_id: str, **size: int) -> bool:
+        assert isinstance(driver, FakeDriver)
+        spec = driver._guests[instance_id].spec
+        return {name: getattr(spec, name) for name in size} == size
+
 
 def _base(folder: Path) -> BaseImage:
     path = folder / "base.raw"

@@ -19,8 +19,8 @@ import pytest
 from novalite.errors import HypervisorDown, ImageUnusable, InvalidState
 from novalite.quickstart.libvirtd import Hypervisor
 from novalite.testing import VirtConformance
-from novalite.virt import configdrive, domain
-from novalite.virt.base import BaseImage, Nic, PowerAction, PowerState, VirtDriver
+from novalite.virt import configdrive, domain, qemuimg
+from novalite.virt.base import BaseImage, Nic, PowerAction, PowerState, Snapshot, VirtDriver
 from novalite.virt.disks import ImageCache
 from novalite.virt.libvirt import LibvirtDriver
 from tests.libvirt_fixtures import TINY_MARKER, make_driver, make_spec, qemu_of, tiny_disk
@@ -58,6 +58,35 @@ class TestLibvirtDriver(VirtConformance):
 
     def leftovers(self, tmp_path: Path, instance_id: str) -> list[str]:
         return leftovers(self.hypervisor, tmp_path, instance_id)
+
+    def check_snapshot(self, snapshot: Snapshot) -> None:
+        told = qemuimg.info(snapshot.path, snapshot.format)
+        assert told["virtual-size"] == snapshot.virtual_size
+        assert "backing-filename" not in told
+        raw = snapshot.path.with_suffix(".raw")
+        qemuimg.run(["convert", "-f", snapshot.format, "-O", "raw", str(snapshot.path), str(raw)])
+        assert raw.read_bytes()[:512] == tiny_disk()[:512]
+        raw.unlink()
+
+    def has_size(self, driver: VirtDriver, instance_id: str, **size: int) -> bool:
+        connection = libvirt.open(self.hypervisor.uri)
+        _, memory, _, vcpus, _ = connection.lookupByUUIDString(instance_id).info()
+        connection.close()
+        assert isinstance(driver, LibvirtDriver)
+        # the guest has it open, but nobody resizes it meanwhile
+        told = subprocess.run(
+            [
+                "qemu-img",
+                "info",
+                "-U",
+                "--output=json",
+                str(driver.instances_path / instance_id / "disk.qcow2"),
+            ],
+            capture_output=True,
+            check=True,
+        )
+        found = {"vcpus": vcpus, "memory_mb": memory >> 10}
+        return {**found, "root_bytes": json.loads(told.stdout)["virtual-size"]} == size
 
 
 def leftovers(hypervisor: Hypervisor, folder: Path, instance_id: str) -> list[str]:
