@@ -15,8 +15,9 @@ from sqlalchemy.engine import Connection, Engine
 from glancelike.errors import RegistryError
 from glancelike.model import utcnow
 from glancelike.plugins import Plugin
-from glancelike.registry.sql.engine import explained, parse_url, shown
+from glancelike.registry.sql.engine import explained, of_kind, parse_url, shown
 from glancelike.registry.sql.retries import committing
+from glancelike.registry.sql.servers import Kind
 
 NOW = {
     "postgresql": sa.select(sa.func.timezone("utc", sa.func.clock_timestamp())),
@@ -34,6 +35,21 @@ class Database(Plugin):
         self._where = shown(self._url)
         self._engine: Engine | None = None
         self._writer: Engine | None = None
+        self._looker: Engine | None = None
+
+    def _use(self, engine: Engine | None) -> None:
+        """Have an engine, or none, for all transactions."""
+        self._engine = engine
+        self._writer = engine and of_kind(engine, Kind.WRITES)
+        self._looker = engine and of_kind(engine, Kind.LOOKS)
+
+    @contextmanager
+    def _looking(self) -> Iterator[Connection]:
+        """Connect for one statement, without a transaction around it."""
+        if self._looker is None:
+            raise RegistryError(f"{self._where} is not open")
+        with explained(self._url), self._looker.connect() as connection:
+            yield connection
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

@@ -19,7 +19,9 @@ from sqlalchemy.engine import Connection, Engine
 from glancelike.errors import RegistryError, RegistryUnavailable, SchemaNewer, SchemaOutdated
 from glancelike.registry.base import Step
 from glancelike.registry.sql import migrations
+from glancelike.registry.sql.engine import of_kind
 from glancelike.registry.sql.migrations import VERSION_TABLE, described, needed, oldest_after, revisions
+from glancelike.registry.sql.servers import Kind
 from glancelike.registry.sql.tables import compatibility, metadata
 
 LOCK = "glancelike db upgrade"
@@ -105,7 +107,7 @@ class Upgrade:
     """
 
     def __init__(self, engine: Engine, where: str, patience: float) -> None:
-        self._reader, self._writer = engine, engine.execution_options(writes=True)
+        self._reader, self._writer = engine, of_kind(engine, Kind.WRITES)
         self._where = where
         self._patience = patience
         if engine.dialect.name == "sqlite":
