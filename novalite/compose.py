@@ -38,7 +38,10 @@ class Node:
 
     def __init__(self, settings: Settings, images: Images, roles: frozenset[str]) -> None:
         self.settings = settings
-        self._database = Database(settings.database.connection, down_after=settings.service_down_time)
+        database = settings.database
+        self._database = Database(
+            database.connection, database.options, down_after=settings.service_down_time
+        )
         self._bus = Bus(settings.transport_url, response_timeout=settings.rpc_response_timeout)
         self._images = images
         self.service = ComputeService(settings, self._database, self._bus, images)

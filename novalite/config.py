@@ -42,8 +42,11 @@ class ApiSettings:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSettings:
+    """``options`` are those of ``glancelike.sql``."""
+
     connection: str = field(repr=False)
     auto_upgrade: bool
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +257,9 @@ def _settings(
             auth_settings=MappingProxyType(auth[1]),
             max_limit=api["max_limit"],
         ),
-        database=DatabaseSettings(**database),
+        database=DatabaseSettings(
+            database.pop("connection"), database.pop("auto_upgrade"), MappingProxyType(database)
+        ),
         scheduler=SchedulerSettings(
             driver,
             tuple((hook, _of_plugin(values, hook)) for hook in hooks),

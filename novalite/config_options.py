@@ -9,6 +9,8 @@ import socket
 
 from oslo_config import cfg
 
+from glancelike.sql.options import OPTIONS
+
 DEFAULT = (
     cfg.StrOpt(
         "host", default=socket.gethostname(), sample_default="<your hostname>", help="This host's name."
@@ -91,9 +93,11 @@ DATABASE = (
         "connection",
         default="sqlite:///$state_path/novalite.sqlite",
         secret=True,
-        help="Database URL, as SQLAlchemy writes it.",
+        help="Database URL, as SQLAlchemy writes it; mysql+pymysql://user:password@host/novalite or "
+        "postgresql+psycopg://… for one that several hosts share.",
     ),
     cfg.BoolOpt("auto_upgrade", default=False, help="Bring the schema up to date at start."),
+    *OPTIONS,
 )
 SCHEDULER = (
     cfg.StrOpt("driver", default="simple", help="Who picks: an entry point of novalite.scheduler.drivers."),
