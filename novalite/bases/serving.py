@@ -16,6 +16,13 @@ from novalite.errors import NovaliteError
 
 LOG = logging.getLogger(__name__)
 
+_SECTOR = 512
+
+
+def _whole_sectors(size: int) -> int:
+    """Return a size as QEMU sees it: on one that ends within a sector its NBD client waits for ever."""
+    return -(-size // _SECTOR) * _SECTOR
+
 
 class CompleteBase:
     """A base whose file is complete: it is only read, and an open handle keeps it."""
@@ -23,7 +30,7 @@ class CompleteBase:
     def __init__(self, files: Files, order: Order, path: Path) -> None:
         self.files = files
         self.order = order
-        self.size = order.size
+        self.size = _whole_sectors(order.size)
         self.bad = ""
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -44,7 +51,7 @@ class CompleteBase:
         """Return some of its bytes; raise OSError once it is known to be wrong."""
         if self.bad:
             raise OSError(errno.EIO, self.bad)
-        return os.pread(self._file, length, offset)
+        return os.pread(self._file, length, offset).ljust(length, b"\0")
 
 
 class FillingBase:
@@ -53,7 +60,7 @@ class FillingBase:
     def __init__(self, files: Files, order: Order, source: Source, read_seconds: float) -> None:
         self.files = files
         self.order = order
-        self.size = order.size
+        self.size = _whole_sectors(order.size)
         self.recorder = Recorder()
         self.bad = ""
         self._read_seconds = read_seconds
@@ -74,7 +81,7 @@ class FillingBase:
 
     def has(self, offset: int, length: int) -> bool:
         """Tell whether a read is answered at once."""
-        return bool(self.bad) or self.file.has(offset, length)
+        return bool(self.bad) or self.file.has(offset, self._within(offset, length))
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes, fetched where they aren't there.
@@ -86,12 +93,16 @@ class FillingBase:
             raise OSError(errno.EIO, self.bad)
         self.recorder.add(offset, length)
         try:
-            data = self.file.read(offset, length, self._read_seconds)
+            data = self.file.read(offset, self._within(offset, length), self._read_seconds)
         except NovaliteError as error:
             raise OSError(errno.EIO, str(error)) from error
         if self.bad:
             raise OSError(errno.EIO, self.bad)
-        return data
+        return data.ljust(length, b"\0")
+
+    def _within(self, offset: int, length: int) -> int:
+        """Return how much of a read lies in the file: the last sector may not be whole."""
+        return max(0, min(length, self.order.size - offset))
 
     def _tell(self, why: str) -> None:
         """Keep beside the base why it can't be gone on with."""
