@@ -42,7 +42,9 @@ class Node:
         self._database = Database(
             database.connection, database.options, down_after=settings.service_down_time
         )
-        self._bus = Bus(settings.transport_url, response_timeout=settings.rpc_response_timeout)
+        self._bus = Bus(
+            settings.transport_url, settings.messaging, response_timeout=settings.rpc_response_timeout
+        )
         self._images = images
         self.service = ComputeService(settings, self._database, self._bus, images)
         self.compute: ComputeManager | None = None
