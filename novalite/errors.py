@@ -12,6 +12,7 @@
     ├── Conflict
     │   ├── KeyPairExists  FlavorExists
     │   ├── InvalidState        the action isn't allowed in this state
+    │   ├── ServerLocked        its owner or an administrator has locked it
     │   └── StaleRecord         somebody else changed the record (compare-and-set)
     ├── Forbidden
     ├── QuotaExceeded
@@ -88,6 +89,10 @@ class FlavorExists(Conflict):
 
 class InvalidState(Conflict):
     code = "invalid-state"
+
+
+class ServerLocked(Conflict):
+    code = "server-locked"
 
 
 class StaleRecord(Conflict):

@@ -28,6 +28,8 @@ class VmState(enum.StrEnum):
 
     BUILDING = "building"
     ACTIVE = "active"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
     STOPPED = "stopped"
     ERROR = "error"
     DELETED = "deleted"
@@ -47,6 +49,10 @@ class TaskState(enum.StrEnum):
     POWERING_OFF = "powering-off"
     REBOOTING = "rebooting"
     REBOOTING_HARD = "rebooting_hard"
+    PAUSING = "pausing"
+    UNPAUSING = "unpausing"
+    SUSPENDING = "suspending"
+    RESUMING = "resuming"
     DELETING = "deleting"
 
 
@@ -55,6 +61,8 @@ class Status(enum.StrEnum):
 
     BUILD = "BUILD"
     ACTIVE = "ACTIVE"
+    PAUSED = "PAUSED"
+    SUSPENDED = "SUSPENDED"
     SHUTOFF = "SHUTOFF"
     REBOOT = "REBOOT"
     HARD_REBOOT = "HARD_REBOOT"
@@ -62,14 +70,17 @@ class Status(enum.StrEnum):
     DELETED = "DELETED"
 
 
-_STATUS_OF_STATE = {
+STATUS_OF_STATE = {
     VmState.BUILDING: Status.BUILD,
     VmState.ACTIVE: Status.ACTIVE,
+    VmState.PAUSED: Status.PAUSED,
+    VmState.SUSPENDED: Status.SUSPENDED,
     VmState.STOPPED: Status.SHUTOFF,
     VmState.ERROR: Status.ERROR,
     VmState.DELETED: Status.DELETED,
 }
-_STATUS_OF_TASK = {
+# What a task shows instead, whatever the server is.
+STATUS_OF_TASK = {
     TaskState.REBOOTING: Status.REBOOT,
     TaskState.REBOOTING_HARD: Status.HARD_REBOOT,
 }
@@ -180,8 +191,10 @@ class Server:
 
     ``flavor`` and ``image`` are snapshots taken when it was created.
     ``version`` is the compare-and-set counter, 1 when new. ``attempts``
-    counts how often a worker took up the present task. ``lease_*`` tell
-    who works on it. ``user_data`` is base64, as the caller sent it.
+    counts how often a worker took up the present task, ``request_id`` tells
+    the request that ordered it. ``lease_*`` tell who works on it.
+    ``user_data`` is base64, as the caller sent it. ``locked_by`` is "owner"
+    or "admin".
     """
 
     id: str
@@ -201,6 +214,10 @@ class Server:
     metadata: Mapping[str, str] = field(default_factory=dict)
     user_data: str | None = None
     config_drive: bool = False
+    networks: str = "auto"  # or "none": no network card
+    description: str | None = None
+    locked_by: str | None = None
+    locked_reason: str | None = None
     hints: Mapping[str, Any] = field(default_factory=dict)
     addresses: tuple[Address, ...] = ()
     fault: Fault | None = None
@@ -210,6 +227,7 @@ class Server:
     updated_at: datetime = field(default_factory=utcnow)
     launched_at: datetime | None = None
     terminated_at: datetime | None = None
+    request_id: str | None = None
     attempts: int = 0
     tried_hosts: tuple[str, ...] = ()
     version: int = 1
@@ -219,9 +237,9 @@ class Server:
     @property
     def status(self) -> Status:
         """Tell the status the Compute API shows."""
-        if self.task_state in _STATUS_OF_TASK and self.vm_state != VmState.DELETED:
-            return _STATUS_OF_TASK[self.task_state]
-        return _STATUS_OF_STATE[self.vm_state]
+        if self.task_state in STATUS_OF_TASK and self.vm_state != VmState.DELETED:
+            return STATUS_OF_TASK[self.task_state]
+        return STATUS_OF_STATE[self.vm_state]
 
     @property
     def hostname(self) -> str:
@@ -249,12 +267,17 @@ class NewServer:
     zone: str | None = None
     host: str | None = None
     hints: Mapping[str, Any] = field(default_factory=dict)
+    networks: str = "auto"
+    description: str | None = None
+    tags: frozenset[str] = frozenset()
     min_count: int = 1
     max_count: int = 1
 
 
 SERVER_SORT_FIELDS = frozenset(
     {"created_at", "updated_at", "name", "id", "vm_state", "task_state", "host", "project", "user", "zone"}
+    | {"config_drive", "description", "image_id", "key_name", "launch_index", "launched_at", "power_state"}
+    | {"terminated_at", "flavor_id"}
 )
 
 
@@ -268,9 +291,11 @@ class SortKey:
 class ServerQuery:
     """What servers to list.
 
-    ``name`` is a substring, compared without case. ``all_projects`` and
-    ``host`` are for admins. Deleted servers are shown with ``deleted`` or
-    with ``changes_since`` only. None means: don't filter by this.
+    ``name`` and ``description`` are substrings, compared without case.
+    ``tags`` are all to be there, one of ``tags_any``, not all of ``not_tags``
+    and none of ``not_tags_any``. ``all_projects`` and ``host`` are for admins.
+    Deleted servers are shown with ``deleted`` or with ``changes_since`` only.
+    None means: don't filter by this.
     """
 
     name: str | None = None
@@ -283,11 +308,73 @@ class ServerQuery:
     flavor_id: str | None = None
     key_name: str | None = None
     reservation_id: str | None = None
+    id: str | None = None
+    description: str | None = None
+    vm_state: str | None = None
+    task_state: str | None = None
+    power_states: tuple[str | None, ...] | None = None
+    config_drive: bool | None = None
+    launch_index: int | None = None
+    locked: bool | None = None
+    created_since: datetime | None = None
+    launched_since: datetime | None = None
+    terminated_since: datetime | None = None
+    tags: frozenset[str] = frozenset()
+    tags_any: frozenset[str] = frozenset()
+    not_tags: frozenset[str] = frozenset()
+    not_tags_any: frozenset[str] = frozenset()
     changes_since: datetime | None = None
     changes_before: datetime | None = None
     deleted: bool = False
     all_projects: bool = False
     sort: tuple[SortKey, ...] = (SortKey("created_at"),)
+    limit: int = 1000
+    marker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Who asked for something to be done to a server, in which request."""
+
+    action: str  # its name in the Compute API's list of instance actions
+    request_id: str
+    user: str | None
+    project: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionEvent:
+    """One step of an action. ``result`` is "Success" or "Error", None meanwhile."""
+
+    event: str
+    host: str | None
+    started_at: datetime
+    finished_at: datetime | None = None
+    result: str | None = None
+    details: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What was ordered of a server, and how it went; ``message`` is "Error" or None."""
+
+    server_id: str
+    action: str
+    request_id: str
+    user: str | None
+    project: str | None
+    started_at: datetime
+    updated_at: datetime
+    message: str | None = None
+    events: tuple[ActionEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ActionQuery:
+    """Which actions of a server to list, newest first; ``marker`` is a request id."""
+
+    changes_since: datetime | None = None
+    changes_before: datetime | None = None
     limit: int = 1000
     marker: str | None = None
 

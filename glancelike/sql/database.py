@@ -11,9 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from glancelike.sql.engine import explained, make_engine, parse_url, shown, writer
+from glancelike.sql.engine import explained, make_engine, of_kind, parse_url, shown
 from glancelike.sql.errors import Errors
 from glancelike.sql.retries import committing
+from glancelike.sql.servers import Kind
 
 NOW = {
     "postgresql": sa.select(sa.func.timezone("utc", sa.func.clock_timestamp())),
@@ -36,6 +37,7 @@ class Database:
         self.where = shown(self.url)  # what errors call it
         self.engine: Engine | None = None
         self._writer: Engine | None = None
+        self._looker: Engine | None = None
 
     def open(self, check: Callable[[Connection], None]) -> None:
         """Connect, and have the connection checked; what ``check`` raises ends that."""
@@ -46,13 +48,20 @@ class Database:
         except BaseException:
             engine.dispose()
             raise
-        self.engine, self._writer = engine, writer(engine)
+        self._use(engine)
 
     def close(self) -> None:
         """Close all connections; an ``open`` may follow."""
-        engine, self.engine, self._writer = self.engine, None, None
+        engine = self.engine
+        self._use(None)
         if engine is not None:
             engine.dispose()
+
+    def _use(self, engine: Engine | None) -> None:
+        """Have an engine, or none, for all transactions."""
+        self.engine = engine
+        self._writer = engine and of_kind(engine, Kind.WRITES)
+        self._looker = engine and of_kind(engine, Kind.LOOKS)
 
     @contextmanager
     def passing(self, *, bounded: bool = True) -> Iterator[Engine]:
@@ -63,6 +72,14 @@ class Database:
                 yield engine
         finally:
             engine.dispose()
+
+    @contextmanager
+    def looking(self) -> Iterator[Connection]:
+        """Connect for one statement, without a transaction around it."""
+        if self._looker is None:
+            raise self.errors.failed(f"{self.where} is not open")
+        with explained(self.url, self.errors), self._looker.connect() as connection:
+            yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from glancelike.sql import servers
 from glancelike.sql.errors import Errors, ForeignTable
 from glancelike.sql.retries import is_undone
+from glancelike.sql.servers import KIND, Kind
 
 DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
 
@@ -79,7 +80,8 @@ def make_engine(url: URL, settings: Mapping[str, Any], errors: Errors, *, bounde
         arguments["connect_args"] = {"timeout": settings["sqlite_busy_timeout"]}
     else:
         arguments["connect_args"] = servers.arguments(url, settings, bounded=bounded)
-        arguments["isolation_level"] = "READ COMMITTED"
+        # Transactions begin and end where we say so, and not without need.
+        arguments["isolation_level"] = "AUTOCOMMIT"
     try:
         engine = sa.create_engine(url, **arguments)
     except (exc.ArgumentError, ImportError) as error:
@@ -91,9 +93,9 @@ def make_engine(url: URL, settings: Mapping[str, Any], errors: Errors, *, bounde
     return engine
 
 
-def writer(engine: Engine) -> Engine:
-    """Return the engine for transactions that write."""
-    return engine.execution_options(writes=True)
+def of_kind(engine: Engine, kind: Kind) -> Engine:
+    """Return the engine, with the same connections, for transactions of a kind; else they are READS."""
+    return engine.execution_options(**{KIND: kind})
 
 
 def _prepare_sqlite(engine: Engine, *, durable: bool) -> None:
@@ -110,8 +112,9 @@ def _prepare_sqlite(engine: Engine, *, durable: bool) -> None:
     def begin(connection: Connection) -> None:
         # A writer takes its lock first: one that reads first and upgrades
         # later is refused at once, whatever the busy timeout.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        kind = connection.get_execution_options().get(KIND, Kind.READS)
+        if kind is not Kind.LOOKS:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if kind is Kind.WRITES else "BEGIN")
 
 
 @contextmanager

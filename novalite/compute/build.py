@@ -84,7 +84,8 @@ def mac_of(server_id: str) -> str:
 def spec_of(server: Server, base: BaseImage, settings: Settings) -> InstanceSpec:
     """Make the driver's order for a server."""
     kind = settings.network.kind
-    nics = () if kind == "none" else (Nic(mac_of(server.id), kind, settings.network.source),)
+    unconnected = "none" in (kind, server.networks)
+    nics = () if unconnected else (Nic(mac_of(server.id), kind, settings.network.source),)
     drive = server.config_drive or settings.force_config_drive
     return InstanceSpec(
         id=server.id,

@@ -14,6 +14,7 @@ from novalite.workers import Workers
 
 LOG = logging.getLogger(__name__)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PLACED = (VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED)
 _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
 
 
@@ -54,14 +55,20 @@ class Sync:
                     if free and self._database.servers.get(server.id).version == server.version:
                         LOG.warning("server %s runs though it is stopped: stopping it", server.id)
                         self._driver.set_power(server.id, PowerAction.FORCE_STOP)
-            elif server.vm_state in (VmState.ACTIVE, VmState.STOPPED) and state is None:
+            elif server.vm_state in _PLACED and state is None:
                 LOG.error("server %s is gone from this host", server.id)
                 fault = Fault(500, f"the instance is gone from host {self._host}", utcnow())
                 self._database.servers.lost(server, fault)
             elif server.vm_state == VmState.ACTIVE and not running:
                 LOG.info("server %s has shut down by itself", server.id)
                 self._database.servers.change(server, vm_state=VmState.STOPPED, power_state=state)
-            elif server.vm_state in (VmState.ACTIVE, VmState.STOPPED) and server.power_state != state:
+            elif server.vm_state == VmState.PAUSED and state in _OFF:
+                LOG.info("server %s ended while it was paused", server.id)
+                self._database.servers.change(server, vm_state=VmState.STOPPED, power_state=state)
+            elif server.vm_state in (VmState.PAUSED, VmState.SUSPENDED) and state == PowerState.RUNNING:
+                LOG.info("server %s was made to go on", server.id)
+                self._database.servers.change(server, vm_state=VmState.ACTIVE, power_state=state)
+            elif server.vm_state in _PLACED and server.power_state != state:
                 self._database.servers.change(server, power_state=state)
         except StaleRecord:
             LOG.debug("server %s changed while it was compared", server.id)

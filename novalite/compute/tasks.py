@@ -16,7 +16,7 @@ from novalite.db import Database
 from novalite.errors import InvalidInput, NotFound, NovaliteError, QueueDown, StaleRecord, Unsupported
 from novalite.model import Fault, Server, TaskState, VmState
 from novalite.rpc import Bus
-from novalite.virt.base import PowerAction, PowerState, VirtDriver
+from novalite.virt.base import NEEDS, PowerAction, PowerState, VirtCap, VirtDriver
 
 LOG = logging.getLogger(__name__)
 
@@ -28,6 +28,10 @@ _POWER = {
     TaskState.POWERING_OFF: PowerAction.STOP,
     TaskState.REBOOTING: PowerAction.SOFT_REBOOT,
     TaskState.REBOOTING_HARD: PowerAction.HARD_REBOOT,
+    TaskState.PAUSING: PowerAction.PAUSE,
+    TaskState.UNPAUSING: PowerAction.UNPAUSE,
+    TaskState.SUSPENDING: PowerAction.SUSPEND,
+    TaskState.RESUMING: PowerAction.RESUME,
 }
 
 
@@ -132,6 +136,7 @@ class Tasks:
             fault = self._spent_fault(server)
         else:
             try:
+                self._demand(NEEDS.get(action, VirtCap.NONE))
                 self._driver.set_power(server.id, action)
             except Exception as error:  # noqa: BLE001 - whatever it is, the server's owner is told
                 fault = self._fault(server, error)
@@ -140,14 +145,14 @@ class Tasks:
         state = self._driver.list_states().get(server.id)
         work.check()
         if state is None:
-            vm_state = VmState.ERROR
             fault = fault or Fault(500, f"the instance is gone from host {server.host}")
-        elif state in (PowerState.SHUTDOWN, PowerState.CRASHED):
-            vm_state = VmState.STOPPED
-        else:
-            vm_state = VmState.ACTIVE
+        vm_state = _state_after(server, state, failed=fault is not None)
         self._database.work.powered(server, vm_state=vm_state, power_state=state, fault=fault)
         return None
+
+    def _demand(self, capability: VirtCap) -> None:
+        if capability not in self._driver.capabilities:
+            raise Unsupported(f"virt driver {self._driver.name} can't do that: it lacks {capability.name}")
 
     def _worth_retrying(self, server: Server, error: Exception) -> bool:
         again = server.attempts < self._settings.scheduler.max_attempts
@@ -169,3 +174,16 @@ class Tasks:
     def _log(server: Server, error: Exception) -> None:
         unexpected = not isinstance(error, NovaliteError)
         LOG.warning("server %s: %s failed: %s", server.id, server.task_state, error, exc_info=unexpected)
+
+
+def _state_after(server: Server, state: PowerState | None, *, failed: bool) -> VmState:
+    """Tell what a server is after a power action, by the state its guest has."""
+    if state is None:
+        return VmState.ERROR
+    if state == PowerState.PAUSED:
+        return VmState.PAUSED
+    if state not in (PowerState.SHUTDOWN, PowerState.CRASHED):
+        return VmState.ACTIVE
+    # A suspended guest has no power either, and one that couldn't go on still waits to.
+    suspended = {TaskState.SUSPENDING: not failed, TaskState.RESUMING: failed}
+    return VmState.SUSPENDED if suspended.get(server.task_state) else VmState.STOPPED  # type: ignore[arg-type]

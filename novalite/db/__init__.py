@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from novalite.db import schema
+from novalite.db.actions import ActionRecords
 from novalite.db.catalog import FlavorRecords, KeyPairRecords
 from novalite.db.engine import DEFAULTS, Engine
 from novalite.db.hosts import HostRecords
 from novalite.db.servers import ServerRecords
+from novalite.db.tags import TagRecords
 from novalite.db.work import WorkRecords
 
 __all__ = ["Database"]
@@ -32,6 +34,8 @@ class Database:
         self._engine = Engine(url, settings)
         self.servers = ServerRecords(self._engine)
         self.work = WorkRecords(self._engine)
+        self.actions = ActionRecords(self._engine)
+        self.tags = TagRecords(self._engine)
         self.hosts = HostRecords(self._engine, down_after=down_after)
         self.flavors = FlavorRecords(self._engine)
         self.keypairs = KeyPairRecords(self._engine)

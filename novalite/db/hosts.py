@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db import records
+from novalite.db import actions, records
 from novalite.db.engine import Engine, Records, insert_new, now, tried_again
 from novalite.db.tables import allocations, hosts, servers
 from novalite.errors import NotFound, StaleRecord
@@ -118,6 +118,7 @@ class HostRecords(Records):
             )
             if placed.rowcount != 1:
                 raise StaleRecord(f"server {server.id} isn't {server.lease_holder}'s to place any more")
+            actions.end_step(connection, server)
             connection.execute(
                 sa.insert(allocations).values(
                     server_id=server.id,

@@ -10,6 +10,8 @@ from pathlib import Path
 from sqlalchemy.engine import Connection
 
 from glancelike.sql import upgrading
+from glancelike.sql.engine import of_kind
+from glancelike.sql.servers import Kind
 from novalite.db.engine import ERRORS, Engine
 from novalite.errors import DatabaseSchema
 
@@ -49,7 +51,7 @@ def upgrade(engine: Engine) -> None:
         patience = upgrading.patience(passing, engine.settings)
         if passing.dialect.name == "sqlite":
             upgrading.use_wal(passing, engine.where, patience, ERRORS)
-        writer = passing.execution_options(writes=True)
+        writer = of_kind(passing, Kind.WRITES)
         with (
             writer.connect() as connection,
             upgrading.locked(connection, LOCK, engine.where, patience, ERRORS),

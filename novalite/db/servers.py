@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db import records
+from novalite.db import actions, records, tags
 from novalite.db.engine import Records, insert_new, tried_again
-from novalite.db.tables import allocations, hosts, quota_locks, servers
+from novalite.db.tables import UtcTime, allocations, hosts, quota_locks, servers
 from novalite.errors import InvalidInput, QuotaExceeded, ServerNotFound, StaleRecord
 from novalite.model import (
     SERVER_SORT_FIELDS,
+    STATUS_OF_STATE,
+    STATUS_OF_TASK,
     Fault,
+    Order,
     Page,
     Server,
     ServerQuery,
     Status,
-    TaskState,
     Usage,
     VmState,
     utcnow,
 )
 
+_NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _ALIVE = servers.c.vm_state != VmState.DELETED
-_REBOOTS = {Status.REBOOT: TaskState.REBOOTING, Status.HARD_REBOOT: TaskState.REBOOTING_HARD}
-_STATES = {
-    Status.BUILD: VmState.BUILDING,
-    Status.ACTIVE: VmState.ACTIVE,
-    Status.SHUTOFF: VmState.STOPPED,
-    Status.ERROR: VmState.ERROR,
-    Status.DELETED: VmState.DELETED,
-}
 
 
 def release_allocation(connection: Connection, server_id: str) -> None:
@@ -59,10 +55,19 @@ def lock_owner(connection: Connection, owner: str) -> None:
 class ServerRecords(Records):
     """Queries on servers; one method is one transaction."""
 
-    def insert(self, wanted: Sequence[Server], *, quota: Usage, minimum: int) -> tuple[Server, ...]:
+    def insert(
+        self,
+        wanted: Sequence[Server],
+        *,
+        quota: Usage,
+        minimum: int,
+        order: Order | None = None,
+        tagged: Iterable[str] = (),
+    ) -> tuple[Server, ...]:
         """Add as many of the servers of one project as its quota allows.
 
-        Raises QuotaExceeded, and adds none, when fewer than ``minimum`` fit.
+        All get the tags ``tagged``, and ``order`` is recorded of each. Raises
+        QuotaExceeded, and adds none, when fewer than ``minimum`` fit.
         """
         with self._engine.writing() as connection:
             project = wanted[0].project
@@ -72,6 +77,10 @@ class ServerRecords(Records):
             if len(fitting) < minimum:
                 raise QuotaExceeded(_over(used, quota, wanted[0], minimum))
             connection.execute(sa.insert(servers), [records.server_values(server) for server in fitting])
+            for server in fitting:
+                tags.insert(connection, server.id, tagged)
+                if order is not None:
+                    actions.record(connection, server.id, order)
             return tuple(fitting)
 
     def usage(self, project: str) -> Usage:
@@ -116,13 +125,15 @@ class ServerRecords(Records):
         more = len(found) > query.limit and items
         return Page(items, items[-1].id if more else None)
 
-    def change(self, server: Server, **values: Any) -> Server:
+    def change(self, server: Server, *, order: Order | None = None, **values: Any) -> Server:
         """Set columns of a server if its version is still ``server.version``.
 
-        Raises StaleRecord when somebody else changed it.
+        ``order`` is recorded with the change, which it is the reason of; it
+        is the order of the task when there is a new one. Raises StaleRecord
+        when somebody else changed the server.
         """
         with self._engine.writing() as connection:
-            return _change(connection, server, values)
+            return _change(connection, server, values, order)
 
     def lost(self, server: Server, fault: Fault) -> Server:
         """Record that a placed server's instance is gone; raise StaleRecord."""
@@ -130,7 +141,7 @@ class ServerRecords(Records):
         with self._engine.writing() as connection:
             return _change(connection, server, values)
 
-    def delete_unplaced(self, server: Server) -> Server:
+    def delete_unplaced(self, server: Server, *, order: Order | None = None) -> Server:
         """Delete a server that no worker has to clean up after.
 
         Raises StaleRecord when somebody else changed it.
@@ -149,6 +160,7 @@ class ServerRecords(Records):
                     "lease_holder": None,
                     "lease_until": None,
                 },
+                order,
             )
 
 
@@ -159,7 +171,13 @@ def _get(connection: Connection, server_id: str) -> Server:
     return records.server(row)
 
 
-def _change(connection: Connection, server: Server, values: dict[str, Any]) -> Server:
+def _change(
+    connection: Connection, server: Server, values: dict[str, Any], order: Order | None = None
+) -> Server:
+    if order is not None:
+        actions.record(connection, server.id, order)
+        if values.get("task_state") is not None:
+            values = {**values, "request_id": order.request_id}
     changed = connection.execute(
         sa.update(servers)
         .where(servers.c.id == server.id, servers.c.version == server.version)
@@ -219,18 +237,37 @@ def _conditions(query: ServerQuery) -> list[sa.ColumnElement[bool]]:
         column.flavor_id: query.flavor_id,
         column.key_name: query.key_name,
         column.reservation_id: query.reservation_id,
+        column.id: query.id,
+        column.vm_state: query.vm_state,
+        column.task_state: query.task_state,
+        column.config_drive: query.config_drive,
+        column.launch_index: query.launch_index,
     }
     found: list[sa.ColumnElement[bool]] = [
         where == value for where, value in exact.items() if value is not None
     ]
     if not query.all_projects or query.project is not None:
         found.append(column.project == (query.project or ""))
-    if query.name is not None:
-        # As it is, too: what lower() makes of other letters than ASCII's, databases disagree on.
-        lower = sa.func.lower(column.name).contains(query.name.lower(), autoescape=True)
-        found.append(sa.or_(lower, column.name.contains(query.name, autoescape=True)))
-    if query.changes_since is not None:
-        found.append(column.updated_at >= query.changes_since)
+    for text, part in ((column.name, query.name), (column.description, query.description)):
+        if part is not None:
+            # As it is, too: what lower() makes of other letters than ASCII's, databases disagree on.
+            lower = sa.func.lower(text).contains(part.lower(), autoescape=True)
+            found.append(sa.or_(lower, text.contains(part, autoescape=True)))
+    for time, since in (
+        (column.updated_at, query.changes_since),
+        (column.created_at, query.created_since),
+        (column.launched_at, query.launched_since),
+        (column.terminated_at, query.terminated_since),
+    ):
+        if since is not None:
+            found.append(time >= since)
+    if query.locked is not None:
+        found.append(column.locked_by.is_not(None) if query.locked else column.locked_by.is_(None))
+    if query.power_states is not None:
+        states = [column.power_state == state for state in query.power_states if state is not None]
+        nothing = [column.power_state.is_(None)] if None in query.power_states else []
+        found.append(sa.or_(sa.false(), *states, *nothing))
+    found += tags.conditions(query)
     if query.changes_before is not None:
         found.append(column.updated_at <= query.changes_before)
     if query.deleted:
@@ -244,10 +281,12 @@ def _conditions(query: ServerQuery) -> list[sa.ColumnElement[bool]]:
 
 def _has_status(status: Status) -> sa.ColumnElement[bool]:
     column = servers.c
-    if status in _REBOOTS:
-        return sa.and_(column.task_state == _REBOOTS[status], _ALIVE)
-    idle = sa.or_(column.task_state.is_(None), column.task_state.not_in(list(_REBOOTS.values())))
-    return sa.and_(column.vm_state == _STATES[status], sa.true() if status == Status.DELETED else idle)
+    tasks = [task for task, shown in STATUS_OF_TASK.items() if shown == status]
+    if tasks:
+        return sa.and_(column.task_state.in_(tasks), _ALIVE)
+    states = [state for state, shown in STATUS_OF_STATE.items() if shown == status]
+    idle = sa.or_(column.task_state.is_(None), column.task_state.not_in(list(STATUS_OF_TASK)))
+    return sa.and_(column.vm_state.in_(states), sa.true() if status == Status.DELETED else idle)
 
 
 def _order(query: ServerQuery) -> list[tuple[sa.ColumnElement[Any], bool]]:
@@ -257,10 +296,17 @@ def _order(query: ServerQuery) -> list[tuple[sa.ColumnElement[Any], bool]]:
     columns: list[tuple[sa.ColumnElement[Any], bool]] = []
     for key in query.sort:
         column = servers.c[key.field]
-        # Databases disagree on where NULL sorts, and NULL compares with nothing.
-        columns.append((sa.func.coalesce(column, "") if column.nullable else column, key.descending))
+        columns.append((_never_null(column), key.descending))
     last = query.sort[-1].descending if query.sort else True
     return [*columns, (servers.c.id, last)]
+
+
+def _never_null(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """Databases disagree on where NULL sorts, and NULL compares with nothing."""
+    if not column.nullable:
+        return column
+    lowest = sa.literal(_NO_TIME, column.type) if isinstance(column.type, UtcTime) else ""
+    return sa.func.coalesce(column, lowest)
 
 
 def _after(

@@ -42,6 +42,10 @@ servers = sa.Table(
     sa.Column("metadata", sa.JSON, nullable=False),
     sa.Column("user_data", HugeText),
     sa.Column("config_drive", sa.Boolean, nullable=False),
+    sa.Column("networks", Exact(16), nullable=False, server_default="auto"),
+    sa.Column("description", Exact(255)),
+    sa.Column("locked_by", Exact(16)),
+    sa.Column("locked_reason", Exact(255)),
     sa.Column("hints", sa.JSON, nullable=False),
     sa.Column("addresses", sa.JSON, nullable=False),
     sa.Column("fault", sa.JSON(none_as_null=True)),
@@ -49,6 +53,7 @@ servers = sa.Table(
     sa.Column("updated_at", UtcTime, nullable=False),
     sa.Column("launched_at", UtcTime),
     sa.Column("terminated_at", UtcTime),
+    sa.Column("request_id", Exact(64)),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("tried_hosts", sa.JSON, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
@@ -60,6 +65,43 @@ servers = sa.Table(
     sa.Index(None, "host", "vm_state"),
     sa.Index(None, "task_state", "host"),
     sa.Index(None, "lease_holder"),
+)
+
+server_tags = sa.Table(
+    "server_tags",
+    metadata,
+    sa.Column("server_id", Exact(36), primary_key=True),
+    sa.Column("tag", Exact(60), primary_key=True),
+    sa.Index(None, "tag"),
+)
+
+# What was ordered of each server, by the request that did it. An event is a
+# step of it: a task as one worker did it.
+server_actions = sa.Table(
+    "server_actions",
+    metadata,
+    sa.Column("server_id", Exact(36), primary_key=True),
+    sa.Column("request_id", Exact(64), primary_key=True),
+    sa.Column("action", Exact(64), nullable=False),
+    sa.Column("user", Exact(255)),
+    sa.Column("project", Exact(255)),
+    sa.Column("started_at", UtcTime, nullable=False),
+    sa.Column("updated_at", UtcTime, nullable=False),
+    sa.Column("message", Exact(255)),
+)
+server_action_events = sa.Table(
+    "server_action_events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("server_id", Exact(36), nullable=False),
+    sa.Column("request_id", Exact(64), nullable=False),
+    sa.Column("event", Exact(64), nullable=False),
+    sa.Column("host", Exact(255)),
+    sa.Column("started_at", UtcTime, nullable=False),
+    sa.Column("finished_at", UtcTime),
+    sa.Column("result", Exact(16)),
+    sa.Column("details", LongText),
+    sa.Index(None, "server_id", "request_id"),
 )
 
 hosts = sa.Table(

@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db import records
+from novalite.db import actions, records
 from novalite.db.engine import Records, now, tried_again
 from novalite.db.servers import release_allocation
 from novalite.db.tables import servers
@@ -67,7 +67,9 @@ class WorkRecords(Records):
             if taken.rowcount != 1:
                 return None
             row = connection.execute(sa.select(servers).where(servers.c.id == server_id)).mappings().one()
-            return records.server(row)
+            server = records.server(row)
+            actions.begin_step(connection, server)
+            return server
 
     def renew(self, server_ids: Iterable[str], *, holder: str, seconds: float) -> dict[str, TaskState | None]:
         """Extend the holder's leases; map those it still has to their task."""
@@ -115,7 +117,6 @@ class WorkRecords(Records):
             vm_state=VmState.ACTIVE,
             power_state=power_state,
             launched_at=utcnow(),
-            fault=None,
             tried_hosts=[],
         )
 
@@ -123,7 +124,7 @@ class WorkRecords(Records):
         self, server: Server, *, vm_state: VmState, power_state: str | None, fault: Fault | None
     ) -> Server:
         """Record how a power action ended."""
-        return self._end(server, vm_state=vm_state, power_state=power_state, fault=records.fault_json(fault))
+        return self._end(server, vm_state=vm_state, power_state=power_state, fault=fault)
 
     def failed(self, server: Server, fault: Fault) -> Server:
         """Record that a server can't be placed or built; it holds nothing any more."""
@@ -133,7 +134,7 @@ class WorkRecords(Records):
             vm_state=VmState.ERROR,
             power_state=None,
             host=None,
-            fault=records.fault_json(fault),
+            fault=fault,
         )
 
     def reschedule(self, server: Server, fault: Fault) -> Server:
@@ -143,7 +144,7 @@ class WorkRecords(Records):
             release=True,
             task_state=TaskState.SCHEDULING,
             host=None,
-            fault=records.fault_json(fault),
+            fault=fault,
             tried_hosts=[*server.tried_hosts, server.host],
         )
 
@@ -157,7 +158,12 @@ class WorkRecords(Records):
             terminated_at=utcnow(),
         )
 
-    def _end(self, server: Server, *, release: bool = False, **values: Any) -> Server:
+    def _end(
+        self, server: Server, *, release: bool = False, fault: Fault | None = None, **values: Any
+    ) -> Server:
+        values = {**_DONE, **values}
+        if values.get("vm_state") != VmState.DELETED:  # what was wrong with it stays told
+            values["fault"] = records.fault_json(fault)
         with self._engine.writing() as connection:
             ended = connection.execute(
                 sa.update(servers)
@@ -166,12 +172,13 @@ class WorkRecords(Records):
                     servers.c.lease_holder == server.lease_holder,
                     servers.c.task_state == server.task_state,
                 )
-                .values(**{**_DONE, **values}, version=servers.c.version + 1, updated_at=utcnow())
+                .values(**values, version=servers.c.version + 1, updated_at=utcnow())
             )
             if ended.rowcount != 1:
                 raise StaleRecord(
                     f"server {server.id} isn't {server.task_state} by {server.lease_holder} any more"
                 )
+            actions.end_step(connection, server, fault)
             if release:
                 release_allocation(connection, server.id)
             row = connection.execute(sa.select(servers).where(servers.c.id == server.id)).mappings().one()

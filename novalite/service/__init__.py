@@ -6,10 +6,12 @@ from novalite.config import Settings
 from novalite.db import Database
 from novalite.images import Images
 from novalite.rpc import Bus
+from novalite.service.actions import ServerActions
 from novalite.service.flavors import Flavors
 from novalite.service.hosts import Hosts
 from novalite.service.keypairs import KeyPairs
 from novalite.service.servers import Servers
+from novalite.service.tags import Tags
 
 __all__ = ["ComputeService"]
 
@@ -19,6 +21,8 @@ class ComputeService:
 
     def __init__(self, settings: Settings, database: Database, bus: Bus, images: Images) -> None:
         self.servers = Servers(settings, database, bus, images)
+        self.actions = ServerActions(database, bus)
+        self.tags = Tags(database, bus)
         self.flavors = Flavors(database)
         self.keypairs = KeyPairs(database, quota=settings.quota.key_pairs)
         self.hosts = Hosts(database)

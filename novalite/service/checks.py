@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from novalite.errors import Forbidden, InvalidInput
 from novalite.model import Caller
 
 MAX_CHARS = 255
+MAX_TAGS = 50
+MAX_TAG_CHARS = 60
 
 
 def check_name(what: str, text: str) -> None:
@@ -31,6 +33,18 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
             raise InvalidInput(f"metadata item {key} has {len(value)} characters, more than {MAX_CHARS}")
         if "\0" in key + value:
             raise InvalidInput(f"metadata item {key!r} has a NUL character")
+
+
+def check_tags(tags: Collection[str]) -> None:
+    """Raise InvalidInput unless these can be all tags of a server."""
+    for tag in tags:
+        if not 1 <= len(tag) <= MAX_TAG_CHARS or "/" in tag or "," in tag:
+            raise InvalidInput(
+                f"Tag '{tag[:80]}' is invalid. It must be a non empty string of at most {MAX_TAG_CHARS} "
+                f"characters without '/' and ','"
+            )
+    if len(tags) > MAX_TAGS:
+        raise InvalidInput(f"The number of tags exceeded the per-server limit {MAX_TAGS}")
 
 
 def demand_admin(caller: Caller, what: str) -> None:

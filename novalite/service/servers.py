@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,9 +25,7 @@ from novalite.errors import (
     InvalidInput,
     InvalidState,
     NotFound,
-    QueueDown,
     QuotaExceeded,
-    ServerNotFound,
     StaleRecord,
 )
 from novalite.images import Images
@@ -47,9 +44,8 @@ from novalite.model import (
     VmState,
 )
 from novalite.rpc import Bus
-from novalite.service.checks import check_metadata, check_name
-
-LOG = logging.getLogger(__name__)
+from novalite.service.checks import check_metadata, check_name, check_tags
+from novalite.service.orders import Orders, demand_unlocked, order_of
 
 _BOOTABLE = frozenset({"raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso", "ami"})
 _CONTAINERS = frozenset({"bare", "ami"})
@@ -70,6 +66,7 @@ class Servers:
         self._database = database
         self._bus = bus
         self._images = images
+        self._orders = Orders(database, bus)
 
     def create(self, caller: Caller, wanted: NewServer) -> tuple[Server, ...]:
         """Order servers to be built; all share one reservation id.
@@ -85,6 +82,7 @@ class Servers:
             public_key = self._database.keypairs.get(caller.user or "", wanted.key_name).public_key
         image = self._images.show(wanted.image_id, caller)
         check_image(image, flavor)
+        order = order_of(caller, "create")
         first = Server(
             id="",
             name=wanted.name,
@@ -99,7 +97,10 @@ class Servers:
             metadata=dict(wanted.metadata),
             user_data="".join(wanted.user_data.split()) or None if wanted.user_data else None,
             config_drive=wanted.config_drive,
+            networks=wanted.networks,
+            description=wanted.description,
             hints=dict(wanted.hints),
+            request_id=order.request_id,
             reservation_id=f"r-{secrets.token_hex(4)}",
         )
         several = wanted.max_count > 1
@@ -115,18 +116,16 @@ class Servers:
             ],
             quota=self._quota,
             minimum=wanted.min_count,
+            order=order,
+            tagged=wanted.tags,
         )
         for server in ordered:
-            self._tell(lambda server=server: self._bus.schedule(server.id))  # type: ignore[misc]
+            self._orders.schedule(server)
         return ordered
 
     def show(self, caller: Caller, server_id: str) -> Server:
         """Return a server of the caller's project; raise ServerNotFound."""
-        server = self._database.servers.get(server_id)
-        theirs = caller.admin or server.project == (caller.project or "")
-        if not theirs or server.vm_state == VmState.DELETED:
-            raise ServerNotFound(f"server {server_id} not found")
-        return server
+        return self._orders.show(caller, server_id)
 
     def list(self, caller: Caller, query: ServerQuery) -> Page[Server]:
         """Return one page; raise InvalidInput, or Forbidden for others' servers."""
@@ -141,10 +140,11 @@ class Servers:
             query = replace(query, project=query.project or caller.project or "")
         return self._database.servers.list(query)
 
-    def update(self, caller: Caller, server_id: str, *, name: str) -> Server:
-        """Rename a server; its guest keeps the host name it has."""
-        check_name("name", name)
-        return self._change(caller, server_id, lambda _: {"name": name})
+    def update(self, caller: Caller, server_id: str, **values: str | None) -> Server:
+        """Set a server's ``name`` or ``description``; its guest keeps the host name it has."""
+        if "name" in values:
+            check_name("name", values["name"] or "")
+        return self._orders.change(caller, server_id, lambda _: dict(values), lock=False)
 
     def set_metadata(
         self, caller: Caller, server_id: str, metadata: Mapping[str, str], *, replace: bool = False
@@ -157,52 +157,57 @@ class Servers:
             self._check_metadata_count(merged)
             return {"metadata": merged}
 
-        return self._change(caller, server_id, change)
+        return self._orders.change(caller, server_id, change)
 
     def delete_metadata(self, caller: Caller, server_id: str, key: str) -> Server:
         """Remove one metadata item; raise NotFound when it isn't there."""
 
         def change(server: Server) -> dict[str, Any]:
             if key not in server.metadata:
-                raise NotFound(f"server {server_id} has no metadata item {key}")
+                raise NotFound("Metadata item was not found")
             return {"metadata": {k: v for k, v in server.metadata.items() if k != key}}
 
-        return self._change(caller, server_id, change)
+        return self._orders.change(caller, server_id, change)
 
     def delete(self, caller: Caller, server_id: str) -> None:
-        """Order a server to be deleted, in whatever state it is.
+        """Order a server to be deleted, in whatever state it is, unless it's locked.
 
         One without a host is gone at once. So is one whose host is down,
         which clears away what it has of it when it comes back.
         """
+        order = order_of(caller, "delete")
         for _ in range(_RETRIES):
             server = self.show(caller, server_id)
+            demand_unlocked(caller, server)
             try:
-                if server.host is None or not self._is_up(server.host):
-                    self._database.servers.delete_unplaced(server)
+                if server.host is None or not self._orders.is_up(server.host):
+                    self._database.servers.delete_unplaced(server, order=order)
                     return
                 if server.task_state != TaskState.DELETING:
-                    server = self._database.servers.change(server, task_state=TaskState.DELETING, attempts=0)
+                    server = self._database.servers.change(
+                        server, order=order, task_state=TaskState.DELETING, attempts=0
+                    )
             except StaleRecord:
                 continue
-            self._drive(server)
+            self._orders.drive(server)
             return
         raise StaleRecord(f"server {server_id} keeps changing")
 
     def start(self, caller: Caller, server_id: str) -> Server:
         """Order a stopped server to be started; raise InvalidState."""
-        return self._act(caller, server_id, "start", TaskState.POWERING_ON, {VmState.STOPPED})
+        return self._orders.act(caller, server_id, "start", TaskState.POWERING_ON, {VmState.STOPPED})
 
     def stop(self, caller: Caller, server_id: str) -> Server:
         """Order a server to be stopped; raise InvalidState."""
-        return self._act(caller, server_id, "stop", TaskState.POWERING_OFF, {VmState.ACTIVE, VmState.ERROR})
+        states = {VmState.ACTIVE, VmState.ERROR}
+        return self._orders.act(caller, server_id, "stop", TaskState.POWERING_OFF, states)
 
     def reboot(self, caller: Caller, server_id: str, *, hard: bool = False) -> Server:
         """Order a reboot: asked of the guest, or forced; raise InvalidState."""
         if hard:
-            states = {VmState.ACTIVE, VmState.STOPPED, VmState.ERROR}
-            return self._act(caller, server_id, "reboot", TaskState.REBOOTING_HARD, states)
-        return self._act(caller, server_id, "reboot", TaskState.REBOOTING, {VmState.ACTIVE})
+            states = {VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR}
+            return self._orders.act(caller, server_id, "reboot", TaskState.REBOOTING_HARD, states)
+        return self._orders.act(caller, server_id, "reboot", TaskState.REBOOTING, {VmState.ACTIVE})
 
     def console_output(self, caller: Caller, server_id: str, *, lines: int | None = None) -> str:
         """Return the console log, or its last lines.
@@ -214,7 +219,7 @@ class Servers:
             raise InvalidInput(f"length must be -1 or more, not {lines}")
         server = self.show(caller, server_id)
         if server.host is None:
-            raise InvalidState(f"server {server_id} has no instance yet")
+            raise InvalidState(f"Instance {server_id} is not ready")
         output = self._bus.console_output(server.host, server_id, _CONSOLE_BYTES)
         if lines is None or lines == -1:
             return output
@@ -237,6 +242,7 @@ class Servers:
             raise InvalidInput(f"1 <= min_count <= max_count <= {_MOST_AT_ONCE} must hold")
         if wanted.user_data is not None:
             check_user_data(wanted.user_data)
+        check_tags(wanted.tags)
         if wanted.host is not None and not caller.admin:
             raise Forbidden("only administrators choose a server's host")
         if wanted.zone is not None or wanted.host is not None:
@@ -257,46 +263,6 @@ class Servers:
         if not (flavor.public or caller.admin):
             raise FlavorNotFound(f"flavor {flavor_id} not found")
         return flavor
-
-    def _change(self, caller: Caller, server_id: str, change: Callable[[Server], dict[str, Any]]) -> Server:
-        """Change a record by compare-and-set until nobody was faster."""
-        for _ in range(_RETRIES):
-            server = self.show(caller, server_id)
-            try:
-                return self._database.servers.change(server, **change(server))
-            except StaleRecord:
-                continue
-        raise StaleRecord(f"server {server_id} keeps changing")
-
-    def _act(
-        self, caller: Caller, server_id: str, what: str, task: TaskState, states: set[VmState]
-    ) -> Server:
-        def change(server: Server) -> dict[str, Any]:
-            if server.task_state is not None:
-                raise InvalidState(f"can't {what} server {server_id} while it is {server.task_state}")
-            if server.vm_state not in states or server.host is None:
-                raise InvalidState(f"can't {what} server {server_id} while it is {server.vm_state}")
-            return {"task_state": task, "attempts": 0}
-
-        server = self._change(caller, server_id, change)
-        self._drive(server)
-        return server
-
-    def _is_up(self, host: str) -> bool:
-        try:
-            return self._database.hosts.get(host).up
-        except NotFound:
-            return False
-
-    def _drive(self, server: Server) -> None:
-        self._tell(lambda: self._bus.drive(str(server.host), server.id))
-
-    @staticmethod
-    def _tell(send: Callable[[], None]) -> None:
-        try:
-            send()
-        except QueueDown as error:
-            LOG.warning("the workers will find the order by themselves: %s", error)
 
 
 def check_image(image: ImageInfo, flavor: Flavor) -> None:

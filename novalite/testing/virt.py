@@ -26,7 +26,14 @@ from typing import Any
 
 import pytest
 
-from novalite.errors import FlavorTooSmall, ImageUnusable, InstanceNotFound, InvalidInput, Unsupported
+from novalite.errors import (
+    FlavorTooSmall,
+    ImageUnusable,
+    InstanceNotFound,
+    InvalidInput,
+    InvalidState,
+    Unsupported,
+)
 from novalite.virt.base import (
     BaseImage,
     HostInfo,
@@ -144,6 +151,59 @@ class VirtConformance:
         for stop in (PowerAction.FORCE_STOP, *_STOPS):
             driver.set_power(spec.id, stop)
             assert driver.list_states()[spec.id] is PowerState.SHUTDOWN
+
+    # -- pausing and suspending -----------------------------------------------------
+
+    def test_pausing(self, driver: VirtDriver, spec: InstanceSpec) -> None:
+        driver.spawn(spec)
+        if VirtCap.PAUSE not in driver.capabilities:
+            self._refused(driver, spec, PowerAction.PAUSE, PowerAction.UNPAUSE)
+            return
+        for action, state in (
+            (PowerAction.UNPAUSE, PowerState.RUNNING),
+            (PowerAction.PAUSE, PowerState.PAUSED),
+            (PowerAction.PAUSE, PowerState.PAUSED),
+            (PowerAction.UNPAUSE, PowerState.RUNNING),
+            (PowerAction.PAUSE, PowerState.PAUSED),
+            (PowerAction.HARD_REBOOT, PowerState.RUNNING),
+            (PowerAction.PAUSE, PowerState.PAUSED),
+            (PowerAction.FORCE_STOP, PowerState.SHUTDOWN),
+        ):
+            driver.set_power(spec.id, action)
+            assert driver.list_states() == {spec.id: state}
+        with pytest.raises(InvalidState):
+            driver.set_power(spec.id, PowerAction.PAUSE)
+
+    def test_suspending_keeps_the_memory(self, driver: VirtDriver, spec: InstanceSpec) -> None:
+        driver.spawn(spec)
+        if VirtCap.SUSPEND not in driver.capabilities:
+            self._refused(driver, spec, PowerAction.SUSPEND, PowerAction.RESUME)
+            return
+        self._boots(driver, spec.id, 1)
+        for again in (PowerAction.RESUME, PowerAction.START):
+            driver.set_power(spec.id, PowerAction.SUSPEND)
+            driver.set_power(spec.id, PowerAction.SUSPEND)
+            assert driver.list_states() == {spec.id: PowerState.SHUTDOWN}
+            driver.set_power(spec.id, again)
+            driver.set_power(spec.id, again)
+            assert driver.list_states() == {spec.id: PowerState.RUNNING}
+        if VirtCap.CONSOLE_LOG in driver.capabilities:
+            log = driver.console_log(spec.id)
+            assert log.count(log.split(b"\n")[0]) == 1, "the guest didn't boot again"
+
+    def test_stopping_forgets_what_was_suspended(self, driver: VirtDriver, spec: InstanceSpec) -> None:
+        driver.spawn(spec)
+        if VirtCap.SUSPEND not in driver.capabilities:
+            return
+        self._boots(driver, spec.id, 1)
+        driver.set_power(spec.id, PowerAction.SUSPEND)
+        driver.set_power(spec.id, PowerAction.FORCE_STOP)
+        with pytest.raises(InvalidState):
+            driver.set_power(spec.id, PowerAction.SUSPEND)
+        driver.set_power(spec.id, PowerAction.START)
+        driver.set_power(spec.id, PowerAction.SUSPEND)
+        driver.destroy(spec.id)
+        assert driver.list_states() == {}
 
     def test_rebooting_what_is_stopped_starts_it(self, driver: VirtDriver, spec: InstanceSpec) -> None:
         driver.spawn(spec)
@@ -289,6 +349,13 @@ class VirtConformance:
         assert self.leftovers(tmp_path, spec.id) == []
 
     # -- helpers --------------------------------------------------------------------
+
+    @staticmethod
+    def _refused(driver: VirtDriver, spec: InstanceSpec, *actions: PowerAction) -> None:
+        for action in actions:
+            with pytest.raises(Unsupported):
+                driver.set_power(spec.id, action)
+        assert driver.list_states() == {spec.id: PowerState.RUNNING}
 
     def _boots(self, driver: VirtDriver, instance_id: str, least: int) -> int:
         """Wait for the console's first output; return how many bytes there are."""

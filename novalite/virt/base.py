@@ -31,6 +31,8 @@ class VirtCap(enum.Flag):
 
     NONE = 0
     CONSOLE_LOG = enum.auto()
+    PAUSE = enum.auto()  # PowerAction.PAUSE and UNPAUSE
+    SUSPEND = enum.auto()  # PowerAction.SUSPEND and RESUME
 
 
 class PowerState(enum.StrEnum):
@@ -46,6 +48,19 @@ class PowerAction(enum.StrEnum):
     FORCE_STOP = "force-stop"
     SOFT_REBOOT = "soft-reboot"
     HARD_REBOOT = "hard-reboot"
+    PAUSE = "pause"  # halt the processors; the memory stays
+    UNPAUSE = "unpause"
+    SUSPEND = "suspend"  # keep the memory on disk and cut the power
+    RESUME = "resume"  # or START: go on where SUSPEND was
+
+
+#: What an action needs beyond the required methods.
+NEEDS = {
+    PowerAction.PAUSE: VirtCap.PAUSE,
+    PowerAction.UNPAUSE: VirtCap.PAUSE,
+    PowerAction.SUSPEND: VirtCap.SUSPEND,
+    PowerAction.RESUME: VirtCap.SUSPEND,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +155,13 @@ class VirtDriver(ABC):
 
     @abstractmethod
     def set_power(self, instance_id: str, action: PowerAction) -> None:
-        """Change the power state; raise InstanceNotFound for an unknown id."""
+        """Change the power state.
+
+        Stopping and rebooting forget a suspended guest's memory. Raises
+        InstanceNotFound for an unknown id, and InvalidState when a guest
+        that is off is to be paused or suspended. PAUSE and UNPAUSE need
+        PAUSE, SUSPEND and RESUME need SUSPEND.
+        """
 
     def console_log(self, instance_id: str, *, tail_bytes: int = 102400) -> bytes:
         """Return the end of the serial log, at most ``tail_bytes``.

@@ -17,12 +17,14 @@ from typing import Any
 
 from oslo_config import cfg
 
-from novalite.errors import FlavorTooSmall, HypervisorDown, ImageUnusable, InstanceNotFound
+from novalite.errors import FlavorTooSmall, HypervisorDown, ImageUnusable, InstanceNotFound, InvalidState
 from novalite.virt import domain
 from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, VirtCap, VirtDriver
 
 #: Serial output kept of each guest, in bytes.
 _LOG_BYTES = 1 << 20
+#: They keep the guest's memory, if it has any.
+_GOING_ON = (PowerAction.START, PowerAction.UNPAUSE, PowerAction.RESUME)
 _META_DATA = "openstack/latest/meta_data.json"
 
 
@@ -31,13 +33,14 @@ class _Guest:
     spec: InstanceSpec
     state: PowerState = PowerState.SHUTDOWN
     log: bytes = b""
+    suspended: bool = False
 
 
 class FakeDriver(VirtDriver):
     """Keeps guests in a dictionary."""
 
     name = "fake"
-    capabilities = VirtCap.CONSOLE_LOG
+    capabilities = VirtCap.CONSOLE_LOG | VirtCap.PAUSE | VirtCap.SUSPEND
     options = (
         cfg.FloatOpt("fake_spawn_seconds", default=0.0, min=0, help="How long each spawn takes."),
         cfg.ListOpt(
@@ -102,8 +105,11 @@ class FakeDriver(VirtDriver):
         domain.check_id(instance_id)
         with self._working("set_power"):
             guest = self._guest(instance_id)
-            if action is not PowerAction.START and guest.state is PowerState.RUNNING:
-                guest.state = PowerState.SHUTDOWN
+            if action in (PowerAction.PAUSE, PowerAction.SUSPEND):
+                _halt(guest, action)
+                return
+            if action not in _GOING_ON and guest.state is not PowerState.CRASHED:
+                guest.state, guest.suspended = PowerState.SHUTDOWN, False
             if action not in (PowerAction.STOP, PowerAction.FORCE_STOP):
                 _start(guest)
 
@@ -142,10 +148,22 @@ def _check(spec: InstanceSpec) -> None:
         raise ImageUnusable(f"base image {spec.base.path} is gone")
 
 
+def _halt(guest: _Guest, action: PowerAction) -> None:
+    if guest.state is PowerState.SHUTDOWN and not (guest.suspended and action is PowerAction.SUSPEND):
+        raise InvalidState(f"instance {guest.spec.id} isn't running")
+    if action is PowerAction.PAUSE:
+        guest.state = PowerState.PAUSED
+    else:
+        guest.state, guest.suspended = PowerState.SHUTDOWN, True
+
+
 def _start(guest: _Guest) -> None:
     if guest.state is PowerState.RUNNING:
         return
-    guest.state = PowerState.RUNNING
+    went_on = guest.suspended or guest.state is PowerState.PAUSED
+    guest.state, guest.suspended = PowerState.RUNNING, False
+    if went_on:
+        return
     lines = ["NOVALITE-GUEST init"]
     facts = json.loads((guest.spec.config_drive or {}).get(_META_DATA, b"{}"))
     told = {"uuid": guest.spec.id, "name": guest.spec.name, **facts}

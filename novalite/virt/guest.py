@@ -12,6 +12,7 @@ from typing import Any
 
 import libvirt
 
+from novalite.errors import InvalidState
 from novalite.virt import domain
 from novalite.virt.base import PowerState
 
@@ -66,10 +67,33 @@ def start(dom: Any) -> None:
 
 
 def end(dom: Any) -> None:
-    """Cut the power."""
+    """Cut the power, and forget a suspended guest's memory."""
+    if dom.hasManagedSaveImage():
+        dom.managedSaveRemove()
     if dom.isActive():
         with tolerating(libvirt.VIR_ERR_OPERATION_INVALID):  # it ended meanwhile
             dom.destroy()
+
+
+def pause(dom: Any) -> None:
+    """Halt the processors."""
+    if state(dom) is PowerState.PAUSED:
+        return
+    _demand_active(dom)
+    dom.suspend()
+
+
+def suspend(dom: Any) -> None:
+    """Keep the memory on disk, from where the next start goes on."""
+    if not dom.isActive() and dom.hasManagedSaveImage():
+        return
+    _demand_active(dom)
+    dom.managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
+
+
+def _demand_active(dom: Any) -> None:
+    if not dom.isActive():
+        raise InvalidState(f"instance {dom.UUIDString()} isn't running")
 
 
 def undefine(dom: Any) -> None:

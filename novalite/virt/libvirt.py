@@ -52,7 +52,7 @@ class LibvirtDriver(VirtDriver):
     """Drives one libvirt daemon on this host."""
 
     name = "libvirt"
-    capabilities = VirtCap.CONSOLE_LOG
+    capabilities = VirtCap.CONSOLE_LOG | VirtCap.PAUSE | VirtCap.SUSPEND
     options = (
         cfg.StrOpt("connection_uri", default="", help="libvirt URI; empty means qemu:///system."),
         cfg.StrOpt(
@@ -180,14 +180,19 @@ class LibvirtDriver(VirtDriver):
                 raise HypervisorDown(f"instance {instance_id}: {exc}") from exc
 
     def set_power(self, instance_id: str, action: PowerAction) -> None:
-        """Change the power state; raise InstanceNotFound for an unknown id."""
+        """Change the power state, as the contract says."""
         stops: dict[PowerAction, Callable[[str], None]] = {
             PowerAction.STOP: self._stop,
             PowerAction.SOFT_REBOOT: self._stop,
             PowerAction.FORCE_STOP: self._force_stop,
             PowerAction.HARD_REBOOT: self._force_stop,
         }
+        halts = {PowerAction.PAUSE: guest.pause, PowerAction.SUSPEND: guest.suspend}
         domain.check_id(instance_id)
+        if action in halts:
+            with self._locked(instance_id):
+                self._with_domain(instance_id, halts[action])
+            return
         if action in stops:
             stops[action](instance_id)
         if action not in (PowerAction.STOP, PowerAction.FORCE_STOP):

@@ -3,67 +3,20 @@
 from __future__ import annotations
 
 import base64
-import time
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import falcon.testing
 import pytest
 
-from glancelike.web.auth import BasicAuth
 from glancelike.web.routes import Route
 from novalite.api.compute.microversion import MAX, text
 from novalite.api.compute.routes import ROUTES
-from novalite.app import create_app
-from novalite.model import ImageInfo
-from novalite.testing.cloud import Cloud
-from tests.server_fixtures import client_of, write_users
+from tests.compute_fixtures import KEY, Compute
+from tests.server_fixtures import client_of
 
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@here"
 Ask = Callable[..., falcon.testing.Result]
-
-
-class Compute:
-    """The API over a cloud, as several users."""
-
-    def __init__(self, cloud: Cloud, auth: BasicAuth) -> None:
-        self.cloud = cloud
-        self.app = create_app(cloud.service, auth, max_limit=5)
-        self.image: ImageInfo = cloud.images.add(b"\0" * 1024, name="image")
-
-    def as_(self, user: str | None, version: str = "2.1") -> falcon.testing.TestClient:
-        return client_of(self.app, user, {"OpenStack-API-Version": f"compute {version}"})
-
-    def server(self, name: str, user: str = "alice", **values: Any) -> str:
-        """Order a server and wait until it runs; return its id."""
-        body = {"name": name, "imageRef": self.image.id, "flavorRef": "42", **values}
-        made = self.as_(user).post("/v2.1/servers", json={"server": body})
-        assert made.status_code == 202, made.text
-        server_id: str = made.json["server"]["id"]
-        self.wait(server_id, "ACTIVE")
-        return server_id
-
-    def wait(self, server_id: str, status: str | None) -> None:
-        """Wait until a server has a status and no task; None: until it's gone."""
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            shown = self.as_("admin").get(f"/v2.1/servers/{server_id}")
-            if status is None and shown.status_code == 404:
-                return
-            server = shown.json.get("server", {})
-            if server.get("status") == status and server["OS-EXT-STS:task_state"] is None:
-                return
-            time.sleep(0.02)
-        pytest.fail(f"server {server_id} isn't {status}: {shown.text}")
-
-
-@pytest.fixture(scope="module")
-def compute(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compute]:
-    directory = tmp_path_factory.mktemp("cloud")
-    auth = BasicAuth({"http_basic_auth_user_file": str(write_users(directory / "users"))})
-    auth.open()
-    with Cloud(directory, hosts=("host1", "host2")) as cloud:
-        yield Compute(cloud, auth)
 
 
 def names(answer: falcon.testing.Result) -> list[str]:
@@ -118,7 +71,7 @@ def name_of(route: Route) -> str:
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if not route.public], ids=name_of)
 def test_nothing_without_credentials(compute: Compute, route: Route) -> None:
-    path = route.path.format(server_id="s", key="k", flavor_id="1", name="n", hypervisor_id="1")
+    path = re.sub(r"\{\w+\}", "1", route.path)
     answer = compute.as_(None).simulate_request(route.method, path)
     assert answer.status_code == 401
     assert answer.json["unauthorized"]["code"] == 401
@@ -206,7 +159,7 @@ def test_the_life_of_a_server(compute: Compute) -> None:
         ({"reboot": {}}, 400, "'type' is a required property"),
         ({"reboot": {"type": "GENTLE"}}, 400, "'GENTLE' is not one of"),
         ({"os-getConsoleOutput": {"length": "many"}}, 400, "['os-getConsoleOutput']['length']"),
-        ({"os-stop": None}, 404, "not found"),
+        ({"os-stop": None}, 404, "Instance none could not be found."),
     ],
 )
 def test_refused_actions(compute: Compute, action: Any, status: int, said: str) -> None:
@@ -239,6 +192,7 @@ def test_refused_actions(compute: Compute, action: Any, status: int, said: str) 
         ({"security_groups": [{"name": "web"}]}, 400, "security_groups"),
         ({"personality": []}, 400, "personality"),
         ({"description": "x"}, 400, "description"),
+        ({"tags": ["x"]}, 400, "tags"),
         (
             {"block_device_mapping_v2": [{"source_type": "volume", "uuid": "x"}]},
             400,
@@ -319,7 +273,7 @@ def listed(compute: Compute) -> Iterator[Compute]:
         ("alice", "name=B", ["list-b"]),
         ("alice", "status=SHUTOFF", ["list-b"]),
         ("alice", "status=active", ["list-c", "list-a"]),
-        ("alice", "status=PAUSED", []),
+        ("alice", "status=RESCUE", []),
         ("alice", "flavor=84", []),
         ("alice", "image=none", []),
         ("alice", "deleted=True", ["list-c", "list-b", "list-a"]),

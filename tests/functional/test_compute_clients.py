@@ -148,7 +148,7 @@ def test_openstacksdk(cloud: Path) -> None:
         compute.delete_flavor(flavor)
         with pytest.raises(openstack.exceptions.BadRequestException, match="image .* not found"):
             compute.create_server(name="bad", image_id="0" * 36, flavor_id="1", networks=[])
-        with pytest.raises(openstack.exceptions.ConflictException, match="can't start"):
+        with pytest.raises(openstack.exceptions.ConflictException, match="Cannot 'start' instance"):
             compute.start_server(server)
         compute.delete_server(server)
         compute.wait_for_delete(server, interval=0.2)

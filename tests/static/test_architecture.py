@@ -28,7 +28,7 @@ HOMES = {
     "castellan": ("glancelike/signatures.py",),
     "cursive": ("glancelike/signatures.py",),
     "fsspec": ("glancelike/fs.py",),
-    "msgspec": ("glancelike/registry/",),
+    "msgspec": ("glancelike/registry/", "glancelike/web/body.py"),
 }
 
 

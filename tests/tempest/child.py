@@ -1,8 +1,9 @@
-"""Run tests of Tempest in this process: ``child.py RESULTS PART/PARTS PATTERN...``.
+"""Run tests of Tempest in this process: ``child.py RESULTS PART/PARTS PACKAGE PATTERN...``.
 
 Each outcome is a line of JSON in the file RESULTS. The configuration is
-where the environment says (TEMPEST_CONFIG_DIR, TEMPEST_CONFIG). Classes of
-tests are dealt out to PARTS such processes.
+where the environment says (TEMPEST_CONFIG_DIR, TEMPEST_CONFIG). PACKAGE is
+a directory of Tempest's, such as ``api/image``. Classes of tests are dealt
+out to PARTS such processes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
-
-PACKAGE = Path("api/image")
 
 
 class Recorder(unittest.TestResult):
@@ -64,7 +63,7 @@ def flat(suite: Any) -> Iterator[Any]:
             yield test
 
 
-def main(results: Path, part: str, patterns: list[str]) -> None:
+def main(results: Path, part: str, package: str, patterns: list[str]) -> None:
     warnings.simplefilter("ignore")
     import tempest
     from tempest.common import image
@@ -72,7 +71,7 @@ def main(results: Path, part: str, patterns: list[str]) -> None:
     # A test serves data of its own, and asks which address others reach this machine by.
     image.get_non_loopback_ipv4 = lambda: "127.0.0.1"
     root = Path(tempest.__file__).parent
-    found = unittest.defaultTestLoader.discover(str(root / PACKAGE), top_level_dir=str(root.parent))
+    found = unittest.defaultTestLoader.discover(str(root / package), top_level_dir=str(root.parent))
     number, parts = (int(each) for each in part.split("/"))
     classes: dict[type, int] = {}
     chosen = []
@@ -85,4 +84,4 @@ def main(results: Path, part: str, patterns: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:])

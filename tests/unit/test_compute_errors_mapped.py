@@ -29,6 +29,7 @@ EXPECTED = {
     "KeyPairExists": 409,
     "FlavorExists": 409,
     "InvalidState": 409,
+    "ServerLocked": 409,
     "StaleRecord": 409,
     "Forbidden": 403,
     "QuotaExceeded": 403,

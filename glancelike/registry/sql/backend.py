@@ -118,10 +118,11 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionS
     def get(self, image_id: str, viewer: Viewer) -> Image:
         if values.storable(image_id):
             statement = queries.one(viewer.admin, viewer.project is not None, viewer.pending)
-            with self._reading() as connection:
+            with self._looking() as connection:
                 rows = connection.execute(statement, {"id": image_id, "project": viewer.project}).all()
-                if rows:
-                    return records.to_images(connection, rows)[0]
+                found = records.to_image(rows)
+                if found is not None:
+                    return found
         raise ImageNotFound(f"image {image_id!r} not found")
 
     def list(self, query: Query, viewer: Viewer) -> Page:
@@ -200,7 +201,7 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionS
 
     def get_member(self, image_id: str, project: str) -> Member:
         if values.storable(image_id) and values.storable(project):
-            with self._reading() as connection:
+            with self._looking() as connection:
                 row = connection.execute(_member(image_id, project)).first()
                 if row is not None:
                     return records.to_member(row)
@@ -212,7 +213,7 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionS
         statement = (
             sa.select(*records.MEMBER_COLUMNS).where(m.image_id == image_id).order_by(m.created_at, m.project)
         )
-        with self._reading() as connection:
+        with self._looking() as connection:
             return tuple(records.to_member(row) for row in connection.execute(statement))
 
     def update_member(self, member: Member) -> Member:

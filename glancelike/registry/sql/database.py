@@ -44,6 +44,10 @@ class Database(Plugin):
     def _engine(self) -> Engine | None:
         return self._database.engine
 
+    def _looking(self) -> AbstractContextManager[Connection]:
+        """Connect for one statement, without a transaction around it."""
+        return self._database.looking()
+
     def _reading(self) -> AbstractContextManager[Connection]:
         """Begin a transaction all of whose statements see one snapshot."""
         return self._database.reading()

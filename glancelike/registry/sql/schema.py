@@ -20,6 +20,8 @@ from glancelike.registry.sql.database import ERRORS
 from glancelike.registry.sql.migrations import VERSION_TABLE, described, needed, oldest_after, revisions
 from glancelike.registry.sql.tables import compatibility, metadata
 from glancelike.sql import upgrading
+from glancelike.sql.engine import of_kind
+from glancelike.sql.servers import Kind
 
 LOCK = upgrading.Lock("glancelike db upgrade", 0x676C616E6365)
 BATCH = 1000  # rows moved in one transaction
@@ -94,7 +96,7 @@ class Upgrade:
     """
 
     def __init__(self, engine: Engine, where: str, patience: float) -> None:
-        self._reader, self._writer = engine, engine.execution_options(writes=True)
+        self._reader, self._writer = engine, of_kind(engine, Kind.WRITES)
         self._where = where
         self._patience = patience
         if engine.dialect.name == "sqlite":

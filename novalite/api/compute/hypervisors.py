@@ -8,22 +8,23 @@ from typing import Any
 
 import falcon
 
-from novalite.api.compute.resource import Resource, caller_of
-from novalite.errors import NotFound, Unsupported
+from novalite.api.compute import microversion
+from novalite.api.compute.resource import Resource, caller_of, next_link, params_of
+from novalite.errors import InvalidInput, NotFound, Unsupported
 from novalite.model import ComputeHost
 
 
 class Hypervisors(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response) -> None:
-        hosts = self.service.hosts.list(caller_of(req))
-        resp.media = {"hypervisors": [_brief(host) for host in hosts]}
+        hosts, links = self._page(req)
+        resp.media = {"hypervisors": [_brief(host) for host in hosts], **links}
 
     def detail(self, req: falcon.Request, resp: falcon.Response) -> None:
-        hosts = self.service.hosts.list(caller_of(req))
-        resp.media = {"hypervisors": [_full(host) for host in hosts]}
+        hosts, links = self._page(req)
+        resp.media = {"hypervisors": [_full(req, host) for host in hosts], **links}
 
     def show(self, req: falcon.Request, resp: falcon.Response, hypervisor_id: str) -> None:
-        resp.media = {"hypervisor": _full(self._find(req, hypervisor_id))}
+        resp.media = {"hypervisor": _full(req, self._find(req, hypervisor_id))}
 
     def uptime(self, req: falcon.Request, resp: falcon.Response, hypervisor_id: str) -> None:
         """Answer 501, which clients take for "not known here"."""
@@ -31,13 +32,29 @@ class Hypervisors(Resource):
         raise Unsupported(f"the uptime of host {host.name} isn't known here")
 
     def statistics(self, req: falcon.Request, resp: falcon.Response) -> None:
-        hosts = [_full(host) for host in self.service.hosts.list(caller_of(req))]
+        hosts = [_full(req, host) for host in self.service.hosts.list(caller_of(req))]
         resp.media = {
             "hypervisor_statistics": {
                 "count": len(hosts),
                 **{name: sum(host[name] for host in hosts) for name in SUMMED},
             }
         }
+
+    def _page(self, req: falcon.Request) -> tuple[tuple[ComputeHost, ...], dict[str, Any]]:
+        """Return the hosts asked for and, from 2.33 on, the link to the next page."""
+        hosts = self.service.hosts.list(caller_of(req))
+        if not microversion.since(req, (2, 33)):
+            return hosts, {}
+        params = params_of(req)
+        hosts = tuple(sorted(hosts, key=number_of))
+        if "marker" in params:
+            places = [n for n, host in enumerate(hosts) if str(number_of(host)) == params["marker"]]
+            if not places:
+                raise InvalidInput(f"Marker {params['marker']} could not be found.")
+            hosts = hosts[places[0] + 1 :]
+        limit = self.limit_of(params)
+        last = str(number_of(hosts[limit - 1])) if 0 < limit < len(hosts) else None
+        return hosts[:limit], next_link(req, "hypervisors", last)
 
     def _find(self, req: falcon.Request, hypervisor_id: str) -> ComputeHost:
         for host in self.service.hosts.list(caller_of(req)):
@@ -66,14 +83,14 @@ def _brief(host: ComputeHost) -> dict[str, Any]:
     }
 
 
-def _full(host: ComputeHost) -> dict[str, Any]:
+def _full(req: falcon.Request, host: ComputeHost) -> dict[str, Any]:
     free_disk = host.disk_gb - host.disk_gb_used
     return {
         **_brief(host),
         "hypervisor_type": host.hypervisor_type,
         "hypervisor_version": _version_number(host.hypervisor_version),
         "host_ip": "",
-        "cpu_info": "",
+        "cpu_info": {"arch": host.arch} if microversion.since(req, (2, 28)) else "",
         "vcpus": host.vcpus,
         "vcpus_used": host.vcpus_used,
         "memory_mb": host.memory_mb,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -11,7 +12,8 @@ import falcon
 from glancelike.web.body import read_json
 from glancelike.web.middleware import caller_of as web_caller_of
 from glancelike.web.validation import Schema
-from novalite.api.compute.microversion import PREFIX
+from novalite.api.compute import microversion
+from novalite.api.compute.microversion import PREFIX, Version
 from novalite.errors import InvalidInput
 from novalite.model import Caller
 from novalite.service import ComputeService
@@ -49,6 +51,22 @@ def body_of(req: falcon.Request, schema: Schema) -> dict[str, Any]:
     return checked
 
 
+def demand_version(req: falcon.Request, since: Version) -> None:
+    """Answer 404, as if there were no such path, before a microversion."""
+    if microversion.of(req) < since:
+        raise falcon.HTTPNotFound(description="The resource could not be found.")
+
+
+def demand_known(req: falcon.Request, asked: Mapping[str, Any], since: Mapping[str, Version]) -> None:
+    """Raise InvalidInput for members that the request's microversion doesn't have."""
+    for name, version in since.items():
+        if name in asked and microversion.of(req) < version:
+            raise InvalidInput(
+                f"Invalid input for the request body: Additional properties are not allowed "
+                f"({name!r} was unexpected before microversion {microversion.text(version)})"
+            )
+
+
 def params_of(req: falcon.Request) -> dict[str, str]:
     """Return the query parameters, the last of each name."""
     try:
@@ -75,6 +93,16 @@ def flag(params: Mapping[str, str], name: str) -> bool:
     if value in ("0", "f", "false", "off", "n", "no"):
         return False
     raise InvalidInput(f"{name} must be true or false, not '{params[name]}'")
+
+
+def instant(name: str, value: str) -> datetime:
+    """Return a parameter's time; without a zone it is UTC."""
+    try:
+        # An unescaped "+" of a zone offset arrives as a blank.
+        parsed = datetime.fromisoformat(value.strip().replace(" ", "+"))
+    except ValueError:
+        raise InvalidInput(f"{name} must be a time such as 2026-11-23T02:30:00Z, not '{value}'") from None
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
 
 
 def next_link(req: falcon.Request, name: str, marker: str | None) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from novalite.api.compute.flavors import Flavors
 from novalite.api.compute.health import Health
 from novalite.api.compute.hypervisors import Hypervisors
 from novalite.api.compute.identity import IdentityVersion
+from novalite.api.compute.instance_actions import InstanceActions
 from novalite.api.compute.keypairs import KeyPairs
 from novalite.api.compute.limits import Limits
 from novalite.api.compute.server_actions import ServerActions
 from novalite.api.compute.server_metadata import ServerMetadata
+from novalite.api.compute.server_tags import ServerTags
 from novalite.api.compute.servers import Servers
 from novalite.api.compute.services import Services
 from novalite.api.compute.versions import Versions
@@ -42,6 +44,14 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{SERVER}/metadata/{{key}}", ServerMetadata, "show"),
     Route("PUT", f"{SERVER}/metadata/{{key}}", ServerMetadata, "set"),
     Route("DELETE", f"{SERVER}/metadata/{{key}}", ServerMetadata, "delete"),
+    Route("GET", f"{SERVER}/os-instance-actions", InstanceActions, "list"),
+    Route("GET", f"{SERVER}/os-instance-actions/{{request_id}}", InstanceActions, "show"),
+    Route("GET", f"{SERVER}/tags", ServerTags, "list"),
+    Route("PUT", f"{SERVER}/tags", ServerTags, "replace"),
+    Route("DELETE", f"{SERVER}/tags", ServerTags, "clear"),
+    Route("GET", f"{SERVER}/tags/{{tag}}", ServerTags, "show"),
+    Route("PUT", f"{SERVER}/tags/{{tag}}", ServerTags, "add"),
+    Route("DELETE", f"{SERVER}/tags/{{tag}}", ServerTags, "delete"),
     Route("GET", f"{V}/flavors", Flavors, "list"),
     Route("POST", f"{V}/flavors", Flavors, "create"),
     Route("GET", f"{V}/flavors/detail", Flavors, "detail"),

@@ -9,6 +9,7 @@ import falcon
 
 from glancelike.web.body import read_json
 from glancelike.web.validation import Schema
+from novalite.api.compute import microversion
 from novalite.api.compute.resource import Resource, caller_of
 from novalite.errors import InvalidInput
 
@@ -38,6 +39,23 @@ CONSOLE = Schema(
 )
 
 
+LOCK = Schema(
+    {
+        "type": ["object", "null"],
+        "properties": {"locked_reason": {"type": "string", "minLength": 1, "maxLength": 255}},
+        "additionalProperties": False,
+    }
+)
+RESET_STATE = Schema(
+    {
+        "type": "object",
+        "properties": {"state": {"enum": ["active", "error"]}},
+        "required": ["state"],
+        "additionalProperties": False,
+    }
+)
+
+
 class ServerActions(Resource):
     def run(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         body = read_json(req)
@@ -50,26 +68,44 @@ class ServerActions(Resource):
         fault = schema.fault(arguments)
         if fault is not None:
             raise InvalidInput(f"Invalid input for [{name!r}]{fault.where}: {fault.message}")
+        resp.status = 202
         act(self, req, resp, server_id, arguments)
 
     def _start(self, req: falcon.Request, resp: falcon.Response, server_id: str, _: Any) -> None:
         self.service.servers.start(caller_of(req), server_id)
-        resp.status = 202
 
     def _stop(self, req: falcon.Request, resp: falcon.Response, server_id: str, _: Any) -> None:
         self.service.servers.stop(caller_of(req), server_id)
-        resp.status = 202
 
     def _reboot(self, req: falcon.Request, resp: falcon.Response, server_id: str, arguments: Any) -> None:
         hard = arguments["type"].upper() == "HARD"
         self.service.servers.reboot(caller_of(req), server_id, hard=hard)
-        resp.status = 202
 
     def _console(self, req: falcon.Request, resp: falcon.Response, server_id: str, arguments: Any) -> None:
         length = (arguments or {}).get("length")
         lines = None if length is None else int(length)
         output = self.service.servers.console_output(caller_of(req), server_id, lines=lines)
+        resp.status = 200
         resp.media = {"output": output}
+
+    def _lock(self, req: falcon.Request, resp: falcon.Response, server_id: str, arguments: Any) -> None:
+        # Before 2.73 nobody looks at what comes along, as with the other plain actions.
+        reason = (arguments or {}).get("locked_reason") if microversion.since(req, (2, 73)) else None
+        self.service.actions.lock(caller_of(req), server_id, reason=reason)
+
+    def _reset_state(
+        self, req: falcon.Request, resp: falcon.Response, server_id: str, arguments: Any
+    ) -> None:
+        active = arguments["state"] == "active"
+        self.service.actions.reset_state(caller_of(req), server_id, active=active)
+
+    def _plain(self, req: falcon.Request, server_id: str, name: str) -> None:
+        getattr(self.service.actions, name)(caller_of(req), server_id)
+
+
+def _plain(name: str) -> tuple[Schema, Act]:
+    """Make an action without arguments, which the service knows by ``name``."""
+    return NOTHING, lambda self, req, _resp, server_id, _: self._plain(req, server_id, name)
 
 
 Act = Callable[[ServerActions, falcon.Request, falcon.Response, str, Any], None]
@@ -77,5 +113,12 @@ ACTIONS: dict[str, tuple[Schema, Act]] = {
     "os-start": (NOTHING, ServerActions._start),
     "os-stop": (NOTHING, ServerActions._stop),
     "reboot": (REBOOT, ServerActions._reboot),
+    "pause": _plain("pause"),
+    "unpause": _plain("unpause"),
+    "suspend": _plain("suspend"),
+    "resume": _plain("resume"),
+    "lock": (LOCK, ServerActions._lock),
+    "unlock": _plain("unlock"),
+    "os-resetState": (RESET_STATE, ServerActions._reset_state),
     "os-getConsoleOutput": (CONSOLE, ServerActions._console),
 }

@@ -25,6 +25,13 @@ COUNT: dict[str, Any] = {
 BOOLEAN: dict[str, Any] = {
     "enum": [True, False, None, "True", "true", "1", "False", "false", "0", ""],
 }
+DESCRIPTION: dict[str, Any] = {"type": ["string", "null"], "maxLength": 255}
+TAGS: dict[str, Any] = {
+    "type": "array",
+    "maxItems": 50,
+    "uniqueItems": True,
+    "items": {"type": "string", "minLength": 1, "maxLength": 60, "pattern": "^[^,/]*$"},
+}
 HINTS: dict[str, Any] = {"type": "object"}
 
 # One disk: the image itself, copied to the host. Clients send it along.
@@ -66,7 +73,9 @@ CREATE = Schema(
                     "return_reservation_id": BOOLEAN,
                     "block_device_mapping_v2": ROOT_DISK,
                     # There is one network and one security group, the host's own.
-                    "networks": {"type": "array", "maxItems": 0},
+                    "networks": {"anyOf": [{"type": "array", "maxItems": 0}, {"enum": ["auto", "none"]}]},
+                    "description": DESCRIPTION,
+                    "tags": TAGS,
                     "security_groups": {
                         "type": "array",
                         "items": {
@@ -95,8 +104,8 @@ UPDATE = Schema(
         "properties": {
             "server": {
                 "type": "object",
-                "properties": {"name": NAME},
-                "required": ["name"],
+                "properties": {"name": NAME, "description": DESCRIPTION},
+                "minProperties": 1,
                 "additionalProperties": False,
             }
         },

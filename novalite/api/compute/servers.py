@@ -2,53 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import falcon
 
-from novalite.api.compute import view
+from novalite.api.compute import microversion, view
 from novalite.api.compute.resource import (
     Resource,
     body_of,
     caller_of,
-    flag,
+    demand_known,
     next_link,
     params_of,
     self_links,
 )
+from novalite.api.compute.server_query import query_of
 from novalite.api.compute.server_schema import CREATE, UPDATE
-from novalite.errors import FlavorNotFound, Forbidden, ImageMissing, InvalidInput, KeyPairNotFound
-from novalite.model import (
-    SERVER_SORT_FIELDS,
-    Caller,
-    ComputeHost,
-    NewServer,
-    Page,
-    Server,
-    ServerQuery,
-    SortKey,
-    Status,
-)
+from novalite.errors import FlavorNotFound, ImageMissing, InvalidInput, KeyPairNotFound
+from novalite.model import NewServer, Page, Server
 
-# Query parameter -> field of ServerQuery
-FILTERS = {
-    "name": "name",
-    "host": "host",
-    "image": "image_id",
-    "flavor": "flavor_id",
-    "user_id": "user",
-    "tenant_id": "project",
-    "project_id": "project",
-    "availability_zone": "zone",
-    "key_name": "key_name",
-    "reservation_id": "reservation_id",
-}
-TIMES = {"changes-since": "changes_since", "changes-before": "changes_before"}
-UNKNOWN_FILTERS = frozenset({"ip", "ip6", "tags", "tags-any", "not-tags", "not-tags-any"})
-SORT_NAMES = {"display_name": "name", "project_id": "project", "user_id": "user", "uuid": "id"}
-SORT_NAMES["availability_zone"] = "zone"
+SINCE = {"description": (2, 19), "tags": (2, 52)}
 
 
 class Servers(Resource):
@@ -61,15 +35,15 @@ class Servers(Resource):
 
     def detail(self, req: falcon.Request, resp: falcon.Response) -> None:
         page = self._page(req)
-        caller = caller_of(req)
-        hosts = self._hosts(caller)
         resp.media = {
-            "servers": [view.server(req, each, admin=caller.admin, hosts=hosts) for each in page.items],
+            "servers": self._shown(req, page.items),
             **next_link(req, "servers", page.next_marker),
         }
 
     def create(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = body_of(req, CREATE)
+        demand_known(req, body["server"], SINCE)
+        _check_networks(req, body["server"])
         try:
             servers = self.service.servers.create(caller_of(req), _new_server(body))
         except (FlavorNotFound, ImageMissing, KeyPairNotFound) as error:
@@ -87,78 +61,41 @@ class Servers(Resource):
         self._answer(req, resp, self.service.servers.show(caller_of(req), server_id))
 
     def update(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
-        name = body_of(req, UPDATE)["server"]["name"]
-        self._answer(req, resp, self.service.servers.update(caller_of(req), server_id, name=name))
+        asked = body_of(req, UPDATE)["server"]
+        demand_known(req, asked, SINCE)
+        values = {name: asked[name] for name in ("name", "description") if name in asked}
+        self._answer(req, resp, self.service.servers.update(caller_of(req), server_id, **values))
 
     def delete(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         self.service.servers.delete(caller_of(req), server_id)
         resp.status = 204
 
     def _answer(self, req: falcon.Request, resp: falcon.Response, server: Server) -> None:
-        caller = caller_of(req)
-        shown = view.server(req, server, admin=caller.admin, hosts=self._hosts(caller))
-        resp.media = {"server": shown}
+        (resp.media,) = ({"server": each} for each in self._shown(req, (server,)))
 
-    def _hosts(self, caller: Caller) -> dict[str, ComputeHost]:
-        return {host.name: host for host in self.service.hosts.list(caller)} if caller.admin else {}
+    def _shown(self, req: falcon.Request, servers: Sequence[Server]) -> Any:
+        """Return what is shown of servers, with what else it takes, read once for all."""
+        caller = caller_of(req)
+        hosts = {host.name: host for host in self.service.hosts.list(caller)} if caller.admin else {}
+        tags = self.service.tags.of(servers) if microversion.since(req, (2, 26)) else {}
+        return [
+            view.server(req, each, admin=caller.admin, hosts=hosts, tags=tags.get(each.id, ()))
+            for each in servers
+        ]
 
     def _page(self, req: falcon.Request) -> Page[Server]:
         caller = caller_of(req)
-        params = params_of(req)
-        query = _query(params, caller, self.limit_of(params))
-        return self.service.servers.list(caller, query)
+        return self.service.servers.list(caller, query_of(req, caller, self.limit_of(params_of(req))))
 
 
-def _query(params: Mapping[str, str], caller: Caller, limit: int) -> ServerQuery:
-    """Make a ServerQuery; parameters nobody knows are passed over, as in Nova."""
-    unknown = sorted(UNKNOWN_FILTERS & params.keys())
-    if unknown:
-        raise InvalidInput(f"servers can't be filtered by {unknown[0]} here")
-    found: dict[str, Any] = {
-        field: params[name] for name, field in FILTERS.items() if params.get(name) is not None
-    }
-    found |= {field: _instant(name, params[name]) for name, field in TIMES.items() if name in params}
-    if "status" in params:
-        statuses = _statuses(params["status"])
-        found["statuses"] = statuses
-        found["deleted"] = Status.DELETED in statuses
-    found["deleted"] = found.get("deleted") or flag(params, "deleted")
-    if found["deleted"] and not caller.admin:
-        if "status" in params:
-            raise Forbidden("only administrators list deleted servers")
-        found["deleted"] = False
-    every = flag(params, "all_tenants") or flag(params, "all_projects")
-    return ServerQuery(
-        **found,
-        all_projects=every,
-        sort=_sort(params),
-        limit=limit,
-        marker=params.get("marker"),
-    )
-
-
-def _statuses(value: str) -> frozenset[Status]:
-    """Return the status asked for; one that no server ever has matches none."""
-    return frozenset(status for status in Status if status == value.upper())
-
-
-def _sort(params: Mapping[str, str]) -> tuple[SortKey, ...]:
-    key = SORT_NAMES.get(params.get("sort_key", ""), params.get("sort_key", "created_at"))
-    direction = params.get("sort_dir", "desc")
-    if key not in SERVER_SORT_FIELDS:
-        raise InvalidInput(f"sort_key must be one of {', '.join(sorted(SERVER_SORT_FIELDS))}, not '{key}'")
-    if direction not in ("asc", "desc"):
-        raise InvalidInput(f"sort_dir must be asc or desc, not '{direction}'")
-    return (SortKey(key, direction == "desc"),)
-
-
-def _instant(name: str, value: str) -> datetime:
-    try:
-        # An unescaped "+" of a zone offset arrives as a blank.
-        parsed = datetime.fromisoformat(value.strip().replace(" ", "+"))
-    except ValueError:
-        raise InvalidInput(f"{name} must be a time such as 2026-11-23T02:30:00Z, not '{value}'") from None
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+def _check_networks(req: falcon.Request, asked: Mapping[str, Any]) -> None:
+    """Raise InvalidInput unless ``networks`` is said as the microversion has it."""
+    networks = asked.get("networks")
+    if microversion.since(req, (2, 37)):
+        if networks is None:
+            raise InvalidInput("Invalid input for ['server']: 'networks' is a required property")
+    elif isinstance(networks, str):
+        raise InvalidInput(f"Invalid input for ['server']['networks']: {networks!r} is not of type 'array'")
 
 
 def _new_server(body: Mapping[str, Any]) -> NewServer:
@@ -175,6 +112,9 @@ def _new_server(body: Mapping[str, Any]) -> NewServer:
         config_drive=_true(asked.get("config_drive")),
         zone=zone,
         host=host,
+        networks="none" if asked.get("networks") == "none" else "auto",
+        description=asked.get("description"),
+        tags=frozenset(asked.get("tags", ())),
         hints=body.get("os:scheduler_hints")
         or body.get("OS-SCH-HNT:scheduler_hints")
         or asked.get("os:scheduler_hints", {}),

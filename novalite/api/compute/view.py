@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -33,23 +33,26 @@ def brief(req: falcon.Request, kind: str, thing: Server | Flavor) -> dict[str, A
 
 
 def server(
-    req: falcon.Request, value: Server, *, admin: bool, hosts: Mapping[str, ComputeHost]
+    req: falcon.Request,
+    value: Server,
+    *,
+    admin: bool,
+    hosts: Mapping[str, ComputeHost],
+    tags: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the body that shows a server; ``hosts`` is for administrators."""
+    version = microversion.of(req)
     body: dict[str, Any] = {
         **brief(req, "servers", value),
         "status": value.status,
         "tenant_id": value.project,
         "user_id": value.user,
-        "hostId": _host_id(value),
+        "hostId": host_id(value.project, value.host),
         "image": {
             "id": value.image.id,
             "links": self_links(req, f"/images/{value.image.id}")[1:],
         },
-        "flavor": {
-            "id": value.flavor.id,
-            "links": self_links(req, f"/flavors/{value.flavor.id}")[1:],
-        },
+        "flavor": _embedded(value.flavor) if version >= (2, 47) else _referred(req, value.flavor),
         "created": instant(value.created_at),
         "updated": instant(value.updated_at),
         "metadata": dict(value.metadata),
@@ -75,8 +78,12 @@ def server(
             "message": value.fault.message,
             "created": instant(value.fault.created_at),
         }
-    if microversion.of(req) >= (2, 9):
-        body["locked"] = False
+    since: tuple[tuple[microversion.Version, str, Any], ...] = (
+        ((2, 9), "locked", value.locked_by is not None),
+        ((2, 19), "description", value.description),
+        ((2, 26), "tags", list(tags)),
+    )
+    body |= {name: shown for needed, name, shown in since if version >= needed}
     if admin:
         body |= _for_admins(req, value, hosts)
     return body
@@ -115,11 +122,26 @@ def _host_status(value: Server, hosts: Mapping[str, ComputeHost]) -> str:
     return "UP" if host.up else "DOWN"
 
 
-def _host_id(value: Server) -> str:
-    """Name the host without telling which: same project and host, same id."""
-    if value.host is None:
-        return ""
-    return hashlib.sha224(f"{value.project}{value.host}".encode()).hexdigest()
+def host_id(project: str, host: str | None) -> str:
+    """Name a host without telling which: same project and host, same id."""
+    return hashlib.sha224(f"{project}{host}".encode()).hexdigest() if host else ""
+
+
+def _referred(req: falcon.Request, value: Flavor) -> dict[str, Any]:
+    return {"id": value.id, "links": self_links(req, f"/flavors/{value.id}")[1:]}
+
+
+def _embedded(value: Flavor) -> dict[str, Any]:
+    """Return the flavor as it was when the server got it."""
+    return {
+        "original_name": value.name,
+        "vcpus": value.vcpus,
+        "ram": value.memory_mb,
+        "disk": value.disk_gb,
+        "ephemeral": 0,
+        "swap": 0,
+        "extra_specs": dict(value.extra_specs),
+    }
 
 
 def _addresses(value: Server) -> dict[str, list[dict[str, Any]]]:

@@ -1,0 +1,103 @@
+"""A small cloud for Tempest's compute tests: a Keystone, an image server, and novalite."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from keystoneauth1.adapter import Adapter
+
+from novalite.api.compute.microversion import MAX, text
+from tests.keystone_fixtures import Keystone
+from tests.server_fixtures import Server, start, write_config
+from tests.tempest.cloud import TEMPEST
+from tests.tempest.features import written
+
+PACKAGE = "api/compute"
+NOVALITE = """\
+[DEFAULT]
+state_path = {state}
+osapi_compute_listen_port = 0
+compute_driver = fake
+report_interval = 0.5
+redrive_interval = 0.5
+sync_power_state_interval = 1
+[api]
+auth_strategy = keystone
+[database]
+auto_upgrade = true
+[quota]
+instances = 100
+cores = 100
+[glance]
+endpoint_override = {glance}
+"""
+SECTIONS = {
+    "service_available": {
+        **dict.fromkeys(("neutron", "cinder", "swift", "horizon"), "False"),
+        **dict.fromkeys(("glance", "nova"), "True"),
+    },
+    "network-feature-enabled": {"floating_ips": "False"},
+    "image": {"build_timeout": "60"},
+    "compute": {
+        "image_ref": "{image}",
+        "image_ref_alt": "{image_alt}",
+        "flavor_ref": "42",
+        "flavor_ref_alt": "84",
+        "build_interval": "1",
+        "build_timeout": "60",
+        "hypervisor_type": "fake",
+        "min_microversion": "2.1",
+        "max_microversion": text(MAX),
+    },
+    "compute-feature-enabled": {
+        "api_extensions": "all",
+        "config_drive": "True",
+        "console_output": "True",
+        **dict.fromkeys(("pause", "suspend"), "True"),
+        **dict.fromkeys(("change_password", "live_migration", "metadata_service"), "False"),
+        **dict.fromkeys(("vnc_console", "spice_console", "serial_console"), "False"),
+        **dict.fromkeys(("attach_encrypted_volume", "interface_attach", "personality"), "False"),
+        **dict.fromkeys(("resize", "rescue", "shelve", "snapshot", "cold_migration"), "False"),
+        **dict.fromkeys(("swap_volume", "volume_backed_live_migration", "volume_multiattach"), "False"),
+    },
+}
+
+
+@contextmanager
+def cloud(directory: Path) -> Iterator[Server]:
+    """Run everything that Tempest needs, write its tempest.conf into ``directory``, and end it."""
+    with ExitStack() as stack:
+        (directory / "keystone").mkdir()
+        keystone = Keystone(directory / "keystone")
+        stack.callback(keystone.stop)
+        images = start(write_config(directory))
+        stack.callback(images.stop)
+        (directory / "state").mkdir()
+        path = directory / "novalite.conf"
+        told = NOVALITE.format(state=directory / "state", glance=images.url)
+        path.write_text(told + keystone.authtoken())
+        compute = start(path, "novalite-all")
+        stack.callback(compute.stop)
+        keystone.add_endpoint("image", images.url)
+        keystone.add_endpoint("compute", f"{compute.url}/v2.1")
+        places = {
+            "directory": str(directory),
+            "keystone": keystone.url,
+            "image": add_image(keystone, images.url, "one"),
+            "image_alt": add_image(keystone, images.url, "two"),
+        }
+        (directory / "tempest.conf").write_text(written({**TEMPEST, **SECTIONS}, **places))
+        yield compute
+
+
+def add_image(keystone: Keystone, url: str, name: str) -> str:
+    """Upload a disk of a mebibyte that everybody sees, and return its id."""
+    client = Adapter(keystone.session("admin", "admin"), endpoint_override=url)
+    told = {"name": name, "disk_format": "raw", "container_format": "bare", "visibility": "public"}
+    image_id = str(client.post("/v2/images", json=told).json()["id"])
+    headers = {"Content-Type": "application/octet-stream"}
+    client.put(f"/v2/images/{image_id}/file", data=os.urandom(1 << 20), headers=headers)
+    return image_id
