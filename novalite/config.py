@@ -23,6 +23,7 @@ from novalite.model import MIB
 from novalite.scheduler.base import Driver, Hook
 from novalite.virt.base import VirtDriver
 
+MESSAGING = "oslo_messaging"
 Overrides = Mapping[tuple[str, str], Any]
 
 __all__ = ["Settings", "list_opts", "load", "sample"]
@@ -122,6 +123,7 @@ class Settings:
     virt_driver: type[VirtDriver]
     virt_settings: Mapping[str, Any]
     transport_url: str = field(repr=False)
+    messaging: Mapping[str, Mapping[str, str]] = field(repr=False)  # oslo.messaging's own sections
     rpc_response_timeout: float
     report_interval: float
     service_down_time: float
@@ -173,8 +175,8 @@ def load(
         auth_settings = _of_auth(values, auth)
         for group, name in sorted(_override(values, left)):
             raise ConfigError(f"unknown option {name} in [{group}]")
-        # Whatever the messaging library reads is its own business, in its own sections.
-        values.refuse_unknown(but="oslo_messaging")
+        # What the messaging library reads, in its own sections, is checked where it is read.
+        values.refuse_unknown(but=MESSAGING)
         return _settings(values, virt, driver, hooks, (auth, auth_settings))
     except OptionError as error:
         raise ConfigError(str(error)) from error
@@ -254,6 +256,7 @@ def _settings(
         virt_driver=virt,
         virt_settings=_of_plugin(values, virt),
         transport_url=default["transport_url"],
+        messaging=MappingProxyType(values.told(MESSAGING)),
         rpc_response_timeout=default["rpc_response_timeout"],
         report_interval=default["report_interval"],
         service_down_time=default["service_down_time"],

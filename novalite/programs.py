@@ -29,3 +29,27 @@ def everything() -> NoReturn:
         from novalite.app import main
 
         main()
+
+
+def api() -> NoReturn:
+    """Run ``novalite-api``."""
+    with starting():
+        from novalite.app import api
+
+        api()
+
+
+def scheduler() -> NoReturn:
+    """Run ``novalite-scheduler``."""
+    with starting():
+        from novalite.worker import scheduler
+
+        scheduler()
+
+
+def compute() -> NoReturn:
+    """Run ``novalite-compute``."""
+    with starting():
+        from novalite.worker import compute
+
+        compute()

@@ -20,9 +20,11 @@ def described(connection: sa.Connection, table: str) -> object:
         # Keys in any order: the migrations add some later.
         return sorted(line.strip().rstrip(",") for line in definition.splitlines())
     if connection.dialect.name == "sqlite":
-        made = sa.text("SELECT sql FROM sqlite_master WHERE tbl_name = :table AND sql IS NOT NULL")
-        # alembic writes a table's constraints on lines of their own.
-        return sorted("".join(sql.split()) for sql in connection.scalars(made, {"table": table}))
+        # Columns in any order: the migrations add some at the end.
+        info = connection.exec_driver_sql(f"PRAGMA table_info({table})")
+        made = sa.text("SELECT sql FROM sqlite_master WHERE tbl_name = :table AND type = 'index'")
+        indexes = connection.scalars(made, {"table": table})
+        return sorted(map(repr, [*(tuple(row)[1:] for row in info), *indexes]))
     columns = "column_name, data_type, character_maximum_length, collation_name, is_nullable, column_default"
     parts = (
         f"{columns} FROM information_schema.columns WHERE table_name = :table",

@@ -9,9 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from glancelike.sql.types import UtcTime
 from novalite.db import actions, records, tags
 from novalite.db.engine import Records, insert_new, tried_again
-from novalite.db.tables import UtcTime, allocations, hosts, quota_locks, servers
+from novalite.db.tables import allocations, hosts, quota_locks, servers
 from novalite.errors import InvalidInput, QuotaExceeded, ServerNotFound, StaleRecord
 from novalite.model import (
     SERVER_SORT_FIELDS,

@@ -24,7 +24,7 @@ HOMES = {
     "stevedore": ("glancelike/plugins.py",),
     "keystonemiddleware": ("glancelike/web/auth/keystone.py",),
     "oslo_policy": ("glancelike/policy/oslo.py",),
-    "oslo_messaging": ("glancelike/notifications.py", "novalite/rpc.py"),
+    "oslo_messaging": ("glancelike/notifications.py", "novalite/transport.py"),
     "castellan": ("glancelike/signatures.py",),
     "cursive": ("glancelike/signatures.py",),
     "fsspec": ("glancelike/fs.py",),

@@ -1,8 +1,8 @@
 """Locks, descriptions and tags of servers, and what was ordered of them."""
 
 import sqlalchemy as sa
-from alembic import op
 
+from glancelike.sql.steps import add_column, create_index, create_table
 from glancelike.sql.types import Exact, LongText, UtcTime
 
 revision = "0002"
@@ -18,15 +18,15 @@ def upgrade() -> None:
         sa.Column("locked_reason", Exact(255), nullable=True),
         sa.Column("request_id", Exact(64), nullable=True),
     ):
-        op.add_column("servers", column)
-    op.create_table(
+        add_column("servers", column)
+    create_table(
         "server_tags",
         sa.Column("server_id", Exact(36), nullable=False),
         sa.Column("tag", Exact(60), nullable=False),
         sa.PrimaryKeyConstraint("server_id", "tag", name="pk_server_tags"),
     )
-    op.create_index("ix_server_tags_tag", "server_tags", ["tag"])
-    op.create_table(
+    create_index("ix_server_tags_tag", "server_tags", ["tag"])
+    create_table(
         "server_actions",
         sa.Column("server_id", Exact(36), nullable=False),
         sa.Column("request_id", Exact(64), nullable=False),
@@ -38,7 +38,7 @@ def upgrade() -> None:
         sa.Column("message", Exact(255), nullable=True),
         sa.PrimaryKeyConstraint("server_id", "request_id", name="pk_server_actions"),
     )
-    op.create_table(
+    create_table(
         "server_action_events",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("server_id", Exact(36), nullable=False),
@@ -51,6 +51,6 @@ def upgrade() -> None:
         sa.Column("details", LongText, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_server_action_events"),
     )
-    op.create_index(
+    create_index(
         "ix_server_action_events_server_id_request_id", "server_action_events", ["server_id", "request_id"]
     )
