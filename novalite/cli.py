@@ -8,8 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from novalite.errors import ConfigError, NovaliteError
+
+if TYPE_CHECKING:
+    from novalite.db import Database
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,28 +38,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _connection(arguments: argparse.Namespace) -> str:
+def _database(arguments: argparse.Namespace) -> Database:
     from novalite.config import load
+    from novalite.db import Database
 
     argv = [word for path in arguments.config_file for word in ("--config-file", path)]
-    return load(argv).database.connection
+    told = load(argv).database
+    return Database(told.connection, told.options)
 
 
 def _db_upgrade(arguments: argparse.Namespace) -> None:
-    from novalite.db import Database
-
-    database = Database(_connection(arguments))
-    database.upgrade()
-    database.close()
+    _database(arguments).upgrade()
 
 
 def _db_check(arguments: argparse.Namespace) -> None:
-    from novalite.db import Database
-
-    database = Database(_connection(arguments))
+    database = _database(arguments)
     database.open()
     database.close()
-    print(f"the schema is at revision {Database.head()}, which is what this version needs")
+    print(f"the schema is at revision {database.head()}, which is what this version needs")
 
 
 def _config_sample(_arguments: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
+from novalite import inprocess
 from novalite.compute.manager import ComputeManager
 from novalite.config import Settings
 from novalite.db import Database
@@ -16,10 +17,11 @@ from novalite.rpc import Bus
 from novalite.scheduler.manager import SchedulerManager
 from novalite.service import ComputeService
 
-__all__ = ["ALL_ROLES", "Node", "build_all"]
+__all__ = ["ALL_ROLES", "NO_ROLES", "Node", "build_all", "warn_if_alone"]
 
 LOG = logging.getLogger(__name__)
 ALL_ROLES = frozenset({"compute", "scheduler"})
+NO_ROLES: frozenset[str] = frozenset()  # the API's alone
 
 
 class _Part(Protocol):
@@ -38,8 +40,13 @@ class Node:
 
     def __init__(self, settings: Settings, images: Images, roles: frozenset[str]) -> None:
         self.settings = settings
-        self._database = Database(settings.database.connection, down_after=settings.service_down_time)
-        self._bus = Bus(settings.transport_url, response_timeout=settings.rpc_response_timeout)
+        database = settings.database
+        self._database = Database(
+            database.connection, database.options, down_after=settings.service_down_time
+        )
+        self._bus = Bus(
+            settings.transport_url, settings.messaging, response_timeout=settings.rpc_response_timeout
+        )
         self._images = images
         self.service = ComputeService(settings, self._database, self._bus, images)
         self.compute: ComputeManager | None = None
@@ -103,3 +110,13 @@ def build_all(settings: Settings, *, roles: frozenset[str] = ALL_ROLES, images: 
     Without ``images`` the image service of the settings is used over HTTP.
     """
     return Node(settings, images or HttpImages(settings.glance), roles)
+
+
+def warn_if_alone(settings: Settings) -> None:
+    """Warn a program that others should hear of when the message queue is one process's own."""
+    if settings.transport_url.startswith(inprocess.URL):
+        LOG.warning(
+            "transport_url stays within this process: others find what there is to do every %g s "
+            "(redrive_interval), and can't be asked for a console log",
+            settings.redrive_interval,
+        )

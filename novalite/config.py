@@ -19,9 +19,11 @@ from glancelike.web.auth import Auth
 from glancelike.web.options import DEFAULT, OptionError, OptionSet, sample_of
 from novalite import config_options, plugins
 from novalite.errors import ConfigError
+from novalite.model import MIB
 from novalite.scheduler.base import Driver, Hook
 from novalite.virt.base import VirtDriver
 
+MESSAGING = "oslo_messaging"
 Overrides = Mapping[tuple[str, str], Any]
 
 __all__ = ["Settings", "list_opts", "load", "sample"]
@@ -42,8 +44,11 @@ class ApiSettings:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSettings:
+    """``options`` are those of ``glancelike.sql``."""
+
     connection: str = field(repr=False)
     auto_upgrade: bool
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +72,28 @@ class GlanceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LazySettings:
+    """How guests boot from images that aren't here. Bytes, seconds, bytes a second; 0 is no limit."""
+
+    enabled: bool
+    minimum: int
+    read_timeout: float
+    fill_delay: float
+    fill_rate: float
+    boot_trace: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ImageCacheSettings:
+    """Base images of this host. ``max_size`` is bytes, 0 no limit."""
+
     directory: Path
     remove_unused: bool
     minimum_age: float
     interval: float
+    max_size: int
+    local_stores: Mapping[str, Path]
+    lazy: LazySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +123,7 @@ class Settings:
     virt_driver: type[VirtDriver]
     virt_settings: Mapping[str, Any]
     transport_url: str = field(repr=False)
+    messaging: Mapping[str, Mapping[str, str]] = field(repr=False)  # oslo.messaging's own sections
     rpc_response_timeout: float
     report_interval: float
     service_down_time: float
@@ -152,8 +175,8 @@ def load(
         auth_settings = _of_auth(values, auth)
         for group, name in sorted(_override(values, left)):
             raise ConfigError(f"unknown option {name} in [{group}]")
-        # Whatever the messaging library reads is its own business, in its own sections.
-        values.refuse_unknown(but="oslo_messaging")
+        # What the messaging library reads, in its own sections, is checked where it is read.
+        values.refuse_unknown(but=MESSAGING)
         return _settings(values, virt, driver, hooks, (auth, auth_settings))
     except OptionError as error:
         raise ConfigError(str(error)) from error
@@ -233,6 +256,7 @@ def _settings(
         virt_driver=virt,
         virt_settings=_of_plugin(values, virt),
         transport_url=default["transport_url"],
+        messaging=MappingProxyType(values.told(MESSAGING)),
         rpc_response_timeout=default["rpc_response_timeout"],
         report_interval=default["report_interval"],
         service_down_time=default["service_down_time"],
@@ -254,7 +278,9 @@ def _settings(
             auth_settings=MappingProxyType(auth[1]),
             max_limit=api["max_limit"],
         ),
-        database=DatabaseSettings(**database),
+        database=DatabaseSettings(
+            database.pop("connection"), database.pop("auto_upgrade"), MappingProxyType(database)
+        ),
         scheduler=SchedulerSettings(
             driver,
             tuple((hook, _of_plugin(values, hook)) for hook in hooks),
@@ -266,6 +292,16 @@ def _settings(
             remove_unused=cache["remove_unused_base_images"],
             minimum_age=cache["remove_unused_original_minimum_age_seconds"],
             interval=cache["manager_interval"],
+            max_size=cache["max_size_mb"] * MIB,
+            local_stores=MappingProxyType({name: Path(each) for name, each in cache["local_stores"].items()}),
+            lazy=LazySettings(
+                enabled=cache["lazy_boot"],
+                minimum=cache["lazy_boot_minimum_mb"] * MIB,
+                read_timeout=cache["lazy_read_timeout"],
+                fill_delay=cache["lazy_fill_delay"],
+                fill_rate=cache["lazy_fill_rate_mb"] * MIB,
+                boot_trace=cache["boot_trace"],
+            ),
         ),
         network=NetworkSettings(**values.section("network")),
         quota=QuotaSettings(**values.section("quota")),

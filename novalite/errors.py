@@ -19,8 +19,11 @@
     ├── NoValidHost             carries each host's reason
     ├── Unsupported             the driver lacks the capability
     ├── ConfigError             names the option; stops the start
+    ├── DatabaseFault           the database refuses a statement, or isn't one
     └── Unavailable             retryable: hypervisor, database, image service or queue
-        ├── HypervisorDown  ImageServiceDown  QueueDown  DatabaseDown
+        ├── HypervisorDown  ImageServiceDown  QueueDown
+        ├── DatabaseDown
+        │   └── OutcomeUnknown  it went away while it committed: done, or not
         └── DatabaseSchema      the schema isn't what this code needs (not retryable)
 """
 
@@ -124,6 +127,10 @@ class ConfigError(NovaliteError):
     code = "config-error"
 
 
+class DatabaseFault(NovaliteError):
+    code = "database-fault"
+
+
 class Unavailable(NovaliteError):
     code = "unavailable"
     retryable = True
@@ -143,6 +150,10 @@ class QueueDown(Unavailable):
 
 class DatabaseDown(Unavailable):
     code = "database-down"
+
+
+class OutcomeUnknown(DatabaseDown):
+    code = "outcome-unknown"
 
 
 class DatabaseSchema(Unavailable):

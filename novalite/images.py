@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
+from urllib.parse import unquote, urlsplit
 
 from glancelike import errors
 from glancelike.client import ImageClient
@@ -27,6 +28,7 @@ from novalite.errors import (
     ImageUnusable,
     InvalidInput,
     QuotaExceeded,
+    Unsupported,
 )
 from novalite.model import Caller, ImageInfo
 
@@ -78,6 +80,14 @@ class Images(Protocol):
         """Return the ids of the images with all of the properties, newest first."""
 
 
+@runtime_checkable
+class LocalImages(Protocol):
+    """Images whose data may lie in a file of this host."""
+
+    def files_of(self, image: ImageInfo) -> list[tuple[str, str]]:
+        """Return where the data lies: a file store's id and the path in it, or "" and a whole path."""
+
+
 def verifier_of(image: ImageInfo) -> Verifier:
     """Make what checks the image's bytes while they arrive."""
     algorithm, expected = image.hash_algo, image.hash_value
@@ -91,6 +101,8 @@ def translated(image_id: str) -> Iterator[None]:
     """Turn the image service's errors into this package's."""
     try:
         yield
+    except errors.Unsupported as error:
+        raise Unsupported(str(error)) from error
     except (errors.NoImageData, errors.InvalidTransition) as error:
         raise ImageUnusable(str(error)) from error
     except errors.DataMismatch as error:
@@ -205,6 +217,35 @@ class HttpImages:
         with changing("a list of images"):
             found = list(self._opened().list_images(sort_key="created_at", sort_dir="desc", **properties))
         return tuple(str(image["id"]) for image in found)
+
+    def read_range(self, image: ImageInfo, offset: int, length: int) -> bytes:
+        """Return some of the image's bytes, unverified: ``length`` of them, or fewer, at least one.
+
+        Raises Unsupported when the service gives images as a whole only.
+        """
+        with translated(image.id):
+            return self._opened().read_range(image.id, offset, length, size=image.size)
+
+    def tell_property(self, image: ImageInfo, name: str, value: str) -> None:
+        """Set a property of the image; raise Forbidden when that isn't ours to do."""
+        with translated(image.id):
+            try:
+                self._opened().update_image(image.id, {name: value})
+            except errors.Forbidden as error:
+                raise Forbidden(str(error)) from error
+
+    def files_of(self, image: ImageInfo) -> list[tuple[str, str]]:
+        """Return the image's file locations, where the service shows locations: ours or Glance's."""
+        with translated(image.id):
+            told = self._opened().show_image(image.id)
+        urls = [told.get("direct_url"), *(each.get("url") for each in told.get("locations") or ())]
+        found = []
+        for url in urls:
+            parts = urlsplit(str(url or ""))
+            if parts.scheme == "file":
+                path = unquote(parts.path)
+                found.append((parts.netloc, path.lstrip("/") if parts.netloc else path))
+        return found
 
     def _opened(self) -> ImageClient:
         if self._client is None:
@@ -342,6 +383,12 @@ class LibraryImages:
         with changing("a list of images"):
             page = self._service.list_images(self._caller(Caller.administrator()), query)
         return tuple(image.id for image in page.images)
+
+    def files_of(self, image: ImageInfo) -> list[tuple[str, str]]:
+        """Return the file in which a store of this process keeps the data."""
+        with translated(image.id):
+            path = self._service.read(self._caller(Caller.administrator()), image.id).path
+        return [] if path is None else [("", str(path))]
 
     @staticmethod
     def _caller(caller: Caller) -> ImageCaller:

@@ -15,9 +15,41 @@ def cli() -> int:
         return main()
 
 
+def bases() -> int:
+    """Run ``novalite-bases``."""
+    with starting():
+        from novalite.bases.process import main
+
+        return main()
+
+
 def everything() -> NoReturn:
     """Run ``novalite-all``."""
     with starting():
         from novalite.app import main
 
         main()
+
+
+def api() -> NoReturn:
+    """Run ``novalite-api``."""
+    with starting():
+        from novalite.app import api
+
+        api()
+
+
+def scheduler() -> NoReturn:
+    """Run ``novalite-scheduler``."""
+    with starting():
+        from novalite.worker import scheduler
+
+        scheduler()
+
+
+def compute() -> NoReturn:
+    """Run ``novalite-compute``."""
+    with starting():
+        from novalite.worker import compute
+
+        compute()

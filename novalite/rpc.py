@@ -1,90 +1,78 @@
-"""Messages between the processes; the one module that knows oslo.messaging.
+"""Messages between the processes.
 
 A message only says "look at this server": it carries an id, and whoever
 gets it reads the database for what is to be done. So it may be lost, come
-twice or come late without harm. The exception is a question, such as for a
-console log, whose asker waits for the answer and gets QueueDown without one.
+twice or come late without harm, and nobody waits for the broker to take
+one. The exception is a question, such as for a console log, whose asker
+waits for the answer and gets QueueDown without one.
 """
 
 from __future__ import annotations
 
 import logging
-import os
+import queue
 import threading
-import warnings
+import time
 from collections.abc import Callable
 from typing import Any
 
-from oslo_config import cfg
-
-from novalite import inprocess
-from novalite.errors import ConfigError, NovaliteError, QueueDown
-
-# It imports eventlet, and doesn't use it. Half of that would be a resolver of names.
-os.environ.setdefault("EVENTLET_NO_GREENDNS", "yes")
-with warnings.catch_warnings():
-    # eventlet warns that it is going away.
-    warnings.simplefilter("ignore")
-    import oslo_messaging as messaging
-    from oslo_messaging._metrics import client as metrics
-    from oslo_messaging._tracing import client as tracing
+from novalite import inprocess, transport
+from novalite.errors import NovaliteError, QueueDown
+from novalite.transport import NO_OPTIONS, Options, messaging
 
 LOG = logging.getLogger(__name__)
-# It warns that queues in memory are experimental, each time one is made.
-logging.getLogger("oslo.messaging._drivers.impl_rabbit").addFilter(
-    lambda record: "experimental feature" not in str(record.msg)
-)
 _VERSION = "1.0"
-_START_SECONDS = 5.0
+_START_SECONDS = 2.0
 _STOP_SECONDS = 4.0
+_RETRY_SECONDS = 2.0
+_FLUSH_SECONDS = 1.0
+_COMPLAIN_SECONDS = 60.0
+_GRACE_SECONDS = 1.0
+_ASKING = 32  # questions that may wait for the broker
+_WAITING = 1000  # messages that may wait for the broker
 
 
 class Bus:
     """Sends messages and serves those sent here; thread-safe after ``open``.
 
-    ``transport_url`` is oslo.messaging's. The path of a ``kombu+inprocess``
-    URL keeps several clouds in one process apart.
+    ``transport_url`` is oslo.messaging's, ``options`` are its own. The path
+    of a ``kombu+inprocess`` URL keeps several clouds in one process apart.
     """
 
-    def __init__(self, transport_url: str, *, response_timeout: float = 30.0) -> None:
+    def __init__(
+        self, transport_url: str, options: Options = NO_OPTIONS, *, response_timeout: float = 30.0
+    ) -> None:
         self._url = transport_url
+        self._options = options
         self._timeout = response_timeout
         self._transport: Any = None
-        self._servers: list[Any] = []
-        self._in_memory = transport_url.startswith(inprocess.URL)
-        path = transport_url.partition("://")[2].partition("/")[2] if self._in_memory else ""
+        self._consumers: list[_Consumer] = []
+        self._outbox = _Outbox()
+        self._asking = _Asking()
+        in_memory = transport_url.startswith(inprocess.URL)
+        path = transport_url.partition("://")[2].partition("/")[2] if in_memory else ""
         self._prefix = f"novalite.{path}." if path else "novalite."
 
     def open(self) -> None:
-        """Make the transport; raise ConfigError for a URL that can't be one."""
-        conf = cfg.ConfigOpts()
-        conf(args=[], project="novalite", default_config_files=[], default_config_dirs=[])
-        # The library looks for these two in whatever ConfigOpts it is given,
-        # but registers them with the global one only.
-        conf.register_opts(tracing.oslo_messaging_tracing, group="oslo_messaging_tracing")
-        conf.register_opts(metrics.oslo_messaging_metrics, group="oslo_messaging_metrics")
-        if "://" not in self._url:
-            raise ConfigError(f"transport_url {self._url!r} isn't a URL")
-        url = "kombu+inprocess://localhost/?heartbeat_timeout_threshold=0" if self._in_memory else self._url
-        try:
-            self._transport = messaging.get_rpc_transport(
-                conf, url=url, allowed_remote_exmods=["novalite.errors"]
-            )
-        except (messaging.InvalidTransportURL, messaging.DriverLoadFailure, ValueError) as error:
-            told = str(error).replace(self._url, "the URL")  # it has a password
-            raise ConfigError(f"transport_url: {told}") from error
+        """Make the transport; raise ConfigError for a URL or options that can't be."""
+        self._transport = transport.make(self._url, self._options)
+        self._outbox.open()
 
     def close(self) -> None:
         """Stop serving and close; gives up on a broker that doesn't answer."""
-        servers, self._servers = self._servers, []
-        threads = [threading.Thread(target=_stop, args=(server,), daemon=True) for server in servers]
+        self._outbox.close()
+        consumers, self._consumers = self._consumers, []
+        threads = [threading.Thread(target=consumer.stop, daemon=True) for consumer in consumers]
         for thread in threads:
             thread.start()
+        until = time.monotonic() + _STOP_SECONDS
         for thread in threads:
-            thread.join(_STOP_SECONDS)
+            thread.join(max(0.0, until - time.monotonic()))
         if self._transport is not None:
-            transport, self._transport = self._transport, None
-            _within(_STOP_SECONDS, transport.cleanup)
+            made, self._transport = self._transport, None
+            ending = threading.Thread(target=made.cleanup, daemon=True)
+            ending.start()
+            ending.join(_STOP_SECONDS)
 
     # Sending
 
@@ -103,8 +91,13 @@ class Bus:
         """
         client = self._client(self._compute(host))
         try:
-            return str(client.call({}, "console_output", server_id=server_id, tail_bytes=tail_bytes))
-        except messaging.MessagingTimeout as error:
+            return str(
+                self._asking.ask(
+                    lambda: client.call({}, "console_output", server_id=server_id, tail_bytes=tail_bytes),
+                    self._timeout + _GRACE_SECONDS,
+                )
+            )
+        except (messaging.MessagingTimeout, TimeoutError) as error:
             raise QueueDown(f"host {host} didn't answer within {self._timeout:g} s") from error
         except NovaliteError:
             raise
@@ -156,29 +149,128 @@ class Bus:
         )
 
     def _cast(self, target: Any, method: str, **arguments: str) -> None:
-        try:
-            self._client(target).cast({}, method, **arguments)
-        except NovaliteError:
-            raise
-        except Exception as error:
-            raise QueueDown(f"the message queue doesn't take {method}: {error}") from error
+        client = self._client(target)
+        self._outbox.put(lambda: client.cast({}, method, **arguments))
 
     def _serve(self, target: Any, endpoint: Any) -> None:
-        server = messaging.get_rpc_server(self._transport, target, [endpoint])
-        self._servers.append(server)
-        # With the broker away this would block the start for as long; the
-        # work goes on all the same, driven by the database.
-        if not _within(_START_SECONDS, server.start):
+        consumer = _Consumer(lambda: messaging.get_rpc_server(self._transport, target, [endpoint]))
+        self._consumers.append(consumer)
+        if not consumer.start(_START_SECONDS):
             LOG.warning("the message queue isn't there yet; going on without it")
 
 
-def _stop(server: Any) -> None:
-    server.stop()
-    server.wait()
+class _Asking:
+    """Asks on threads of their own: with the broker away the library waits for ever."""
+
+    def __init__(self) -> None:
+        self._free = threading.BoundedSemaphore(_ASKING)
+
+    def ask(self, question: Callable[[], Any], seconds: float) -> Any:
+        """Return the answer; raise what the question raises, and TimeoutError."""
+        if not self._free.acquire(blocking=False):
+            raise QueueDown("too many questions wait for an answer")
+        answer: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                answer.put((question(), None))
+            except Exception as error:  # noqa: BLE001 - it is raised where it was asked
+                answer.put((None, error))
+            finally:
+                self._free.release()
+
+        threading.Thread(target=run, name="bus-question", daemon=True).start()
+        try:
+            found, error = answer.get(timeout=seconds)
+        except queue.Empty:
+            raise TimeoutError from None
+        if error is not None:
+            raise error
+        return found
 
 
-def _within(seconds: float, call: Callable[[], None]) -> bool:
-    thread = threading.Thread(target=call, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return not thread.is_alive()
+class _Outbox:
+    """Sends on a thread of its own, in order; what is too much is dropped."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._lost = 0
+        self._complained = float("-inf")
+
+    def open(self) -> None:
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="bus-outbox", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Send what waits, for a moment; the rest is lost."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        try:
+            self._queue.put(None, timeout=_FLUSH_SECONDS)
+            thread.join(_FLUSH_SECONDS)
+        except queue.Full:
+            pass
+        self._closing = True
+
+    def put(self, send: Callable[[], None]) -> None:
+        try:
+            self._queue.put_nowait(send)
+        except queue.Full:
+            self._lose("too many messages wait")
+
+    def _run(self) -> None:
+        while not self._closing and (send := self._queue.get()) is not None:
+            try:
+                send()
+            except Exception as error:  # noqa: BLE001 - the library lets all errors through
+                self._lose(str(error))
+
+    def _lose(self, why: str) -> None:
+        self._lost += 1
+        if time.monotonic() - self._complained >= _COMPLAIN_SECONDS:
+            self._complained = time.monotonic()
+            LOG.warning(
+                "%d messages were not sent (%s): whom they were for finds the work in the database",
+                self._lost,
+                why,
+            )
+
+
+class _Consumer:
+    """A server of messages that starts as soon as there is a broker, and stops."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._server: Any = None
+        self._started = threading.Event()
+        self._stopping = threading.Event()
+
+    def start(self, seconds: float) -> bool:
+        """Start; tell whether it has within the time. If not it goes on trying."""
+        threading.Thread(target=self._run, name="bus-consumer", daemon=True).start()
+        return self._started.wait(seconds)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            server = self._make()
+            try:
+                # Waits for as long as the broker is away.
+                server.start()
+            except Exception as error:  # noqa: BLE001 - the library lets all errors through
+                LOG.warning("the message queue can't be used: %s", error)
+                self._stopping.wait(_RETRY_SECONDS)
+            else:
+                self._server = server
+                self._started.set()
+                return
+
+    def stop(self) -> None:
+        """Take no more messages, and wait for those at work."""
+        self._stopping.set()
+        if self._started.is_set():
+            self._server.stop()
+            self._server.wait()

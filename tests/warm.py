@@ -42,7 +42,8 @@ IMPORTS: Mapping[str, Sequence[str]] = {
     ),
     "novalite-all": (
         *("novalite.app", "novalite.scheduler.hooks", "novalite.scheduler.simple", "novalite.virt.fake"),
-        *("sqlalchemy.dialects.sqlite", "gunicorn.workers.gthread"),
+        *("novalite.worker", "oslo_messaging._drivers.impl_rabbit", "oslo_messaging.opts"),
+        *("kombu.transport.pyamqp", "sqlalchemy.dialects.sqlite", "gunicorn.workers.gthread"),
     ),
     "glance": ("glanceclient.shell", "glanceclient.v2.*", "keystoneauth1.loading._plugins.*"),
     "glancelike": (
@@ -57,6 +58,9 @@ SAME = {
     "glancelike-api": "glancelike",
     "glancelike-registry": "glancelike",
     "glancelike-worker": "glancelike",
+    "novalite-api": "novalite-all",
+    "novalite-compute": "novalite-all",
+    "novalite-scheduler": "novalite-all",
 }
 
 

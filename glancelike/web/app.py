@@ -8,6 +8,7 @@ from typing import Any
 import falcon
 
 from glancelike.web.auth import Auth
+from glancelike.web.body import JSON, encode_json
 from glancelike.web.cors import Cors
 from glancelike.web.errors import ErrorTable, Render, install
 from glancelike.web.gzip import Gzip
@@ -55,6 +56,7 @@ def build(
     ]
     app: App = falcon.App(middleware=before)
     app.req_options.strip_url_path_trailing_slash = not trailing_slash
+    app.resp_options.media_handlers[JSON] = falcon.media.JSONHandler(dumps=encode_json)
     install(app, errors, render)
     mount(app, routes, make)
     return app

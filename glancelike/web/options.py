@@ -171,6 +171,21 @@ class OptionSet:
             values[group] = values.get(group, {}) | told
         return values
 
+    def told(self, beginning: str) -> dict[str, dict[str, str]]:
+        """Return what the files say, as it stands there, in sections whose name starts so.
+
+        For whoever knows the options of these sections, and whether they are any.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for path in self._files():
+            sections: dict[str, dict[str, list[str]]] = {}
+            cfg.ConfigParser(path, sections).parse()
+            for section, values in sections.items():
+                if section.startswith(beginning):
+                    texts = {name.replace("-", "_"): texts[-1] for name, texts in values.items()}
+                    found.setdefault(section, {}).update(texts)
+        return found
+
     def refuse_unknown(self, *, but: str = "", only: str | None = None) -> None:
         """Raise OptionError for an option or section that nothing would read.
 

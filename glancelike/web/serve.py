@@ -14,6 +14,7 @@ import errno
 import logging
 import mmap
 import os
+import select
 import signal
 import socket
 import ssl
@@ -46,6 +47,7 @@ access_log = logging.getLogger("glancelike.access")
 STALL_SECONDS = 60.0  # a peer that neither sends nor takes a byte for so long is gone
 HEAD_SECONDS = 10.0  # what a request's line and headers may take in all
 RESPAWN_SECONDS = 1.0
+NEXT_MILLISECONDS = 2  # for which a thread waits for a connection's next request
 PEERS_A_THREAD = 16  # requests under way that wait for their peers, for each that may be at work
 PR_SET_PDEATHSIG = 1
 
@@ -216,9 +218,17 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         super().enqueue_req(conn)
 
     def handle(self, conn: Any) -> Any:
-        """Give the request's head a time in all: a byte now and then would hold a thread for ever."""
-        conn.sock.head_until = time.monotonic() + HEAD_SECONDS
-        return super().handle(conn)
+        """Serve a connection's requests for as long as one closely follows the other.
+
+        To give a connection back to the main thread, which watches the idle ones, and to be
+        given it again costs as much as a small request.
+        """
+        while True:
+            # In all: a byte now and then would hold a thread for ever.
+            conn.sock.head_until = time.monotonic() + HEAD_SECONDS
+            kept = super().handle(conn)
+            if kept is not True or not self.alive or not _next_is_here(conn):
+                return kept
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         conn.sock.head_until = None
@@ -230,6 +240,15 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         finally:
             conn.sock.turns = None
             self._turns.put(None)
+
+
+def _next_is_here(conn: Any) -> bool:
+    """Wait a moment for a connection's next request."""
+    if conn.parser.unreader.buf.getvalue() or (isinstance(conn.sock, ssl.SSLSocket) and conn.sock.pending()):
+        return True
+    watched = select.poll()
+    watched.register(conn.sock, select.POLLIN)
+    return bool(watched.poll(NEXT_MILLISECONDS))
 
 
 class _Patient(socket.socket):

@@ -2,15 +2,19 @@
 
 One method is one transaction; no session or row escapes. Whoever has read
 a record and wants to change it does so by compare-and-set. Raises
-DatabaseDown when the database is away or busy beyond its time limit.
+DatabaseDown when the database is away or busy beyond its time limit, and
+OutcomeUnknown when it went away while it committed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from novalite.db import schema
 from novalite.db.actions import ActionRecords
 from novalite.db.catalog import FlavorRecords, KeyPairRecords
-from novalite.db.engine import Engine
+from novalite.db.engine import DEFAULTS, Engine
 from novalite.db.hosts import HostRecords
 from novalite.db.servers import ServerRecords
 from novalite.db.tags import TagRecords
@@ -22,11 +26,12 @@ __all__ = ["Database"]
 class Database:
     """One database and its groups of queries.
 
-    ``down_after`` is how many seconds a host may miss its heartbeat.
+    ``settings`` are the values of ``glancelike.sql.options``, their defaults
+    without. ``down_after`` is how many seconds a host may miss its heartbeat.
     """
 
-    def __init__(self, url: str, *, down_after: float = 60.0) -> None:
-        self._engine = Engine(url)
+    def __init__(self, url: str, settings: Mapping[str, Any] = DEFAULTS, *, down_after: float = 60.0) -> None:
+        self._engine = Engine(url, settings)
         self.servers = ServerRecords(self._engine)
         self.work = WorkRecords(self._engine)
         self.actions = ActionRecords(self._engine)
@@ -38,29 +43,25 @@ class Database:
     def open(self, *, upgrade: bool = False) -> None:
         """Connect and check the schema, after upgrading it if asked to.
 
-        Raises DatabaseDown, DatabaseSchema or ConfigError.
+        Raises DatabaseDown, DatabaseFault, DatabaseSchema or ConfigError.
         """
-        self._engine.open()
-        try:
-            if upgrade:
-                schema.upgrade(self._engine)
-            schema.check(self._engine)
-        except BaseException:
-            self._engine.close()
-            raise
+        if upgrade:
+            self.upgrade()
+        if self._engine.absent():
+            # Connecting would leave an empty file behind.
+            raise schema.outdated(self._engine, None)
+        self._engine.open(lambda connection: schema.check(connection, self._engine))
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; an ``open`` may follow."""
         self._engine.close()
 
     def upgrade(self) -> None:
-        """Bring the schema to what this code needs."""
-        self._engine.open()
+        """Bring the schema to what this code needs; the database needn't be open."""
         schema.upgrade(self._engine)
 
     def current(self) -> str | None:
         """Tell the database's schema revision; None when it has none."""
-        self._engine.open()
         return schema.current(self._engine)
 
     @staticmethod

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db.engine import Engine
+from novalite.db.engine import Records, tried_again
 from novalite.db.tables import server_action_events as events
 from novalite.db.tables import server_actions as actions
 from novalite.errors import InvalidInput, NotFound
@@ -105,11 +105,9 @@ def end_step(connection: Connection, server: Server, fault: Fault | None = None)
     )
 
 
-class ActionRecords:
+@tried_again
+class ActionRecords(Records):
     """Queries on actions; one method is one transaction."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def list(self, server_id: str, query: ActionQuery) -> Page[Action]:
         """Return one page, newest first, without events; raise InvalidInput for a bad marker."""
@@ -119,7 +117,7 @@ class ActionRecords:
         if query.changes_before is not None:
             conditions.append(actions.c.updated_at <= query.changes_before)
         keys = (actions.c.started_at, actions.c.request_id)
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             if query.marker is not None:
                 at = connection.execute(sa.select(*keys).where(*_is(server_id, query.marker))).first()
                 if at is None:
@@ -138,7 +136,7 @@ class ActionRecords:
 
     def get(self, server_id: str, request_id: str) -> Action:
         """Return an action with its events, newest first; raise NotFound."""
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             row = connection.execute(sa.select(actions).where(*_is(server_id, request_id))).mappings().first()
             if row is None:
                 raise NotFound(f"Action {request_id} not found")

@@ -7,7 +7,7 @@ from dataclasses import fields
 import sqlalchemy as sa
 
 from novalite.db import records
-from novalite.db.engine import Engine
+from novalite.db.engine import Records, tried_again
 from novalite.db.servers import lock_owner
 from novalite.db.tables import flavors, keypairs
 from novalite.errors import (
@@ -23,17 +23,15 @@ from novalite.model import Flavor, KeyPair, Page
 FLAVOR_SORT_FIELDS = frozenset({"id", "name", "vcpus", "memory_mb", "disk_gb", "created_at"})
 
 
-class FlavorRecords:
+@tried_again
+class FlavorRecords(Records):
     """Queries on flavors; one method is one transaction."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def insert(self, flavor: Flavor) -> None:
         """Add a flavor; raise FlavorExists when its id or name is taken."""
         values = {field.name: getattr(flavor, field.name) for field in fields(Flavor)}
         values["extra_specs"] = dict(flavor.extra_specs)
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             taken = sa.or_(flavors.c.id == flavor.id, flavors.c.name == flavor.name)
             if connection.scalar(sa.select(flavors.c.id).where(taken)) is not None:
                 raise FlavorExists(f"a flavor with id {flavor.id} or name {flavor.name} exists")
@@ -44,7 +42,7 @@ class FlavorRecords:
 
     def get(self, flavor_id: str) -> Flavor:
         """Return one flavor; raise FlavorNotFound."""
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             row = connection.execute(sa.select(flavors).where(flavors.c.id == flavor_id)).mappings().first()
         if row is None:
             raise FlavorNotFound(f"flavor {flavor_id} not found")
@@ -71,7 +69,7 @@ class FlavorRecords:
         if public is not None:
             conditions.append(flavors.c.public.is_(public))
         keys = [flavors.c[sort], flavors.c.id]
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             if marker is not None:
                 at = connection.execute(sa.select(*keys).where(flavors.c.id == marker)).first()
                 if at is None:
@@ -90,22 +88,20 @@ class FlavorRecords:
 
     def delete(self, flavor_id: str) -> None:
         """Remove a flavor; servers keep their snapshot. Raises FlavorNotFound."""
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             gone = connection.execute(sa.delete(flavors).where(flavors.c.id == flavor_id))
             if gone.rowcount != 1:
                 raise FlavorNotFound(f"flavor {flavor_id} not found")
 
 
-class KeyPairRecords:
+@tried_again
+class KeyPairRecords(Records):
     """Queries on key pairs; one method is one transaction."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def insert(self, pair: KeyPair, *, quota: int) -> None:
         """Add a key pair; raise KeyPairExists or QuotaExceeded."""
         values = {field.name: getattr(pair, field.name) for field in fields(KeyPair)}
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             lock_owner(connection, f"user:{pair.user}")
             names = set(connection.scalars(sa.select(keypairs.c.name).where(keypairs.c.user == pair.user)))
             if pair.name in names:
@@ -116,7 +112,7 @@ class KeyPairRecords:
 
     def get(self, user: str, name: str) -> KeyPair:
         """Return one key pair; raise KeyPairNotFound."""
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             row = (
                 connection.execute(
                     sa.select(keypairs).where(keypairs.c.user == user, keypairs.c.name == name)
@@ -131,7 +127,7 @@ class KeyPairRecords:
     def list(self, user: str, *, limit: int, marker: str | None) -> Page[KeyPair]:
         """Return one page by name; raise InvalidInput for a bad marker."""
         conditions = [keypairs.c.user == user]
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             if marker is not None:
                 known = sa.select(keypairs.c.name).where(keypairs.c.user == user, keypairs.c.name == marker)
                 if connection.scalar(known) is None:
@@ -146,7 +142,7 @@ class KeyPairRecords:
 
     def delete(self, user: str, name: str) -> None:
         """Remove a key pair; servers keep theirs. Raises KeyPairNotFound."""
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             gone = connection.execute(
                 sa.delete(keypairs).where(keypairs.c.user == user, keypairs.c.name == name)
             )

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from novalite.db import actions, records
-from novalite.db.engine import Engine
+from novalite.db.engine import Engine, Records, insert_new, now, tried_again
 from novalite.db.tables import allocations, hosts, servers
 from novalite.errors import NotFound, StaleRecord
 from novalite.model import ComputeHost, Flavor, Server, TaskState, VmState, utcnow
@@ -38,14 +38,16 @@ def largest(one: Flavor, other: Flavor) -> Flavor:
     )
 
 
-class HostRecords:
+@tried_again
+class HostRecords(Records):
     """Queries on hosts and claims; one method is one transaction.
 
-    A host is up while its heartbeat is younger than ``down_after`` seconds.
+    A host is up while its heartbeat is younger than ``down_after`` seconds,
+    by the database's clock.
     """
 
     def __init__(self, engine: Engine, *, down_after: float) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._down_after = timedelta(seconds=down_after)
 
     def register(self, host: ComputeHost) -> None:
@@ -54,30 +56,26 @@ class HostRecords:
         Whether the host is enabled stays as it was.
         """
         offer = {name: getattr(host, name) for name in _OFFER}
-        with self._engine.write() as connection:
-            known = connection.execute(sa.select(hosts).where(hosts.c.name == host.name)).mappings().first()
-            if known is None:
-                connection.execute(
-                    sa.insert(hosts).values(
-                        name=host.name,
-                        **offer,
-                        enabled=host.enabled,
-                        disabled_reason=host.disabled_reason,
-                        heartbeat_at=utcnow(),
-                        generation=1,
-                    )
-                )
-                return
-            changed = any(known[name] != value for name, value in offer.items())
+        with self._engine.writing() as connection:
+            beat = {**offer, "heartbeat_at": now(connection)}
+            # The row is locked first: the generation counts with what is in it.
+            known = sa.select(hosts).where(hosts.c.name == host.name).with_for_update()
+            row = connection.execute(known).mappings().first()
+            if row is None:
+                new = {"enabled": host.enabled, "disabled_reason": host.disabled_reason, "generation": 1}
+                if insert_new(connection, hosts, {"name": host.name, **beat, **new}):
+                    return
+                row = connection.execute(known).mappings().one()
+            changed = any(row[name] != value for name, value in offer.items())
             connection.execute(
                 sa.update(hosts)
                 .where(hosts.c.name == host.name)
-                .values(**offer, heartbeat_at=utcnow(), generation=hosts.c.generation + int(changed))
+                .values(**beat, generation=hosts.c.generation + int(changed))
             )
 
     def set_enabled(self, name: str, *, enabled: bool, reason: str | None) -> ComputeHost:
         """Say whether a host may get new servers; raise NotFound."""
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             connection.execute(
                 sa.update(hosts)
                 .where(hosts.c.name == name)
@@ -87,12 +85,12 @@ class HostRecords:
 
     def get(self, name: str) -> ComputeHost:
         """Return one host; raise NotFound."""
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             return self._read(connection, name)[0]
 
     def list(self) -> tuple[ComputeHost, ...]:
         """Return all hosts by name, with what is claimed of each."""
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             return self._read(connection, None)
 
     def claim(self, server: Server, host: ComputeHost) -> Server | None:
@@ -103,8 +101,7 @@ class HostRecords:
         since, by another claim for example: read it again and decide again.
         Raises StaleRecord when the server isn't the holder's to place.
         """
-        now = utcnow()
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             held = connection.execute(
                 sa.update(hosts)
                 .where(hosts.c.name == host.name, hosts.c.generation == host.generation)
@@ -127,7 +124,7 @@ class HostRecords:
                     lease_holder=None,
                     lease_until=None,
                     version=servers.c.version + 1,
-                    updated_at=now,
+                    updated_at=utcnow(),
                 )
             )
             if placed.rowcount != 1:
@@ -151,8 +148,8 @@ class HostRecords:
         The scheduler holds the lease on ``server``; the claim ends it, and the
         server is its host's to resize. None and StaleRecord as in ``claim``.
         """
-        now, both = utcnow(), largest(server.flavor, flavor)
-        with self._engine.write() as connection:
+        both = largest(server.flavor, flavor)
+        with self._engine.writing() as connection:
             held = connection.execute(
                 sa.update(hosts)
                 .where(hosts.c.name == host.name, hosts.c.generation == host.generation)
@@ -174,7 +171,7 @@ class HostRecords:
                     lease_holder=None,
                     lease_until=None,
                     version=servers.c.version + 1,
-                    updated_at=now,
+                    updated_at=utcnow(),
                 )
             )
             if taken.rowcount != 1:
@@ -191,7 +188,7 @@ class HostRecords:
     def drop_stray_allocations(self, name: str) -> int:
         """Remove allocations on a host of servers that aren't there."""
         placed = sa.select(servers.c.id).where(servers.c.host == name, servers.c.vm_state != VmState.DELETED)
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             dropped = connection.execute(
                 sa.delete(allocations).where(
                     allocations.c.host == name, allocations.c.server_id.not_in(placed)
@@ -212,7 +209,7 @@ class HostRecords:
         on_host = sa.true() if name is None else allocations.c.host == name
         for claim in connection.execute(sa.select(allocations).where(on_host)):
             claims[claim.host].append(claim)
-        oldest = utcnow() - self._down_after
+        oldest = now(connection) - self._down_after
         found = []
         for row in rows:
             held = claims[row["name"]]

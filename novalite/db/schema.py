@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db.engine import Engine
+from glancelike.sql import upgrading
+from glancelike.sql.engine import of_kind
+from glancelike.sql.servers import Kind
+from novalite.db.engine import ERRORS, Engine
 from novalite.errors import DatabaseSchema
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "alembic_version"  # alembic's own name for it
+LOCK = upgrading.Lock("novalite db upgrade", 0x6E6F7661)
 
 
 def revisions() -> list[str]:
@@ -27,47 +30,52 @@ def head() -> str:
     return revisions()[-1]
 
 
-def _current(connection: Connection) -> str | None:
-    if not sa.inspect(connection).has_table(VERSION_TABLE):
-        return None
-    revision: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
-    return revision
-
-
 def current(engine: Engine) -> str | None:
     """Tell the database's revision; None when it has no schema yet."""
-    if not engine.exists():
+    if engine.absent():
         return None  # looking must not make the file
-    with engine.read() as connection:
-        return _current(connection)
+    with engine.passing() as passing, passing.connect() as connection:
+        return upgrading.current(connection, VERSION_TABLE)
 
 
 def upgrade(engine: Engine) -> None:
     """Bring the schema to what this code needs; harmless when it's there.
 
-    It is one transaction where the database can do that (SQLite and
-    PostgreSQL), so a second process upgrading at the same time waits, and
-    a crash leaves the old schema. Raises DatabaseSchema when the database
-    was upgraded by newer code.
+    One process upgrades at a time, the others wait. It is one transaction
+    where the database can do that (SQLite and PostgreSQL); elsewhere one
+    that was cut short is gone on with by the next. Raises DatabaseSchema
+    when the database was upgraded by newer code.
     """
     engine.make_place()
-    with engine.write() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x6E6F7661)))
-        found = _current(connection)
-        _refuse_newer(found)
-        if found != head():
-            _run(connection)
+    with engine.passing(bounded=False) as passing:
+        patience = upgrading.patience(passing, engine.settings)
+        if passing.dialect.name == "sqlite":
+            upgrading.use_wal(passing, engine.where, patience, ERRORS)
+        writer = of_kind(passing, Kind.WRITES)
+        with (
+            writer.connect() as connection,
+            upgrading.locked(connection, LOCK, engine.where, patience, ERRORS),
+            connection.begin(),
+        ):
+            upgrading.be_patient(connection, patience)
+            found = upgrading.current(connection, VERSION_TABLE)
+            _refuse_newer(found)
+            if found != head():
+                upgrading.run(connection, upgrading.config(MIGRATIONS, [MIGRATIONS / "versions"]), "head")
 
 
-def check(engine: Engine) -> None:
+def check(connection: Connection, engine: Engine) -> None:
     """Raise DatabaseSchema, naming both revisions, unless the schema fits."""
-    found, needed = current(engine), head()
-    if found == needed:
-        return
-    _refuse_newer(found)
-    raise DatabaseSchema(
-        f"database {engine} is at revision {found or 'none'}, this code needs {needed}: "
+    found = upgrading.current(connection, VERSION_TABLE)
+    if found != head():
+        _refuse_newer(found)
+        raise outdated(engine, found)
+
+
+def outdated(engine: Engine, found: str | None) -> DatabaseSchema:
+    """Make the error that says what to run."""
+    return DatabaseSchema(
+        f"database {engine.where} is at revision {found or 'none'}, this code needs {head()}: "
         f"run novalite db upgrade"
     )
 
@@ -78,14 +86,3 @@ def _refuse_newer(found: str | None) -> None:
             f"the database is at revision {found}, which this code (at {head()}) doesn't know: "
             f"it was upgraded by newer code"
         )
-
-
-def _run(connection: Connection) -> None:
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    # A "%" in the path would be read as an interpolation.
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")

@@ -9,9 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from glancelike.sql.types import UtcTime
 from novalite.db import actions, records, tags
-from novalite.db.engine import Engine
-from novalite.db.tables import UtcTime, allocations, hosts, quota_locks, servers
+from novalite.db.engine import Records, insert_new, tried_again
+from novalite.db.tables import allocations, hosts, quota_locks, servers
 from novalite.errors import InvalidInput, QuotaExceeded, ServerNotFound, StaleRecord
 from novalite.model import (
     SERVER_SORT_FIELDS,
@@ -59,19 +60,13 @@ def lock_owner(connection: Connection, owner: str) -> None:
     if connection.dialect.name == "sqlite":
         return
     if connection.scalar(sa.select(quota_locks.c.owner).where(quota_locks.c.owner == owner)) is None:
-        try:
-            with connection.begin_nested():
-                connection.execute(sa.insert(quota_locks).values(owner=owner))
-        except sa.exc.IntegrityError:
-            pass  # another writer made the row in between; it is there to be locked
+        insert_new(connection, quota_locks, {"owner": owner})
     connection.execute(sa.select(quota_locks).where(quota_locks.c.owner == owner).with_for_update())
 
 
-class ServerRecords:
+@tried_again
+class ServerRecords(Records):
     """Queries on servers; one method is one transaction."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def insert(
         self,
@@ -87,7 +82,7 @@ class ServerRecords:
         All get the tags ``tagged``, and ``order`` is recorded of each. Raises
         QuotaExceeded, and adds none, when fewer than ``minimum`` fit.
         """
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             project = wanted[0].project
             lock_owner(connection, project)
             used = _usage(connection, project)
@@ -103,19 +98,19 @@ class ServerRecords:
 
     def usage(self, project: str) -> Usage:
         """Sum up what a project's servers use."""
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             return _usage(connection, project)
 
     def get(self, server_id: str) -> Server:
         """Return a server, deleted or not; raise ServerNotFound."""
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             return _get(connection, server_id)
 
     def find(self, server_ids: Iterable[str]) -> dict[str, Server]:
         """Map each id that has a record, deleted or not, to its server."""
         found: dict[str, Server] = {}
         ids = list(server_ids)
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             for start in range(0, len(ids), 500):
                 rows = connection.execute(
                     sa.select(servers).where(servers.c.id.in_(ids[start : start + 500]))
@@ -125,7 +120,7 @@ class ServerRecords:
 
     def on_host(self, host: str) -> tuple[Server, ...]:
         """Return all servers placed on a host that aren't deleted."""
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             rows = connection.execute(sa.select(servers).where(servers.c.host == host, _ALIVE)).mappings()
             return tuple(records.server(row) for row in rows)
 
@@ -133,7 +128,7 @@ class ServerRecords:
         """Return one page; raise InvalidInput for a marker or sort key that isn't there."""
         conditions = _conditions(query)
         columns = _order(query)
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             if query.marker is not None:
                 conditions.append(_after(connection, query.marker, columns))
             order = [column.desc() if descending else column.asc() for column, descending in columns]
@@ -150,12 +145,14 @@ class ServerRecords:
         is the order of the task when there is a new one. Raises StaleRecord
         when somebody else changed the server.
         """
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             return _change(connection, server, values, order)
 
     def lost(self, server: Server, fault: Fault) -> Server:
         """Record that a placed server's instance is gone; raise StaleRecord."""
-        return self.change(server, vm_state=VmState.ERROR, power_state=None, fault=fault)
+        values = {"vm_state": VmState.ERROR, "power_state": None, "fault": fault}
+        with self._engine.writing() as connection:
+            return _change(connection, server, values)
 
     def delete_unplaced(self, server: Server, *, order: Order | None = None) -> Server:
         """Delete a server that no worker has to clean up after.
@@ -163,7 +160,7 @@ class ServerRecords:
         Raises StaleRecord when somebody else changed it.
         """
         now = utcnow()
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             release_allocation(connection, server.id)
             return _change(
                 connection,
@@ -266,7 +263,9 @@ def _conditions(query: ServerQuery) -> list[sa.ColumnElement[bool]]:
         found.append(column.project == (query.project or ""))
     for text, part in ((column.name, query.name), (column.description, query.description)):
         if part is not None:
-            found.append(sa.func.lower(text).contains(part.lower(), autoescape=True))
+            # As it is, too: what lower() makes of other letters than ASCII's, databases disagree on.
+            lower = sa.func.lower(text).contains(part.lower(), autoescape=True)
+            found.append(sa.or_(lower, text.contains(part, autoescape=True)))
     for time, since in (
         (column.updated_at, query.changes_since),
         (column.created_at, query.created_since),

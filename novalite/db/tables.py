@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
-
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
-from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
+
+from glancelike.sql.types import Exact, HugeText, LongText, UtcTime
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -19,60 +15,37 @@ NAMING = {
 metadata = sa.MetaData(naming_convention=NAMING)
 
 
-class UtcTime(TypeDecorator[datetime]):
-    """An aware time, stored as naive UTC with microseconds."""
-
-    impl = sa.DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        """Ask MariaDB and MySQL for microseconds, which they drop otherwise."""
-        if dialect.name in ("mysql", "mariadb"):
-            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
-        return dialect.type_descriptor(sa.DateTime())
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Turn an aware time into naive UTC."""
-        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Give a stored time its zone back."""
-        return None if value is None else value.replace(tzinfo=UTC)
-
-
-LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
-
 servers = sa.Table(
     "servers",
     metadata,
-    sa.Column("id", sa.String(36), primary_key=True),
-    sa.Column("name", sa.String(255), nullable=False),
-    sa.Column("project", sa.String(255), nullable=False),
-    sa.Column("user", sa.String(255), nullable=False),
-    sa.Column("reservation_id", sa.String(32), nullable=False),
+    sa.Column("id", Exact(36), primary_key=True),
+    sa.Column("name", Exact(255), nullable=False),
+    sa.Column("project", Exact(255), nullable=False),
+    sa.Column("user", Exact(255), nullable=False),
+    sa.Column("reservation_id", Exact(32), nullable=False),
     sa.Column("launch_index", sa.Integer, nullable=False),
-    sa.Column("vm_state", sa.String(32), nullable=False),
-    sa.Column("task_state", sa.String(32)),
-    sa.Column("power_state", sa.String(32)),
-    sa.Column("host", sa.String(255)),
-    sa.Column("zone", sa.String(255)),
-    sa.Column("forced_host", sa.String(255)),
-    sa.Column("flavor_id", sa.String(255), nullable=False),
+    sa.Column("vm_state", Exact(32), nullable=False),
+    sa.Column("task_state", Exact(32)),
+    sa.Column("power_state", Exact(32)),
+    sa.Column("host", Exact(255)),
+    sa.Column("zone", Exact(255)),
+    sa.Column("forced_host", Exact(255)),
+    sa.Column("flavor_id", Exact(255), nullable=False),
     sa.Column("flavor", sa.JSON, nullable=False),
     sa.Column("vcpus", sa.Integer, nullable=False),
     sa.Column("memory_mb", sa.Integer, nullable=False),
     sa.Column("disk_gb", sa.Integer, nullable=False),
-    sa.Column("image_id", sa.String(36), nullable=False),
+    sa.Column("image_id", Exact(36), nullable=False),
     sa.Column("image", sa.JSON, nullable=False),
-    sa.Column("key_name", sa.String(255)),
-    sa.Column("public_key", sa.Text),
+    sa.Column("key_name", Exact(255)),
+    sa.Column("public_key", LongText),
     sa.Column("metadata", sa.JSON, nullable=False),
-    sa.Column("user_data", LONG_TEXT),
+    sa.Column("user_data", HugeText),
     sa.Column("config_drive", sa.Boolean, nullable=False),
-    sa.Column("networks", sa.String(16), nullable=False, server_default="auto"),
-    sa.Column("description", sa.String(255)),
-    sa.Column("locked_by", sa.String(16)),
-    sa.Column("locked_reason", sa.String(255)),
+    sa.Column("networks", Exact(16), nullable=False, server_default="auto"),
+    sa.Column("description", Exact(255)),
+    sa.Column("locked_by", Exact(16)),
+    sa.Column("locked_reason", Exact(255)),
     sa.Column("hints", sa.JSON, nullable=False),
     sa.Column("addresses", sa.JSON, nullable=False),
     sa.Column("fault", sa.JSON(none_as_null=True)),
@@ -80,15 +53,15 @@ servers = sa.Table(
     sa.Column("updated_at", UtcTime, nullable=False),
     sa.Column("launched_at", UtcTime),
     sa.Column("terminated_at", UtcTime),
-    sa.Column("access_ipv4", sa.String(45)),
-    sa.Column("access_ipv6", sa.String(45)),
+    sa.Column("access_ipv4", Exact(45)),
+    sa.Column("access_ipv6", Exact(45)),
     sa.Column("task_args", sa.JSON(none_as_null=True)),
     sa.Column("kept", sa.JSON(none_as_null=True)),
-    sa.Column("request_id", sa.String(64)),
+    sa.Column("request_id", Exact(64)),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("tried_hosts", sa.JSON, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("lease_holder", sa.String(255)),
+    sa.Column("lease_holder", Exact(255)),
     sa.Column("lease_until", UtcTime),
     sa.Index(None, "project", "vm_state", "created_at", "id"),
     sa.Index(None, "created_at", "id"),
@@ -101,8 +74,8 @@ servers = sa.Table(
 server_tags = sa.Table(
     "server_tags",
     metadata,
-    sa.Column("server_id", sa.String(36), primary_key=True),
-    sa.Column("tag", sa.String(60), primary_key=True),
+    sa.Column("server_id", Exact(36), primary_key=True),
+    sa.Column("tag", Exact(60), primary_key=True),
     sa.Index(None, "tag"),
 )
 
@@ -111,44 +84,44 @@ server_tags = sa.Table(
 server_actions = sa.Table(
     "server_actions",
     metadata,
-    sa.Column("server_id", sa.String(36), primary_key=True),
-    sa.Column("request_id", sa.String(64), primary_key=True),
-    sa.Column("action", sa.String(64), nullable=False),
-    sa.Column("user", sa.String(255)),
-    sa.Column("project", sa.String(255)),
+    sa.Column("server_id", Exact(36), primary_key=True),
+    sa.Column("request_id", Exact(64), primary_key=True),
+    sa.Column("action", Exact(64), nullable=False),
+    sa.Column("user", Exact(255)),
+    sa.Column("project", Exact(255)),
     sa.Column("started_at", UtcTime, nullable=False),
     sa.Column("updated_at", UtcTime, nullable=False),
-    sa.Column("message", sa.String(255)),
+    sa.Column("message", Exact(255)),
 )
 server_action_events = sa.Table(
     "server_action_events",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("server_id", sa.String(36), nullable=False),
-    sa.Column("request_id", sa.String(64), nullable=False),
-    sa.Column("event", sa.String(64), nullable=False),
-    sa.Column("host", sa.String(255)),
+    sa.Column("server_id", Exact(36), nullable=False),
+    sa.Column("request_id", Exact(64), nullable=False),
+    sa.Column("event", Exact(64), nullable=False),
+    sa.Column("host", Exact(255)),
     sa.Column("started_at", UtcTime, nullable=False),
     sa.Column("finished_at", UtcTime),
-    sa.Column("result", sa.String(16)),
-    sa.Column("details", sa.Text),
+    sa.Column("result", Exact(16)),
+    sa.Column("details", LongText),
     sa.Index(None, "server_id", "request_id"),
 )
 
 hosts = sa.Table(
     "hosts",
     metadata,
-    sa.Column("name", sa.String(255), primary_key=True),
-    sa.Column("zone", sa.String(255), nullable=False),
-    sa.Column("hypervisor_type", sa.String(64), nullable=False),
-    sa.Column("hypervisor_version", sa.String(64), nullable=False),
-    sa.Column("virt_type", sa.String(32), nullable=False),
-    sa.Column("arch", sa.String(32), nullable=False),
+    sa.Column("name", Exact(255), primary_key=True),
+    sa.Column("zone", Exact(255), nullable=False),
+    sa.Column("hypervisor_type", Exact(64), nullable=False),
+    sa.Column("hypervisor_version", Exact(64), nullable=False),
+    sa.Column("virt_type", Exact(32), nullable=False),
+    sa.Column("arch", Exact(32), nullable=False),
     sa.Column("vcpus", sa.Integer, nullable=False),
     sa.Column("memory_mb", sa.Integer, nullable=False),
     sa.Column("disk_gb", sa.Integer, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
-    sa.Column("disabled_reason", sa.String(255)),
+    sa.Column("disabled_reason", Exact(255)),
     sa.Column("heartbeat_at", UtcTime, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
 )
@@ -158,8 +131,8 @@ hosts = sa.Table(
 allocations = sa.Table(
     "allocations",
     metadata,
-    sa.Column("server_id", sa.String(36), primary_key=True),
-    sa.Column("host", sa.String(255), sa.ForeignKey("hosts.name"), nullable=False, index=True),
+    sa.Column("server_id", Exact(36), primary_key=True),
+    sa.Column("host", Exact(255), sa.ForeignKey("hosts.name"), nullable=False, index=True),
     sa.Column("vcpus", sa.Integer, nullable=False),
     sa.Column("memory_mb", sa.Integer, nullable=False),
     sa.Column("disk_gb", sa.Integer, nullable=False),
@@ -168,13 +141,13 @@ allocations = sa.Table(
 flavors = sa.Table(
     "flavors",
     metadata,
-    sa.Column("id", sa.String(255), primary_key=True),
-    sa.Column("name", sa.String(255), nullable=False, unique=True),
+    sa.Column("id", Exact(255), primary_key=True),
+    sa.Column("name", Exact(255), nullable=False, unique=True),
     sa.Column("vcpus", sa.Integer, nullable=False),
     sa.Column("memory_mb", sa.Integer, nullable=False),
     sa.Column("disk_gb", sa.Integer, nullable=False),
     sa.Column("public", sa.Boolean, nullable=False),
-    sa.Column("description", sa.Text),
+    sa.Column("description", LongText),
     sa.Column("extra_specs", sa.JSON, nullable=False),
     sa.Column("created_at", UtcTime, nullable=False),
 )
@@ -182,14 +155,14 @@ flavors = sa.Table(
 keypairs = sa.Table(
     "keypairs",
     metadata,
-    sa.Column("user", sa.String(255), primary_key=True),
-    sa.Column("name", sa.String(255), primary_key=True),
-    sa.Column("type", sa.String(16), nullable=False),
-    sa.Column("public_key", sa.Text, nullable=False),
-    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("user", Exact(255), primary_key=True),
+    sa.Column("name", Exact(255), primary_key=True),
+    sa.Column("type", Exact(16), nullable=False),
+    sa.Column("public_key", LongText, nullable=False),
+    sa.Column("fingerprint", Exact(64), nullable=False),
     sa.Column("created_at", UtcTime, nullable=False),
 )
 
 # One row per owner of a quota: locking it makes check-and-insert exact on
 # databases that let writers run side by side.
-quota_locks = sa.Table("quota_locks", metadata, sa.Column("owner", sa.String(255), primary_key=True))
+quota_locks = sa.Table("quota_locks", metadata, sa.Column("owner", Exact(255), primary_key=True))

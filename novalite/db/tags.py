@@ -8,22 +8,20 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db.engine import Engine
+from novalite.db.engine import Records, tried_again
 from novalite.db.tables import server_tags, servers
 from novalite.model import ServerQuery
 
 
-class TagRecords:
+@tried_again
+class TagRecords(Records):
     """Queries on tags; one method is one transaction."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def of(self, server_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Map each of the servers that has tags to them, sorted."""
         ids = list(server_ids)
         found: dict[str, list[str]] = defaultdict(list)
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             for start in range(0, len(ids), 500):
                 for row in connection.execute(
                     sa.select(server_tags).where(server_tags.c.server_id.in_(ids[start : start + 500]))
@@ -33,14 +31,14 @@ class TagRecords:
 
     def replace(self, server_id: str, tags: Iterable[str]) -> None:
         """Set all tags of a server."""
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             _lock(connection, server_id)
             connection.execute(sa.delete(server_tags).where(server_tags.c.server_id == server_id))
             insert(connection, server_id, tags)
 
     def add(self, server_id: str, tag: str, *, at_most: int) -> bool | None:
         """Add a tag; False when it's there already, None when there are ``at_most``."""
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             _lock(connection, server_id)
             there = set(
                 connection.scalars(sa.select(server_tags.c.tag).where(server_tags.c.server_id == server_id))
@@ -54,7 +52,7 @@ class TagRecords:
 
     def remove(self, server_id: str, tag: str) -> bool:
         """Remove a tag; tell whether it was there."""
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             gone = connection.execute(
                 sa.delete(server_tags).where(server_tags.c.server_id == server_id, server_tags.c.tag == tag)
             )

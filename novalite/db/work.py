@@ -6,8 +6,7 @@ the task is still the one it began: a delete that came meanwhile changes the
 task, so the outcome raises StaleRecord and the worker looks again. Changes
 that don't concern the task (a new name) don't disturb it.
 
-Lease times are compared between machines: their clocks must agree to within
-a fraction of the lease, as NTP keeps them.
+Leases run by the database's clock: those of the machines needn't agree.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from novalite.db import actions, records
-from novalite.db.engine import Engine
+from novalite.db.engine import Records, now, tried_again
 from novalite.db.servers import release_allocation, set_allocation
 from novalite.db.tables import servers
 from novalite.errors import StaleRecord
@@ -29,19 +29,17 @@ _FREE: dict[str, Any] = {"lease_holder": None, "lease_until": None}
 _DONE: dict[str, Any] = {**_FREE, "task_state": None, "task_args": {}, "attempts": 0}
 
 
-class WorkRecords:
+@tried_again
+class WorkRecords(Records):
     """Leases and outcomes; one method is one transaction."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def unfinished(self, *, host: str | None, holder: str) -> tuple[str, ...]:
         """List the servers with a task for ``begin``, oldest first."""
-        with self._engine.read() as connection:
+        with self._engine.reading() as connection:
             return tuple(
                 connection.scalars(
                     sa.select(servers.c.id)
-                    .where(_belongs(host), _takeable(holder))
+                    .where(_belongs(host), _takeable(connection, holder))
                     .order_by(servers.c.created_at)
                 )
             )
@@ -52,17 +50,17 @@ class WorkRecords:
         ``host`` is the worker's own, None for the scheduler. None when there
         is no such work here or somebody else holds the lease.
         """
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             taken = connection.execute(
                 sa.update(servers)
                 .where(
                     servers.c.id == server_id,
                     _belongs(host),
-                    _takeable(holder),
+                    _takeable(connection, holder),
                 )
                 .values(
                     lease_holder=holder,
-                    lease_until=utcnow() + timedelta(seconds=seconds),
+                    lease_until=now(connection) + timedelta(seconds=seconds),
                     attempts=servers.c.attempts + 1,
                 )
             )
@@ -79,9 +77,11 @@ class WorkRecords:
         if not ids:
             return {}
         held = sa.and_(servers.c.id.in_(ids), servers.c.lease_holder == holder)
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             connection.execute(
-                sa.update(servers).where(held).values(lease_until=utcnow() + timedelta(seconds=seconds))
+                sa.update(servers)
+                .where(held)
+                .values(lease_until=now(connection) + timedelta(seconds=seconds))
             )
             rows = connection.execute(sa.select(servers.c.id, servers.c.task_state).where(held))
             return {row.id: TaskState(row.task_state) if row.task_state else None for row in rows}
@@ -91,7 +91,7 @@ class WorkRecords:
 
         ``attempted`` False takes the attempt back as well.
         """
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             connection.execute(
                 sa.update(servers)
                 .where(servers.c.id == server.id, servers.c.lease_holder == server.lease_holder)
@@ -100,7 +100,7 @@ class WorkRecords:
 
     def release_dead(self, host: str) -> int:
         """Free all leases on a host's servers: its only worker is just starting."""
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             freed = connection.execute(
                 sa.update(servers)
                 .where(servers.c.host == host, servers.c.lease_holder.is_not(None))
@@ -186,7 +186,7 @@ class WorkRecords:
         values = {**_DONE, **values}
         if values.get("vm_state") != VmState.DELETED:  # what was wrong with it stays told
             values["fault"] = fault
-        with self._engine.write() as connection:
+        with self._engine.writing() as connection:
             ended = connection.execute(
                 sa.update(servers)
                 .where(
@@ -217,6 +217,6 @@ def _belongs(host: str | None) -> sa.ColumnElement[bool]:
     return sa.and_(task.is_not(None), task != TaskState.RESIZE_PREP, servers.c.host == host)
 
 
-def _takeable(holder: str) -> sa.ColumnElement[bool]:
+def _takeable(connection: Connection, holder: str) -> sa.ColumnElement[bool]:
     holds = servers.c.lease_holder
-    return sa.or_(holds.is_(None), holds == holder, servers.c.lease_until < utcnow())
+    return sa.or_(holds.is_(None), holds == holder, servers.c.lease_until < now(connection))

@@ -59,6 +59,7 @@ class LibvirtDriver(VirtDriver):
         | VirtCap.SNAPSHOT
         | VirtCap.RESCUE
         | VirtCap.RESIZE
+        | VirtCap.NBD_BASE
     )
     options = (
         cfg.StrOpt("connection_uri", default="", help="libvirt URI; empty means qemu:///system."),
@@ -317,7 +318,8 @@ class LibvirtDriver(VirtDriver):
         rmtree(layout.folder)
         layout.folder.mkdir(parents=True, mode=0o711)
         base = link(spec.base.path, layout.base)
-        qemuimg.overlay(layout.disk, base, spec.base.format, size)
+        backing = spec.base.nbd.url if spec.base.nbd else base
+        qemuimg.overlay(layout.disk, backing, spec.base.format, size)
         if spec.config_drive is not None:
             configdrive.build(spec.config_drive, layout.config_drive)
         layout.console.touch(mode=0o600)

@@ -27,6 +27,7 @@ from glancelike.stores.file import FileStore
 from glancelike.testing.registry_child import Child, together
 from tests.cutting_proxy import cutting
 from tests.database_servers import DatabaseServer, PostgresServer
+from tests.schemas import schema_of
 from tests.waiting import wait_for
 
 ONE = Image("a", owner="p")
@@ -137,35 +138,9 @@ def test_processes_make_what_the_code_uses(database_server: DatabaseServer, url:
     try:
         engine = sa.create_engine(made, poolclass=sa.NullPool)
         metadata.create_all(engine)
-        assert schema_of(url) == schema_of(made)
+        assert schema_of(url, but=VERSION_TABLE) == schema_of(made)
     finally:
         database_server.drop_database(name)
-
-
-def schema_of(url: str) -> dict[str, object]:
-    """Describe all tables but alembic's in the database's own words."""
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        names = {*sa.inspect(connection).get_table_names()} - {VERSION_TABLE}
-        return {name: described(connection, name) for name in names}
-
-
-def described(connection: sa.Connection, table: str) -> object:
-    """Return the definition of a table, with its collations, keys and indexes."""
-    if connection.dialect.name == "mysql":
-        definition: str = connection.exec_driver_sql(f"SHOW CREATE TABLE {table}").one()[1]
-        # Keys in any order: the migrations add some later.
-        return sorted(line.strip().rstrip(",") for line in definition.splitlines())
-    columns = "column_name, data_type, character_maximum_length, collation_name, is_nullable, column_default"
-    parts = (
-        f"{columns} FROM information_schema.columns WHERE table_name = :table",
-        "indexdef FROM pg_indexes WHERE tablename = :table",
-        "conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = CAST(:table AS regclass)",
-    )
-    return [
-        [tuple(row) for row in connection.execute(sa.text(f"SELECT {part} ORDER BY 1"), {"table": table})]
-        for part in parts
-    ]
 
 
 def test_the_name_mariadb(database_server: DatabaseServer, open_registry: Open, url: str) -> None:

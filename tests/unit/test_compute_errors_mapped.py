@@ -36,11 +36,13 @@ EXPECTED = {
     "NoValidHost": 500,
     "Unsupported": 501,
     "ConfigError": 500,
+    "DatabaseFault": 500,
     "Unavailable": 503,
     "HypervisorDown": 503,
     "ImageServiceDown": 503,
     "QueueDown": 503,
     "DatabaseDown": 503,
+    "OutcomeUnknown": 503,
     "DatabaseSchema": 500,
 }
 

@@ -7,22 +7,23 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from glancelike.sql.database import NOW
 from novalite.db import Database, schema
 from novalite.db.tables import metadata
 from novalite.errors import (
     ConfigError,
-    DatabaseDown,
+    DatabaseFault,
     DatabaseSchema,
     FlavorExists,
     InvalidInput,
@@ -46,7 +47,10 @@ from novalite.model import (
     TaskState,
     Usage,
     VmState,
+    utcnow,
 )
+from tests.database_servers import SERVERS, DatabaseServer
+from tests.schemas import schema_of
 from tests.waiting import until
 
 FLAVOR = Flavor("f", "flavor", vcpus=1, memory_mb=100, disk_gb=1)
@@ -59,12 +63,58 @@ def make(name: str = "vm", **values: Any) -> Server:
     return Server(**{**told, "flavor": FLAVOR, "image": ImageInfo(str(uuid.uuid4())), **values})
 
 
+KINDS = ("sqlite", *(kind.name for kind in SERVERS))
+
+
+def server_of(request: pytest.FixtureRequest) -> DatabaseServer | None:
+    """Return the shared server of a kind of database; SQLite has none."""
+    names = {"postgresql": "postgres_server", "mariadb": "maria_server"}
+    return request.getfixturevalue(names[request.param]) if request.param in names else None
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Make a database with tables: they take longer to make than tests to run."""
+    server = server_of(request)
+    if server is None:
+        url = f"sqlite:///{tmp_path_factory.mktemp('novalite') / 'sub' / 'n.db'}"
+    else:
+        url = server.make_database("novalite")
+    Database(url).upgrade()
+    yield url
+    if server is not None:
+        server.drop_database("novalite")
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'sub' / 'n.db'}", down_after=5)
-    database.open(upgrade=True)
+def database(shared_url: str) -> Iterator[Database]:
+    """Open the shared database, empty."""
+    with raw(shared_url) as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(sa.delete(table))
+    database = Database(shared_url, down_after=5)
+    database.open()
     yield database
     database.close()
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the URL of a database without tables."""
+    server = server_of(request)
+    if server is None:
+        yield f"sqlite:///{tmp_path / 'n.db'}"
+        return
+    yield server.make_database("empty")
+    server.drop_database("empty")
+
+
+@contextmanager
+def raw(url: str) -> Iterator[sa.Connection]:
+    """Begin a transaction that novalite knows nothing of."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        yield connection
 
 
 def insert(database: Database, *servers: Server) -> None:
@@ -103,60 +153,81 @@ def race(count: int, act: Callable[[int], Any]) -> list[Any]:
 # The schema
 
 
-def test_db_migrations_make_what_the_tables_say(database: Database, tmp_path: Path) -> None:
-    engine = sa.create_engine(f"sqlite:///{tmp_path / 'sub' / 'n.db'}")
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    engine.dispose()
+def test_db_migrations_make_what_the_tables_say(url: str) -> None:
+    database = Database(url)
+    database.upgrade()
+    migrated = schema_of(url, but=schema.VERSION_TABLE)
+    with raw(url) as connection:
+        metadata.drop_all(connection)
+        metadata.create_all(connection)
+    assert schema_of(url, but=schema.VERSION_TABLE) == migrated
+    assert set(migrated) == set(metadata.tables)
 
 
-def test_db_upgrade_may_run_twice_and_at_the_same_time(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'n.db'}"
+def test_db_upgrade_may_run_twice_and_at_the_same_time(url: str) -> None:
     databases = [Database(url) for _ in range(4)]
     assert race(4, lambda n: databases[n].upgrade()) == [None] * 4
-    databases[0].upgrade()
+    databases[0].open(upgrade=True)
     flavors = databases[0].flavors.list(
         public=None, min_disk=0, min_ram=0, sort="memory_mb", descending=False, limit=100, marker=None
     )
     assert [flavor.name for flavor in flavors.items][:3] == ["m1.nano", "m1.micro", "m1.tiny"]
     assert len(flavors.items) == 7
-    for database in databases:
-        database.close()
+    databases[0].close()
 
 
-def test_db_without_schema_says_what_to_run(tmp_path: Path) -> None:
+def test_db_an_upgrade_that_was_cut_short_is_gone_on_with(url: str) -> None:
+    """MariaDB keeps each table that a broken upgrade has made."""
+    broken = sa.event.listens_for(sa.Engine, "before_cursor_execute", named=True)
+
+    class Cut(Exception):
+        pass
+
+    def cut(statement: str, **_: object) -> None:
+        if statement.strip().startswith("CREATE TABLE servers"):
+            raise Cut
+
+    broken(cut)
+    try:
+        with pytest.raises(Cut):
+            Database(url).upgrade()
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", cut)
+    database = Database(url)
+    database.open(upgrade=True)
+    assert database.flavors.get("42").name == "m1.nano"
+    database.close()
+
+
+def test_db_without_schema_says_what_to_run(url: str, tmp_path: Path) -> None:
     with pytest.raises(DatabaseSchema, match=f"revision none, this code needs {Database.head()}: run"):
-        Database(f"sqlite:///{tmp_path / 'n.db'}").open()
+        Database(url).open()
+    assert Database(url).current() is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_db_of_newer_code_is_refused_and_left_alone(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'n.db'}"
+def test_db_of_newer_code_is_refused_and_left_alone(url: str) -> None:
     database = Database(url)
     database.upgrade()
-    database.close()
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
+    with raw(url) as connection:
         connection.execute(sa.text("update alembic_version set version_num = 'fromthefuture'"))
-    engine.dispose()
     for act in (database.upgrade, database.open):
         with pytest.raises(DatabaseSchema, match=f"fromthefuture.*{Database.head()}.*newer"):
             act()
-        database.close()
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "what", "oracular://x/y"])
-def test_db_bad_url_is_a_config_error(url: str) -> None:
+@pytest.mark.parametrize("bad", ["sqlite://", "sqlite:///:memory:", "what", "oracular://x/y"])
+def test_db_bad_url_is_a_config_error(bad: str) -> None:
     with pytest.raises(ConfigError, match="connection"):
-        Database(url).open()
+        Database(bad)
 
 
-def test_db_broken_file_and_closed_database_are_down(tmp_path: Path) -> None:
+def test_db_broken_file_and_closed_database_are_faults(tmp_path: Path) -> None:
     path = tmp_path / "n.db"
     path.write_bytes(b"this is no database" * 100)
-    with pytest.raises(DatabaseDown, match="not a database"):
+    with pytest.raises(DatabaseFault, match="not a database"):
         Database(f"sqlite:///{path}").open(upgrade=True)
-    with pytest.raises(DatabaseDown, match="isn't open"):
+    with pytest.raises(DatabaseFault, match="is not open"):
         Database(f"sqlite:///{path}").servers.get("x")
 
 
@@ -410,26 +481,80 @@ def test_db_a_rescheduled_server_leaves_nothing_on_its_host(database: Database) 
     assert (after.server_ids, after.generation) == (frozenset(), before.generation + 1)
 
 
-def test_db_stray_allocations_are_dropped(database: Database, tmp_path: Path) -> None:
+def test_db_stray_allocations_are_dropped(database: Database, shared_url: str) -> None:
     database.hosts.register(OFFER)
     placed = place(database, make())
-    engine = sa.create_engine(f"sqlite:///{tmp_path / 'sub' / 'n.db'}")
-    with engine.begin() as connection:
+    with raw(shared_url) as connection:
         connection.execute(sa.text("insert into allocations values ('stray', 'h', 1, 1, 1)"))
-    engine.dispose()
     assert database.hosts.drop_stray_allocations("h") == 1
     assert database.hosts.get("h").server_ids == {placed.id}
 
 
-def test_db_a_silent_host_is_down(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'n.db'}", down_after=3)
-    database.open(upgrade=True)
+def test_db_a_silent_host_is_down(database: Database, shared_url: str) -> None:
+    database = Database(shared_url, down_after=1)
+    database.open()
     database.hosts.register(OFFER)
     assert database.hosts.get("h").up
     until(lambda: not database.hosts.get("h").up)
     with pytest.raises(NotFound):
         database.hosts.get("elsewhere")
     database.close()
+
+
+@pytest.mark.parametrize("shared_url", [kind.name for kind in SERVERS], indirect=True)
+def test_db_leases_and_heartbeats_run_by_the_databases_clock(
+    database: Database, shared_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine whose clock is wrong is as alive as others, and its leases are as long."""
+    dialect = "mysql" if shared_url.startswith("mysql") else shared_url.partition("+")[0]
+    ahead = {
+        "postgresql": "SELECT timezone('utc', clock_timestamp()) + interval '1 hour'",
+        "mysql": "SELECT utc_timestamp(6) + interval 1 hour",
+    }
+    with monkeypatch.context() as patched:
+        patched.setitem(NOW, dialect, sa.text(ahead[dialect]))
+        database.hosts.register(OFFER)
+        host = database.hosts.get("h")
+        assert host.up
+        assert host.heartbeat_at > utcnow() + timedelta(minutes=50)
+        server = make()
+        insert(database, server)
+        begin(database, server.id, None, "one", seconds=1800)
+        assert database.work.begin(server.id, host=None, holder="two", seconds=1) is None
+        assert database.work.unfinished(host=None, holder="two") == ()
+    # To the real clock that lease is far from over, and the heartbeat in the future.
+    assert database.work.begin(server.id, host=None, holder="two", seconds=1) is None
+    assert database.hosts.get("h").up
+    twice = {"postgresql": "2 hours'", "mysql": "2 hour"}
+    later = ahead[dialect].replace("1 hour'", twice[dialect]).replace("1 hour", twice[dialect])
+    monkeypatch.setitem(NOW, dialect, sa.text(later))
+    assert not database.hosts.get("h").up
+    assert database.work.unfinished(host=None, holder="two") == (server.id,)
+    begin(database, server.id, None, "two")
+
+
+def test_db_names_that_look_alike_are_different(database: Database) -> None:
+    """The databases' own idea of equality is not asked: some ignore case, accents and blanks."""
+    names = ["a", "A", "\u00e4", "a ", "a\u0308"]
+    for number, name in enumerate(names):
+        database.flavors.insert(replace(FLAVOR, id=f"f{number}", name=name))
+    found = database.flavors.list(
+        public=None, min_disk=0, min_ram=0, sort="name", descending=False, limit=9, marker=None
+    )
+    assert [flavor.name for flavor in found.items] == sorted(names)
+    insert(database, make("\u017dlu\u0165"))
+    (server,) = database.servers.list(ServerQuery(project="p", name="\u017dlu")).items
+    assert server.name == "\u017dlu\u0165"
+
+
+def test_db_what_it_cant_keep_is_refused(database: Database, shared_url: str) -> None:
+    if not shared_url.startswith("sqlite"):  # which keeps everything
+        with pytest.raises(InvalidInput, match="too long"):
+            insert(database, make("x" * 256))
+    if shared_url.startswith("postgresql"):
+        with pytest.raises(InvalidInput, match="NUL"):
+            database.servers.get("a\0b")
+    assert database.servers.list(ServerQuery(project="p")).items == ()
 
 
 # Flavors and key pairs

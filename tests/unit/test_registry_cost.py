@@ -157,10 +157,10 @@ def test_a_page_takes_a_fixed_number_of_statements(
     assert len(statements(registries[1], lambda registry: registry.list(query, ME))) == wanted
 
 
-def test_an_image_takes_two_statements(registries: tuple[SqlRegistry, SqlRegistry]) -> None:
+def test_an_image_takes_one_statement(registries: tuple[SqlRegistry, SqlRegistry]) -> None:
     for viewer in (ME, ADMIN):
         sent = statements(registries[1], partial(SqlRegistry.get, image_id="00000306", viewer=viewer))
-        assert [text.split()[0] for text in sent] == ["SELECT", "SELECT"]
+        assert [text.split()[0] for text in sent] == ["SELECT"]
 
 
 def test_a_quota_of_images_needs_no_table(registries: tuple[SqlRegistry, SqlRegistry]) -> None:

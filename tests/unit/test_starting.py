@@ -65,7 +65,7 @@ def test_help_loads_no_library() -> None:
     collections, names = loaded(PROGRAM.format("glancelike", "cli"), "--help")
     assert names & set(LIBRARIES.split()) == set()
     assert "glancelike.cli" in names
-    assert collections == 0
+    assert collections <= 1  # which may be due when the program begins
 
 
 def test_help_of_novalite_loads_no_library() -> None:

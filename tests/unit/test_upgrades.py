@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.engine import Connection
@@ -23,13 +24,14 @@ from glancelike.errors import SchemaNewer, SchemaOutdated, StaleImage
 from glancelike.model import Filter, Image, Location, Member, MemberStatus, Op, Query
 from glancelike.registry.base import ADMIN, Step
 from glancelike.registry.sql import SqlRegistry, migrations, schema
+from glancelike.sql import upgrading
 from tests import warm
 from tests.server_fixtures import BIN, write_config
 
 ADDS, CONTRACTS = "9997", "9998"
 ADDING = """
 import sqlalchemy as sa
-from glancelike.registry.sql.migrations.steps import add_column, create_index
+from glancelike.sql.steps import add_column, create_index
 
 revision, down_revision = "{revision}", "{before}"
 
@@ -40,7 +42,7 @@ def upgrade() -> None:
 """
 CONTRACTING = """
 import sqlalchemy as sa
-from glancelike.registry.sql.migrations.steps import drop_column, drop_index
+from glancelike.sql.steps import drop_column, drop_index
 
 revision, down_revision = "{revision}", "{before}"
 images = sa.table("images", sa.column("id"), sa.column("checksum"), sa.column("digest"))
@@ -185,14 +187,14 @@ def test_older_code_is_shut_out_before_a_contraction_begins(
 ) -> None:
     """Where changes of a schema commit by themselves, one that fails is there in part."""
 
-    def fail(connection: Connection, _revision: str) -> None:
+    def fail(connection: Connection, _config: Any, _revision: str) -> None:
         connection.commit()  # as MariaDB does
         raise RuntimeError
 
     with newer():
         registry.upgrade_by(Step.EXPAND)
         with monkeypatch.context() as patched:
-            patched.setattr(schema, "_run", fail)
+            patched.setattr(upgrading, "run", fail)
             with pytest.raises(RuntimeError):
                 registry.upgrade_by(Step.CONTRACT)
     with pytest.raises(SchemaNewer, match=f"needs code of {CONTRACTS}"):

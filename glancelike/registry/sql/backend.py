@@ -29,23 +29,19 @@ from glancelike.registry.base import Registry, Step
 from glancelike.registry.sql import queries, records, schema
 from glancelike.registry.sql.adoption import AdoptionSql
 from glancelike.registry.sql.cached import CachedSql
-from glancelike.registry.sql.database import insert_new
+from glancelike.registry.sql.database import ERRORS, insert_new
 from glancelike.registry.sql.database import now as clock
-from glancelike.registry.sql.engine import (
-    absent,
-    explained,
-    make_engine,
-    writer,
-)
 from glancelike.registry.sql.metadefs import MetadefSql
 from glancelike.registry.sql.migrations import revisions
 from glancelike.registry.sql.quotas import QuotaSql, settle
-from glancelike.registry.sql.retries import retrying
 from glancelike.registry.sql.scopes import Shape
 from glancelike.registry.sql.tables import DELETED, images, leases, locations, members
 from glancelike.registry.sql.tasks import TaskSql
 from glancelike.registry.sql.upkeep import UpkeepSql
 from glancelike.registry.sql.uploads import UploadSql
+from glancelike.sql import options, upgrading
+from glancelike.sql.engine import absent
+from glancelike.sql.retries import retrying
 
 OPTIONS = (
     cfg.StrOpt(
@@ -54,50 +50,12 @@ OPTIONS = (
         help="The database as an SQLAlchemy URL, such as sqlite:////var/lib/glancelike/images.db or "
         "postgresql://user:password@host/glancelike.",
     ),
-    cfg.IntOpt("max_pool_size", default=5, min=1, help="Connections each process keeps open."),
-    cfg.IntOpt("max_overflow", default=50, min=0, help="Connections each process may open beyond these."),
-    cfg.IntOpt("pool_timeout", default=30, min=1, help="Seconds to wait for a connection to come free."),
-    cfg.IntOpt("connection_recycle_time", default=3600, help="Seconds after which a connection is renewed."),
-    cfg.IntOpt("connect_timeout", default=10, min=1, help="Seconds to wait for the database server."),
-    cfg.FloatOpt(
-        "statement_timeout",
-        default=30.0,
-        min=0.1,
-        help="Seconds that a database server may take over one statement. A caller is told soon after that "
-        "the database is away, also when it just hangs.",
-    ),
-    cfg.FloatOpt(
-        "lock_timeout",
-        default=10.0,
-        min=0.1,
-        help="Seconds that one statement waits for another transaction's lock; MySQL and MariaDB wait whole "
-        "seconds.",
-    ),
-    cfg.IntOpt(
-        "db_max_retries",
-        default=20,
-        min=0,
-        help="How often a transaction is tried again that a deadlock or a lost connection undid; for no "
-        "longer than statement_timeout in all.",
-    ),
-    cfg.IntOpt(
-        "mysql_wsrep_sync_wait",
-        min=0,
-        max=15,
-        help="Galera only: wsrep_sync_wait of each connection. With 1 a read waits until its node has what "
-        "other nodes have committed.",
-    ),
-    cfg.FloatOpt("sqlite_busy_timeout", default=10.0, help="Seconds to wait for another writer's lock."),
-    cfg.BoolOpt(
-        "sqlite_synchronous",
-        default=True,
-        help="Wait for the disk at every commit. Without, a power cut may take back the last commits.",
-    ),
+    *options.OPTIONS,
 )
 i, m, le = images.c, members.c, leases.c
 
 
-@retrying({*Registry.__abstractmethods__, "adopt"})
+@retrying({*Registry.__abstractmethods__, "adopt"}, ERRORS.undone)
 class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionSql, UpkeepSql, Registry):
     """Keep images in SQLite, PostgreSQL, MySQL or MariaDB."""
 
@@ -113,19 +71,10 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionS
         if absent(self._url):
             # Connecting would leave an empty file behind.
             raise SchemaOutdated(f"{self._where} doesn't exist yet: run `glancelike db upgrade`")
-        engine = make_engine(self._url, self.settings)
-        try:
-            with explained(self._url), engine.connect() as connection:
-                schema.check(connection, self._where)
-        except BaseException:
-            engine.dispose()
-            raise
-        self._engine, self._writer = engine, writer(engine)
+        self._database.open(lambda connection: schema.check(connection, self._where))
 
     def close(self) -> None:
-        engine, self._engine, self._writer = self._engine, None, None
-        if engine is not None:
-            engine.dispose()
+        self._database.close()
 
     def upgrade(self) -> None:
         """Make or alter the tables. Raises SchemaNewer, RegistryUnavailable."""
@@ -138,33 +87,20 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionS
 
     @contextmanager
     def _upgrading(self) -> Iterator[schema.Upgrade]:
-        engine = make_engine(self._url, self.settings, bounded=False)
-        patience = "sqlite_busy_timeout" if engine.dialect.name == "sqlite" else "lock_timeout"
-        try:
-            with explained(self._url):
-                yield schema.Upgrade(engine, self._where, self.settings[patience])
-        finally:
-            engine.dispose()
+        with self._database.passing(bounded=False) as engine:
+            yield schema.Upgrade(engine, self._where, upgrading.patience(engine, self.settings))
 
     def schema_version(self) -> tuple[str | None, str]:
         if absent(self._url):
             return None, revisions()[-1]
-        engine = make_engine(self._url, self.settings)
-        try:
-            with explained(self._url), engine.connect() as connection:
-                return schema.current(connection), revisions()[-1]
-        finally:
-            engine.dispose()
+        with self._database.passing() as engine, engine.connect() as connection:
+            return schema.current(connection), revisions()[-1]
 
     def next_step(self) -> Step | None:
         if absent(self._url):
             return Step.EXPAND
-        engine = make_engine(self._url, self.settings)
-        try:
-            with explained(self._url), engine.connect() as connection:
-                return schema.next_step(connection, self._where)
-        finally:
-            engine.dispose()
+        with self._database.passing() as engine, engine.connect() as connection:
+            return schema.next_step(connection, self._where)
 
     def create(self, image: Image, *, settles: str | None = None) -> Image:
         image = replace(values.checked_image(image), version=1)
@@ -182,10 +118,11 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionS
     def get(self, image_id: str, viewer: Viewer) -> Image:
         if values.storable(image_id):
             statement = queries.one(viewer.admin, viewer.project is not None, viewer.pending)
-            with self._reading() as connection:
+            with self._looking() as connection:
                 rows = connection.execute(statement, {"id": image_id, "project": viewer.project}).all()
-                if rows:
-                    return records.to_images(connection, rows)[0]
+                found = records.to_image(rows)
+                if found is not None:
+                    return found
         raise ImageNotFound(f"image {image_id!r} not found")
 
     def list(self, query: Query, viewer: Viewer) -> Page:
@@ -264,7 +201,7 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionS
 
     def get_member(self, image_id: str, project: str) -> Member:
         if values.storable(image_id) and values.storable(project):
-            with self._reading() as connection:
+            with self._looking() as connection:
                 row = connection.execute(_member(image_id, project)).first()
                 if row is not None:
                     return records.to_member(row)
@@ -276,7 +213,7 @@ class SqlRegistry(TaskSql, UploadSql, QuotaSql, CachedSql, MetadefSql, AdoptionS
         statement = (
             sa.select(*records.MEMBER_COLUMNS).where(m.image_id == image_id).order_by(m.created_at, m.project)
         )
-        with self._reading() as connection:
+        with self._looking() as connection:
             return tuple(records.to_member(row) for row in connection.execute(statement))
 
     def update_member(self, member: Member) -> Member:

@@ -39,6 +39,6 @@ class CachedSql(CacheRecords, Database):
     def cached_nodes(self, image_id: str) -> tuple[str, ...]:
         if not values.storable(image_id):
             return ()
-        with self._reading() as connection:
+        with self._looking() as connection:
             found = sa.select(c.node).where(c.image_id == image_id).order_by(c.node)
             return tuple(connection.execute(found).scalars())

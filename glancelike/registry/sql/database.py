@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib import import_module
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from glancelike.errors import RegistryError
-from glancelike.model import utcnow
+from glancelike.errors import ConfigError, OutcomeUnknown, RegistryError, RegistryUnavailable
 from glancelike.plugins import Plugin
-from glancelike.registry.sql.engine import explained, parse_url, shown
-from glancelike.registry.sql.retries import committing
+from glancelike.sql import database
+from glancelike.sql.database import insert_new, now
+from glancelike.sql.errors import Errors
 
-NOW = {
-    "postgresql": sa.select(sa.func.timezone("utc", sa.func.clock_timestamp())),
-    "mysql": sa.select(sa.func.utc_timestamp(6)),
-    "mariadb": sa.select(sa.func.utc_timestamp(6)),
-}
+__all__ = ["ERRORS", "Database", "insert_new", "now"]
+
+
+class Undone(RegistryUnavailable):
+    """Say that a transaction changed nothing, for a reason that may be gone already."""
+
+
+ERRORS = Errors(
+    config=ConfigError,
+    failed=RegistryError,
+    refused=RegistryError,  # the service and ``values`` check before
+    unavailable=RegistryUnavailable,
+    undone=Undone,
+    unknown=OutcomeUnknown,
+)
 
 
 class Database(Plugin):
@@ -30,50 +37,21 @@ class Database(Plugin):
 
     def __init__(self, settings: Mapping[str, Any] = MappingProxyType({})) -> None:
         super().__init__(settings)
-        self._url = parse_url(self.settings["connection"])
-        self._where = shown(self._url)
-        self._engine: Engine | None = None
-        self._writer: Engine | None = None
+        self._database = database.Database(self.settings["connection"], self.settings, ERRORS)
+        self._url, self._where = self._database.url, self._database.where
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    @property
+    def _engine(self) -> Engine | None:
+        return self._database.engine
+
+    def _looking(self) -> AbstractContextManager[Connection]:
+        """Connect for one statement, without a transaction around it."""
+        return self._database.looking()
+
+    def _reading(self) -> AbstractContextManager[Connection]:
         """Begin a transaction all of whose statements see one snapshot."""
-        if self._engine is None:
-            raise RegistryError(f"{self._where} is not open")
-        with explained(self._url), self._engine.connect() as connection:
-            yield connection
+        return self._database.reading()
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def _writing(self) -> AbstractContextManager[Connection]:
         """Begin a transaction, committed unless something is raised."""
-        if self._writer is None:
-            raise RegistryError(f"{self._where} is not open")
-        with explained(self._url), self._writer.connect() as connection:
-            yield connection
-            if connection.dialect.name == "sqlite":  # no connection that could be lost
-                connection.commit()
-                return
-            with committing(self._where):
-                connection.commit()
-
-
-def insert_new(connection: Connection, table: sa.Table, row: Mapping[str, Any]) -> bool:
-    """Insert a row; return False, and the transaction goes on, when its key is there already."""
-    dialect = connection.dialect.name
-    if dialect in ("postgresql", "sqlite"):
-        # Not imported above: each brings all drivers for its database, and one database is used.
-        insert = import_module(f"sqlalchemy.dialects.{dialect}").insert
-        statement: Any = insert(table).on_conflict_do_nothing()
-    else:
-        statement = sa.insert(table).prefix_with("IGNORE")
-    counted = statement.execution_options(preserve_rowcount=True)
-    return connection.execute(counted, row).rowcount == 1
-
-
-def now(connection: Connection) -> datetime:
-    """Return the time by the one clock that all processes share."""
-    statement = NOW.get(connection.dialect.name)
-    if statement is None:
-        return utcnow()
-    told: datetime = connection.execute(statement).scalar_one()
-    return told.replace(tzinfo=UTC)
+        return self._database.writing()

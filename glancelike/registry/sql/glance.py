@@ -20,7 +20,8 @@ from sqlalchemy import exc
 from sqlalchemy.engine import Connection, Engine, RowMapping, make_url
 
 from glancelike.errors import ConfigError
-from glancelike.registry.sql.engine import DIALECTS, absent, explained, shown
+from glancelike.registry.sql.database import ERRORS
+from glancelike.sql.engine import DIALECTS, absent, explained, shown
 
 PAGE = 500
 _MADE = "created_at updated_at"
@@ -125,7 +126,7 @@ class GlanceDatabase:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with explained(self._url), self._engine.connect() as connection:
+        with explained(self._url, ERRORS), self._engine.connect() as connection:
             yield connection
 
 

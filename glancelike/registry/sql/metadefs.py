@@ -48,7 +48,7 @@ class MetadefSql(MetadefRecords, Database):
     def get_namespace(self, name: str, viewer: Viewer) -> Namespace:
         if values.storable(name):
             statement = sa.select(*SHOWN, n.document).where(n.name == name, *_visible(viewer))
-            with self._reading() as connection:
+            with self._looking() as connection:
                 row = connection.execute(statement).first()
             if row is not None:
                 return _to_namespace(row, **decoded(row.document))
@@ -90,7 +90,7 @@ class MetadefSql(MetadefRecords, Database):
 
     def resource_types(self) -> tuple[tuple[str, datetime, datetime], ...]:
         statement = sa.select(rt.name, rt.created_at, rt.updated_at).order_by(rt.name)
-        with self._reading() as connection:
+        with self._looking() as connection:
             return tuple((row[0], row[1], row[2]) for row in connection.execute(statement))
 
 

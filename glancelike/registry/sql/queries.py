@@ -29,7 +29,7 @@ from sqlalchemy import ColumnElement
 
 from glancelike.model import Op, Query, SortKey, Viewer, Visibility
 from glancelike.registry.sql.paging import Columns, Condition, Part, after, bound, order
-from glancelike.registry.sql.records import COLUMNS
+from glancelike.registry.sql.records import COLUMNS, with_children
 from glancelike.registry.sql.scopes import (
     Scope,
     Seen,
@@ -70,9 +70,11 @@ def parameters(query: Query, viewer: Viewer, marker: Sequence[Any] | None = None
 
 
 @lru_cache
-def one(admin: bool, project: bool, pending: bool) -> Statement:
-    """Select the image ``id`` if a viewer from ``project`` may see it."""
-    return sa.select(*COLUMNS).where(i.id == bound("id", i.id), visible(admin, project, pending))
+def one(admin: bool, project: bool, pending: bool) -> sa.CompoundSelect[Any]:
+    """Select the image ``id``, with its children, if a viewer from ``project`` may see it."""
+    wanted = bound("id", i.id)
+    seen = sa.select(*COLUMNS).where(i.id == wanted, visible(admin, project, pending))
+    return with_children(seen, wanted)
 
 
 # Filters

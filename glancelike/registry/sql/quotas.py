@@ -38,7 +38,7 @@ class QuotaSql(QuotaRecords, Database):
         if not values.storable(project):
             return Amounts()
         statement = sa.select(*(_used(field, project).label(field) for field in values.AMOUNTS))
-        with self._reading() as connection:
+        with self._looking() as connection:
             found = connection.execute(statement).one()
         return Amounts(**{field: int(value) for field, value in found._mapping.items()})
 

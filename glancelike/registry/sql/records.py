@@ -37,36 +37,37 @@ MEMBER_COLUMNS = tuple(
     members.c[name] for name in ("image_id", "project", "status", "created_at", "updated_at")
 )
 
-# The children of some images in one statement: kind, image, two texts and a third.
+# Rows of an image's children: which of them, then a number and three texts.
 TAG, PROPERTY, LOCATION = 1, 2, 3
 BATCH = 500
+
+
+def _number(value: int) -> sa.ColumnElement[int]:
+    return sa.literal_column(str(value), sa.Integer)
+
+
+_EMPTY: sa.ColumnElement[str] = sa.literal_column("''", sa.Text)
+_CHILDREN: Mapping[sa.Table, tuple[sa.ColumnElement[Any], ...]] = {
+    tags: (_number(TAG), _number(0), tags.c.value, _EMPTY, _EMPTY),
+    properties: (_number(PROPERTY), _number(0), properties.c.name, properties.c.value, _EMPTY),
+    locations: (
+        *(_number(LOCATION), locations.c.position),
+        *(locations.c.store, locations.c.key, locations.c.metadata),
+    ),
+}
 _ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 CHILDREN = sa.union_all(
-    sa.select(
-        sa.literal_column(str(TAG)).label("kind"),
-        tags.c.image_id,
-        sa.literal_column("0").label("position"),
-        tags.c.value.label("first"),
-        sa.literal_column("''").label("second"),
-        sa.literal_column("''").label("third"),
-    ).where(tags.c.image_id.in_(_ids)),
-    sa.select(
-        sa.literal_column(str(PROPERTY)),
-        properties.c.image_id,
-        sa.literal_column("0"),
-        properties.c.name,
-        properties.c.value,
-        sa.literal_column("''"),
-    ).where(properties.c.image_id.in_(_ids)),
-    sa.select(
-        sa.literal_column(str(LOCATION)),
-        locations.c.image_id,
-        locations.c.position,
-        locations.c.store,
-        locations.c.key,
-        locations.c.metadata,
-    ).where(locations.c.image_id.in_(_ids)),
+    *(sa.select(table.c.image_id, *row).where(table.c.image_id.in_(_ids)) for table, row in _CHILDREN.items())
 )
+
+
+def with_children(image: sa.Select[Any], image_id: sa.BindParameter[Any]) -> sa.CompoundSelect[Any]:
+    """Select the row of COLUMNS that ``image`` selects, and its children, for ``to_image``."""
+    nothing = (sa.null(),) * len(COLUMNS)
+    return sa.union_all(
+        image.with_only_columns(*COLUMNS, _number(0), _number(0), _EMPTY, _EMPTY, _EMPTY),
+        *(sa.select(*nothing, *row).where(table.c.image_id == image_id) for table, row in _CHILDREN.items()),
+    )
 
 
 def batches(ids: Iterable[str], size: int = BATCH) -> Iterator[list[str]]:
@@ -86,22 +87,23 @@ class Children:
         self.properties: dict[str, str] = {}
         self.locations: dict[int, Location] = {}
 
+    def add(self, kind: int, position: int, first: str, second: str, third: str) -> None:
+        """Take in a row."""
+        if kind == TAG:
+            self.tags.add(first)
+        elif kind == PROPERTY:
+            self.properties[first] = second
+        else:
+            metadata = json.loads(third) if third != "{}" else {}
+            self.locations[position] = Location(first, second, metadata)
+
 
 def children_of(connection: Connection, ids: Iterable[str]) -> Mapping[str, Children]:
     """Read the children of any number of images, BATCH images a statement."""
     found: defaultdict[str, Children] = defaultdict(Children)
     for batch in batches(ids):
-        for kind, image_id, position, first, second, third in connection.execute(
-            CHILDREN, {"ids": batch}
-        ).all():
-            child = found[image_id]
-            if kind == TAG:
-                child.tags.add(first)
-            elif kind == PROPERTY:
-                child.properties[first] = second
-            else:
-                metadata = json.loads(third) if third != "{}" else {}
-                child.locations[position] = Location(first, second, metadata)
+        for image_id, *child in connection.execute(CHILDREN, {"ids": batch}).all():
+            found[image_id].add(*child)
     return found
 
 
@@ -110,6 +112,18 @@ def to_images(connection: Connection, rows: Sequence[Any]) -> tuple[Image, ...]:
     children = children_of(connection, [row[0] for row in rows]) if rows else {}
     empty = Children()
     return tuple(_to_image(row, children.get(row[0], empty)) for row in rows)
+
+
+def to_image(rows: Sequence[Any]) -> Image | None:
+    """Turn what ``with_children`` selects into an image; None where there is but the children, or nothing."""
+    found: Any = None
+    children = Children()
+    for row in rows:
+        if row[-5]:
+            children.add(*row[-5:])
+        else:
+            found = row[:-5]
+    return None if found is None else _to_image(found, children)
 
 
 def _to_image(row: Any, children: Children) -> Image:

@@ -6,41 +6,32 @@ older than a revision can't know what that one took away.
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from glancelike.errors import RegistryError, RegistryUnavailable, SchemaNewer, SchemaOutdated
+from glancelike.errors import RegistryError, SchemaNewer, SchemaOutdated
 from glancelike.registry.base import Step
 from glancelike.registry.sql import migrations
+from glancelike.registry.sql.database import ERRORS
 from glancelike.registry.sql.migrations import VERSION_TABLE, described, needed, oldest_after, revisions
 from glancelike.registry.sql.tables import compatibility, metadata
+from glancelike.sql import upgrading
+from glancelike.sql.engine import of_kind
+from glancelike.sql.servers import Kind
 
-LOCK = "glancelike db upgrade"
-LOCK_NUMBER = 0x676C616E6365  # any number nobody else is likely to use
+LOCK = upgrading.Lock("glancelike db upgrade", 0x676C616E6365)
 BATCH = 1000  # rows moved in one transaction
 
-# As alembic makes it.
-_VERSION = sa.Table(
-    VERSION_TABLE,
-    sa.MetaData(),
-    sa.Column("version_num", sa.String(32), nullable=False),
-    sa.PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
-)
+_VERSION = upgrading.version_table(VERSION_TABLE)
 
 
 def current(connection: Connection) -> str | None:
     """Return the database's revision; None when there are no tables."""
-    if not sa.inspect(connection).has_table(VERSION_TABLE):
-        return None
-    revision: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
-    return revision
+    return upgrading.current(connection, VERSION_TABLE)
 
 
 def check(connection: Connection, where: str) -> None:
@@ -105,11 +96,11 @@ class Upgrade:
     """
 
     def __init__(self, engine: Engine, where: str, patience: float) -> None:
-        self._reader, self._writer = engine, engine.execution_options(writes=True)
+        self._reader, self._writer = engine, of_kind(engine, Kind.WRITES)
         self._where = where
         self._patience = patience
         if engine.dialect.name == "sqlite":
-            _use_wal(engine, where, patience)
+            upgrading.use_wal(engine, where, patience, ERRORS)
 
     def finish(self) -> None:
         """Do all that is to be done."""
@@ -161,10 +152,10 @@ class Upgrade:
         while True:
             with (
                 self._writer.connect() as connection,
-                _locked(connection, self._where, self._patience),
+                upgrading.locked(connection, LOCK, self._where, self._patience, ERRORS),
                 connection.begin(),
             ):
-                _be_patient(connection, self._patience)
+                upgrading.be_patient(connection, self._patience)
                 done = work(connection)
             if not done:
                 return total
@@ -181,7 +172,7 @@ class Upgrade:
             # First: where a change of the schema is no part of the transaction, and is cut
             # short, older code must be shut out already.
             connection.execute(sa.update(compatibility).values(oldest=oldest_after(revision)))
-        _run(connection, revision)
+        upgrading.run(connection, _config(), revision)
         return 1
 
     def _migrate(self, connection: Connection) -> int:
@@ -205,72 +196,4 @@ def _function(revision: str, name: str) -> Callable[..., int] | None:
 
 
 def _config() -> Any:
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", "glancelike.registry.sql:migrations")
-    config.set_main_option("path_separator", "os")
-    config.set_main_option("version_locations", os.pathsep.join(map(str, migrations.DIRECTORIES)))
-    return config
-
-
-def _run(connection: Connection, revision: str) -> None:
-    from alembic import command
-
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
-
-
-@contextmanager
-def _locked(connection: Connection, where: str, patience: float) -> Iterator[None]:
-    """Let one process upgrade at a time; SQLite's writer lock does already.
-
-    The lock is the session's and spans its transaction: who comes next sees
-    what was committed. It ends with the session.
-    """
-    name = connection.dialect.name
-    if name == "postgresql":
-        take, give = sa.func.pg_advisory_lock(LOCK_NUMBER), sa.func.pg_advisory_unlock(LOCK_NUMBER)
-    elif name in ("mysql", "mariadb"):
-        take, give = sa.func.get_lock(LOCK, patience), sa.func.release_lock(LOCK)
-    else:
-        yield
-        return
-    with connection.begin():
-        _be_patient(connection, patience)
-        if connection.scalar(sa.select(take)) == 0:
-            raise RegistryUnavailable(f"{where}: another upgrade is running")
-    try:
-        yield
-    finally:
-        with connection.begin():
-            connection.execute(sa.select(give))
-
-
-def _be_patient(connection: Connection, patience: float) -> None:
-    """Limit how long the transaction waits for locks, where that is no setting of the connection."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.text(f"SET LOCAL lock_timeout = {int(patience * 1000)}"))
-
-
-def _use_wal(engine: Engine, where: str, patience: float) -> None:
-    """Let readers go on while one writes; the file remembers it.
-
-    Changing the mode needs the file for oneself, and SQLite doesn't wait
-    for that as it waits for other locks.
-    """
-    until = time.monotonic() + patience
-    while True:
-        with engine.connect() as connection:
-            try:
-                # Beneath SQLAlchemy, which would begin a transaction first.
-                raw: Any = connection.connection.driver_connection
-                raw.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > until:
-                    raise RegistryUnavailable(f"{where}: {error}") from error
-            except sqlite3.DatabaseError as error:
-                raise RegistryError(f"{where}: {error}") from error
-        time.sleep(0.01)
+    return upgrading.config(Path(migrations.__file__).parent, migrations.DIRECTORIES)

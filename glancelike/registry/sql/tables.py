@@ -14,8 +14,8 @@ from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, 
 
 from glancelike.model import FILTER_FIELDS
 from glancelike.registry.sql.migrations import COMPATIBILITY_TABLE
-from glancelike.registry.sql.types import Exact, HugeText, LongText, UtcTime
 from glancelike.registry.values import LENGTHS, LONG_KEY
+from glancelike.sql.types import Exact, HugeText, LongText, UtcTime
 
 # Values of images.shelf. One column, not two flags: an index prefix that
 # finds the listed images without stepping over hidden and deleted ones. An

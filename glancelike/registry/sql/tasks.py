@@ -40,7 +40,7 @@ class TaskSql(TaskRecords, Database):
 
     def get_task(self, task_id: str) -> Task:
         if values.storable(task_id):
-            with self._reading() as connection:
+            with self._looking() as connection:
                 row = connection.execute(sa.select(tasks).where(t.id == task_id)).first()
                 if row is not None:
                     return _to_task(row)

@@ -45,7 +45,7 @@ class UploadSql(UploadRecords, Database):
 
     def get_upload(self, upload_id: str) -> Upload:
         if values.storable(upload_id):
-            with self._reading() as connection:
+            with self._looking() as connection:
                 row = connection.execute(sa.select(uploads).where(u.id == upload_id)).first()
                 if row is not None:
                     return _to_upload(row)
@@ -85,7 +85,7 @@ class UploadSql(UploadRecords, Database):
 
     def uploads_in(self, state: UploadState, limit: int) -> tuple[Upload, ...]:
         found = sa.select(uploads).where(u.state == state.value).order_by(u.created_at, u.id).limit(limit)
-        with self._reading() as connection:
+        with self._looking() as connection:
             return tuple(map(_to_upload, connection.execute(found)))
 
 

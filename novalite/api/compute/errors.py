@@ -21,6 +21,7 @@ TABLE = ErrorTable(
         errors.NoValidHost: 500,
         errors.Unsupported: 501,
         errors.ConfigError: 500,
+        errors.DatabaseFault: 500,
         errors.Unavailable: 503,
         errors.DatabaseSchema: 500,
     },

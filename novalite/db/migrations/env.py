@@ -4,10 +4,10 @@ from alembic import context
 
 from novalite.db.tables import metadata
 
-connection = context.config.attributes["connection"]
-# SQLite can roll back DDL, whatever alembic's cautious default says.
 context.configure(
-    connection=connection, target_metadata=metadata, transactional_ddl=connection.dialect.name != "mysql"
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    # The caller's transaction and lock span all revisions.
+    transactional_ddl=False,
 )
-with context.begin_transaction():
-    context.run_migrations()
+context.run_migrations()

@@ -14,7 +14,7 @@ form first, its module has two functions more::
 
 Each call is a transaction. A step that was cut short is run again from its
 start, and not every database takes back what a failed one has done: use
-``steps``, or look first.
+``glancelike.sql.steps``, or look first.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from glancelike.registry.sql.migrations.steps import create_index, create_table
-from glancelike.registry.sql.types import Exact, LongText, UtcTime
+from glancelike.sql.steps import create_index, create_table
+from glancelike.sql.types import Exact, LongText, UtcTime
 
 revision = "0001"
 down_revision = None

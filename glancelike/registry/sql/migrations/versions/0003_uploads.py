@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from glancelike.registry.sql.migrations.steps import create_index, create_table
-from glancelike.registry.sql.types import Exact, LongText, UtcTime
+from glancelike.sql.steps import create_index, create_table
+from glancelike.sql.types import Exact, LongText, UtcTime
 
 revision = "0003"
 down_revision = "0002"

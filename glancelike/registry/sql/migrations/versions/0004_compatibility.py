@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from glancelike.registry.sql.migrations.steps import create_table
-from glancelike.registry.sql.types import Exact
+from glancelike.sql.steps import create_table
+from glancelike.sql.types import Exact
 
 revision = "0004"
 down_revision = "0003"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glancelike.registry.sql.migrations.steps import create_index
+from glancelike.sql.steps import create_index
 
 revision = "0005"
 down_revision = "0004"

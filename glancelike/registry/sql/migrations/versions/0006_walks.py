@@ -7,7 +7,7 @@ doesn't see. That of the status is the beginning of another by now.
 
 from __future__ import annotations
 
-from glancelike.registry.sql.migrations.steps import drop_index
+from glancelike.sql.steps import drop_index
 
 revision = "0006"
 down_revision = "0005"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from glancelike.registry.sql.migrations.steps import add_column, create_index
-from glancelike.registry.sql.types import UtcTime
+from glancelike.sql.steps import add_column, create_index
+from glancelike.sql.types import UtcTime
 
 revision = "0007"
 down_revision = "0006"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from glancelike.registry.sql.migrations.steps import create_index, demand_column, drop_index
-from glancelike.registry.sql.types import Exact, UtcTime
+from glancelike.sql.steps import create_index, demand_column, drop_index
+from glancelike.sql.types import Exact, UtcTime
 
 revision = "0008"
 down_revision = "0007"

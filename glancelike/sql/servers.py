@@ -12,13 +12,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Mapping
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine
 
+# An engine's option that says how its transactions begin.
+KIND = "transaction"
 # Seconds that the client waits beyond the server's own limit.
 GRACE = 2.0
+
+
+class Kind(Enum):
+    """What a transaction is for."""
+
+    READS = "reads"  # several statements that see one snapshot
+    WRITES = "writes"
+    LOOKS = "looks"  # one statement, which is a transaction by itself
 
 
 def arguments(url: URL, settings: Mapping[str, Any], *, bounded: bool) -> dict[str, Any]:
@@ -30,37 +41,52 @@ def arguments(url: URL, settings: Mapping[str, Any], *, bounded: bool) -> dict[s
 
 
 def prepare(engine: Engine, settings: Mapping[str, Any], *, bounded: bool) -> None:
-    """Set up each connection and each transaction of an engine."""
-    if bounded and engine.dialect.driver == "psycopg":
+    """Set up each connection and each transaction of an engine whose drivers begin none by themselves."""
+    if engine.dialect.driver == "psycopg" and bounded:
         _bound_psycopg(engine, settings["statement_timeout"] + GRACE)
+    elif engine.dialect.driver == "pymysql":
+        _spare_pymysql(engine)
     mine = _postgresql if engine.dialect.name == "postgresql" else _mysql
-    statement = mine(settings, bounded=bounded)
+    statements = mine(settings, bounded=bounded)
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
-        cursor.execute(statement)
+        for each in statements:
+            cursor.execute(each)
         cursor.close()
-        connection.commit()  # PostgreSQL forgets settings that are rolled back
+
+    # All statements of a read see one snapshot. A writer's don't: a
+    # compare-and-set that lost must find no row, not fail to serialize.
+    begins: dict[Kind, tuple[str, ...]]
+    if engine.dialect.name == "postgresql":
+        begins = {
+            Kind.READS: ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",),
+            Kind.WRITES: ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",),
+        }
+    else:
+        # The session's own level is REPEATABLE READ.
+        begins = {
+            Kind.READS: ("START TRANSACTION READ ONLY",),
+            Kind.WRITES: ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION READ WRITE"),
+        }
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # All statements of a read see one snapshot. A writer's don't: a
-        # compare-and-set that lost must find no row, not fail to serialize.
-        if not connection.get_execution_options().get("writes", False):
-            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        for each in begins.get(connection.get_execution_options().get(KIND, Kind.READS), ()):
+            connection.exec_driver_sql(each)
 
 
-def _postgresql(settings: Mapping[str, Any], *, bounded: bool) -> str:
+def _postgresql(settings: Mapping[str, Any], *, bounded: bool) -> tuple[str, ...]:
     told = {"lock_timeout": settings["lock_timeout"]}
     if bounded:
         told["statement_timeout"] = settings["statement_timeout"]
         # No transaction waits for anything but the database: one that is idle has lost its client.
         told["idle_in_transaction_session_timeout"] = settings["statement_timeout"]
-    return "; ".join(f"SET {name} = {math.ceil(seconds * 1000)}" for name, seconds in told.items())
+    return ("; ".join(f"SET {name} = {math.ceil(seconds * 1000)}" for name, seconds in told.items()),)
 
 
-def _mysql(settings: Mapping[str, Any], *, bounded: bool) -> str:
+def _mysql(settings: Mapping[str, Any], *, bounded: bool) -> tuple[str, ...]:
     # What doesn't fit is refused, whatever the server's own mode.
     told = ["sql_mode = 'TRADITIONAL'", f"innodb_lock_wait_timeout = {math.ceil(settings['lock_timeout'])}"]
     if settings["mysql_wsrep_sync_wait"] is not None:
@@ -73,7 +99,23 @@ def _mysql(settings: Mapping[str, Any], *, bounded: bool) -> str:
             f" /*M!100300 , SESSION max_statement_time = {seconds},"
             f" SESSION idle_transaction_timeout = {math.ceil(seconds)} */"
         )
-    return statement
+    return statement, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+
+
+def _spare_pymysql(engine: Engine) -> None:
+    import pymysql
+    from pymysql.constants.SERVER_STATUS import SERVER_STATUS_IN_TRANS
+
+    class Spare(pymysql.connections.Connection):  # type: ignore[misc]
+        """A connection that asks for no ROLLBACK where there is no transaction."""
+
+        def rollback(self) -> None:
+            if self.server_status & SERVER_STATUS_IN_TRANS:
+                super().rollback()
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, _record: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        return Spare(*args, **kwargs)
 
 
 def _bound_psycopg(engine: Engine, seconds: float) -> None:

@@ -12,30 +12,33 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
-from glancelike.errors import ConfigError, RegistryError, RegistryUnavailable
-from glancelike.registry.sql import servers
-from glancelike.registry.sql.retries import Undone, is_undone
+from glancelike.sql import servers
+from glancelike.sql.errors import Errors, ForeignTable
+from glancelike.sql.retries import is_undone
+from glancelike.sql.servers import KIND, Kind
 
 DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb")
 
 
-def parse_url(connection: str | None) -> URL:
-    """Turn the option ``connection`` into a URL; raise ConfigError."""
+def parse_url(connection: str | None, errors: Errors) -> URL:
+    """Turn the option ``connection`` into a URL; raise ``errors.config``."""
     if not connection:
-        raise ConfigError("[database] connection is not set: expected something like sqlite:///images.db")
+        raise errors.config(
+            "[database] connection is not set: expected something like sqlite:////srv/records.db"
+        )
     try:
         url = make_url(connection)
     except (exc.ArgumentError, ValueError):
         # Not repeated: what can't be parsed may hold a password anywhere.
-        raise ConfigError(
-            "[database] connection is no database URL: expected something like sqlite:////srv/images.db"
+        raise errors.config(
+            "[database] connection is no database URL: expected something like sqlite:////srv/records.db"
         ) from None
     if url.get_backend_name() not in DIALECTS:
-        raise ConfigError(
+        raise errors.config(
             f"[database] connection: {url.drivername} is not supported (one of {', '.join(DIALECTS)})"
         )
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        raise ConfigError("[database] connection: SQLite needs a file; memory:// keeps images in memory")
+        raise errors.config("[database] connection: SQLite needs a file, as in sqlite:////srv/records.db")
     return url
 
 
@@ -61,8 +64,8 @@ def shown(url: URL) -> str:
     return str(path) if path else url.set(query={}).render_as_string(hide_password=True)
 
 
-def make_engine(url: URL, settings: Mapping[str, Any], *, bounded: bool = True) -> Engine:
-    """Make the engine; nothing is connected yet. Raises ConfigError.
+def make_engine(url: URL, settings: Mapping[str, Any], errors: Errors, *, bounded: bool = True) -> Engine:
+    """Make the engine; nothing is connected yet. Raises ``errors.config``.
 
     Without ``bounded`` statements may take as long as they do.
     """
@@ -77,11 +80,12 @@ def make_engine(url: URL, settings: Mapping[str, Any], *, bounded: bool = True) 
         arguments["connect_args"] = {"timeout": settings["sqlite_busy_timeout"]}
     else:
         arguments["connect_args"] = servers.arguments(url, settings, bounded=bounded)
-        arguments["isolation_level"] = "READ COMMITTED"
+        # Transactions begin and end where we say so, and not without need.
+        arguments["isolation_level"] = "AUTOCOMMIT"
     try:
         engine = sa.create_engine(url, **arguments)
     except (exc.ArgumentError, ImportError) as error:
-        raise ConfigError(f"[database] connection: {url.drivername} can't be used: {error}") from error
+        raise errors.config(f"[database] connection: {url.drivername} can't be used: {error}") from error
     if backend == "sqlite":
         _prepare_sqlite(engine, durable=settings["sqlite_synchronous"])
     else:
@@ -89,9 +93,9 @@ def make_engine(url: URL, settings: Mapping[str, Any], *, bounded: bool = True) 
     return engine
 
 
-def writer(engine: Engine) -> Engine:
-    """Return the engine for transactions that write."""
-    return engine.execution_options(writes=True)
+def of_kind(engine: Engine, kind: Kind) -> Engine:
+    """Return the engine, with the same connections, for transactions of a kind; else they are READS."""
+    return engine.execution_options(**{KIND: kind})
 
 
 def _prepare_sqlite(engine: Engine, *, durable: bool) -> None:
@@ -108,24 +112,28 @@ def _prepare_sqlite(engine: Engine, *, durable: bool) -> None:
     def begin(connection: Connection) -> None:
         # A writer takes its lock first: one that reads first and upgrades
         # later is refused at once, whatever the busy timeout.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        kind = connection.get_execution_options().get(KIND, Kind.READS)
+        if kind is not Kind.LOOKS:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if kind is Kind.WRITES else "BEGIN")
 
 
 @contextmanager
-def explained(url: URL) -> Iterator[None]:
-    """Turn what the database layer raises into RegistryError."""
+def explained(url: URL, errors: Errors) -> Iterator[None]:
+    """Turn what the database layer raises into the user's own errors."""
     try:
         yield
+    except ForeignTable as error:
+        raise errors.failed(f"{shown(url)}: {error}") from error
     except exc.TimeoutError as error:
-        raise RegistryUnavailable(f"{shown(url)}: no connection came free in time") from error
+        raise errors.unavailable(f"{shown(url)}: no connection came free in time") from error
     except exc.DBAPIError as error:
         said = f"{shown(url)}: {error.orig}"
         if is_undone(error):
-            raise Undone(said) from error
+            raise errors.undone(said) from error
         if isinstance(error, exc.OperationalError | exc.InterfaceError) or error.connection_invalidated:
-            raise RegistryUnavailable(f"{said}{_hint(url)}") from error
-        raise RegistryError(said) from error
+            raise errors.unavailable(f"{said}{_hint(url)}") from error
+        kind = errors.refused if isinstance(error, exc.DataError) else errors.failed
+        raise kind(said) from error
 
 
 def _hint(url: URL) -> str:

@@ -10,20 +10,21 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.schema import SchemaItem
 
-from glancelike.errors import RegistryError
+from glancelike.sql.errors import ForeignTable
 
 
-def create_table(name: str, *columns: sa.Column[Any], **options: Any) -> None:
-    """Create a table unless it is there; raise RegistryError if that one is somebody else's."""
+def create_table(name: str, *items: SchemaItem, **options: Any) -> None:
+    """Create a table unless it is there; raise ForeignTable if that one is somebody else's."""
     inspector = _inspector()
     if not inspector.has_table(name):
-        op.create_table(name, *columns, **options)
+        op.create_table(name, *items, **options)
         return
     found = {column["name"] for column in inspector.get_columns(name)}
     # A later revision may have added some.
-    if not found.issuperset(column.name for column in columns):
-        raise RegistryError(f"there is a table {name} of somebody else, it has {', '.join(sorted(found))}")
+    if not found.issuperset(item.name for item in items if isinstance(item, sa.Column)):
+        raise ForeignTable(f"there is a table {name} of somebody else, it has {', '.join(sorted(found))}")
 
 
 def create_index(name: str, table: str, columns: list[Any]) -> None:

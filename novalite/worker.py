@@ -1,0 +1,46 @@
+"""``novalite-scheduler`` and ``novalite-compute``: one worker a process, any number of hosts."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from typing import NoReturn
+
+from glancelike.starting import settle
+from glancelike.web import logs
+from novalite.compose import build_all, warn_if_alone
+from novalite.config import load
+from novalite.errors import ConfigError, NovaliteError
+
+LOG = logging.getLogger(__name__)
+
+
+def scheduler(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run ``novalite-scheduler --config-file FILE`` until SIGTERM or SIGINT."""
+    _run("scheduler", argv)
+
+
+def compute(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run ``novalite-compute --config-file FILE`` until SIGTERM or SIGINT; guests run on."""
+    _run("compute", argv)
+
+
+def _run(role: str, argv: Sequence[str] | None) -> NoReturn:
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        settings = load(sys.argv[1:] if argv is None else argv)
+        logs.configure(debug=settings.debug)
+        warn_if_alone(settings)
+        with build_all(settings, roles=frozenset({role})):
+            settle()
+            LOG.info("novalite-%s works for host %s", role, settings.host)
+            ended.wait()
+    except NovaliteError as error:
+        print(f"novalite-{role}: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    sys.exit(0)
