@@ -129,6 +129,7 @@ class Settings:
     service_down_time: float
     redrive_interval: float
     lease_seconds: float
+    shelved_offload: bool
     sync_power_state_interval: float
     max_concurrent_builds: int
     reserved_cpus: int
@@ -262,6 +263,7 @@ def _settings(
         service_down_time=default["service_down_time"],
         redrive_interval=default["redrive_interval"],
         lease_seconds=default["lease_seconds"],
+        shelved_offload=default["shelved_offload_time"] == 0,
         sync_power_state_interval=default["sync_power_state_interval"],
         max_concurrent_builds=default["max_concurrent_builds"],
         reserved_cpus=default["reserved_host_cpus"],

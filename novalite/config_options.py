@@ -57,6 +57,13 @@ DEFAULT = (
         help="Seconds between comparisons of the guests' real states with the records.",
     ),
     cfg.IntOpt(
+        "shelved_offload_time",
+        default=0,
+        min=-1,
+        max=0,
+        help="0: a shelved server leaves its host at once; -1: when an administrator says so.",
+    ),
+    cfg.IntOpt(
         "max_concurrent_builds", default=10, min=1, help="Servers this host works on at the same time."
     ),
     cfg.IntOpt("reserved_host_cpus", default=0, min=0, help="CPUs kept back for the host itself."),

@@ -69,7 +69,13 @@ class TaskState(enum.StrEnum):
     RESIZE_REVERTING = "resize_reverting"
     SHELVING = "shelving"
     SHELVING_OFFLOADING = "shelving_offloading"
+    UNSHELVING = "unshelving"
     DELETING = "deleting"
+
+
+# Keys of ``Server.kept``.
+RESIZED_FROM = "resized_from"
+SHELVED_IMAGE = "shelved_image"
 
 
 class Status(enum.StrEnum):
@@ -312,6 +318,20 @@ class NewServer:
     admin_password: str | None = field(default=None, repr=False)
     min_count: int = 1
     max_count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """What a server is to become; None leaves what it has."""
+
+    image_id: str
+    name: str | None = None
+    metadata: Mapping[str, str] | None = None
+    access_ipv4: str | None = None
+    access_ipv6: str | None = None
+    set_description: bool = False
+    description: str | None = None
+    admin_password: str = field(default="", repr=False)
 
 
 SERVER_SORT_FIELDS = frozenset(

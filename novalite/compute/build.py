@@ -9,12 +9,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from novalite.bases.keeper import Keeper
 from novalite.bases.lazy import LazyBases, LocalBases, release
 from novalite.bases.settings import BasesSettings
 from novalite.config import Settings
+from novalite.db.records import image_of
 from novalite.errors import ImageUnusable
 from novalite.images import HttpImages, Images, LocalImages
 from novalite.model import GIB, ImageInfo, Server
@@ -138,6 +140,12 @@ def _digest(image: ImageInfo) -> tuple[str, str] | None:
     return (image.hash_algo, image.hash_value) if image.hash_algo and image.hash_value else None
 
 
+def with_image(server: Server) -> Server:
+    """Return a server as booting from the image of its task, where that names one."""
+    told = server.task_args.get("image")
+    return replace(server, image=image_of(told)) if told else server
+
+
 def mac_of(server_id: str) -> str:
     """Make a server's MAC address: the same again at every attempt."""
     tail = hashlib.sha256(server_id.encode()).digest()[:3]
@@ -179,4 +187,5 @@ def facts_of(server: Server, nics: tuple[Nic, ...]) -> GuestFacts:
         networks=tuple(GuestNetwork(mac=nic.mac) for nic in nics),
         image_id=server.image.id,
         flavor=server.flavor.name,
+        admin_password=str(server.task_args.get("admin_password") or ""),
     )

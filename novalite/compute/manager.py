@@ -54,7 +54,7 @@ class ComputeManager:
         nbd = VirtCap.NBD_BASE in driver.capabilities
         keeper = Keeper(BasesSettings.of(settings))
         bases = BaseImages(settings, images, keeper, nbd=nbd)
-        self._tasks = Tasks(settings, database, bus, driver, bases)
+        self._tasks = Tasks(settings, database, bus, driver, bases, images)
         self._workers = Workers("compute", settings.max_concurrent_builds, self._drive)
         self._sync = Sync(settings.host, settings.instances_path, database, driver, self._workers)
         self._watch = BaseWatch(settings, database, driver, self._workers, keeper, wanted=bases.early)

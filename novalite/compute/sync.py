@@ -14,7 +14,10 @@ from novalite.workers import Workers
 
 LOG = logging.getLogger(__name__)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_PLACED = (VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED)
+_PLACED = (
+    *(VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED),
+    *(VmState.RESCUED, VmState.RESIZED, VmState.SHELVED),
+)
 _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
 
 
@@ -49,7 +52,7 @@ class Sync:
     def _compare(self, server: Server, state: PowerState | None) -> None:
         running = state is not None and state not in _OFF
         try:
-            if server.vm_state == VmState.STOPPED and running:
+            if server.vm_state in (VmState.STOPPED, VmState.SHELVED) and running:
                 # Someone else started it; its owner wants it off.
                 with self._workers.hold(server.id) as free:
                     if free and self._database.servers.get(server.id).version == server.version:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import logging
 
-from novalite.compute.build import BaseImages, spec_of
-from novalite.compute.leases import Stopping, Superseded, Work
+from novalite.compute.build import BaseImages, spec_of, with_image
+from novalite.compute.changes import Changes
+from novalite.compute.leases import Work
+from novalite.compute.snapshots import Snapshots
+from novalite.compute.worker import INTERRUPTED, Worker
 from novalite.config import Settings
 from novalite.db import Database
-from novalite.errors import InvalidInput, NotFound, NovaliteError, QueueDown, StaleRecord, Unsupported
-from novalite.model import Fault, Server, TaskState, VmState
+from novalite.errors import InvalidInput, NotFound, NovaliteError, QueueDown, Unsupported
+from novalite.images import Images
+from novalite.model import SHELVED_IMAGE, Fault, Server, TaskState, VmState
 from novalite.rpc import Bus
 from novalite.virt.base import NEEDS, PowerAction, PowerState, VirtCap, VirtDriver
 
@@ -22,7 +26,6 @@ LOG = logging.getLogger(__name__)
 
 # Neither time nor another host helps against these.
 _HOPELESS = (InvalidInput, NotFound, Unsupported)
-_INTERRUPTED = (Superseded, Stopping, StaleRecord)
 _POWER = {
     TaskState.POWERING_ON: PowerAction.START,
     TaskState.POWERING_OFF: PowerAction.STOP,
@@ -35,17 +38,25 @@ _POWER = {
 }
 
 
-class Tasks:
+class Tasks(Worker):
     """Does the task of a server that this process holds the lease of."""
 
     def __init__(
-        self, settings: Settings, database: Database, bus: Bus, driver: VirtDriver, bases: BaseImages
+        self,
+        settings: Settings,
+        database: Database,
+        bus: Bus,
+        driver: VirtDriver,
+        bases: BaseImages,
+        images: Images,
     ) -> None:
-        self._settings = settings
-        self._database = database
+        super().__init__(settings, database, driver)
         self._bus = bus
-        self._driver = driver
         self._bases = bases
+        self._images = images
+        changes = Changes(settings, database, driver, bases, images)
+        snapshots = Snapshots(settings, database, driver, images)
+        self._others = {**changes.tasks, **snapshots.tasks}
 
     def do(self, work: Work) -> None:
         """Do the task, record how it ended, or leave it for later.
@@ -60,28 +71,39 @@ class Tasks:
             self._delete(work)
         elif task in _POWER:
             self._power(work, _POWER[task])
+        elif task in self._others:
+            self._others[task](work)
 
     def _spawn(self, work: Work) -> None:
         server = work.server
-        if self._spent(server):
-            return self._end_build(server, self._spent_fault(server))
+        if self.spent(server):
+            return self._end_build(server, self.spent_fault(server))
         try:
             if server.attempts > 1 and self._driver.list_states().get(server.id) != PowerState.RUNNING:
                 # What an attempt that was cut short has left isn't to be built upon.
                 self._driver.destroy(server.id)
-            with self._bases.of(server, work.check) as base:
+            source = with_image(server)
+            with self._bases.of(source, work.check) as base:
                 work.check()
-                self._driver.spawn(spec_of(server, base, self._settings))
-        except _INTERRUPTED:
+                self._driver.spawn(spec_of(source, base, self._settings))
+        except INTERRUPTED:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the server's owner is told
             return self._build_failed(server, error)
         self._database.work.built(server, power_state=PowerState.RUNNING)
         LOG.info("server %s runs", server.id)
+        if SHELVED_IMAGE in server.kept:
+            self._drop_image(str(server.kept[SHELVED_IMAGE]))
         return None
 
+    def _drop_image(self, image_id: str) -> None:
+        try:
+            self._images.delete(image_id)
+        except NovaliteError as error:
+            LOG.warning("image %s of a server that isn't shelved any more stays: %s", image_id, error)
+
     def _build_failed(self, server: Server, error: Exception) -> None:
-        fault = self._fault(server, error)
+        fault = self.fault(server, error)
         if isinstance(error, _HOPELESS):
             return self._end_build(server, fault)
         if self._other_hosts(server):
@@ -92,7 +114,7 @@ class Tasks:
             except QueueDown as down:
                 LOG.warning("server %s: a scheduler will find it by itself: %s", server.id, down)
             return None
-        if self._worth_retrying(server, error):
+        if self.worth_retrying(server, error):
             return self._database.work.release(server)
         return self._end_build(server, fault)
 
@@ -123,7 +145,7 @@ class Tasks:
             self._driver.destroy(server.id)
         except Exception as error:  # noqa: BLE001 - see below
             # A delete is never given up: it stays to be done until it succeeds.
-            self._log(server, error)
+            self.log(server, error)
             return self._database.work.release(server)
         self._database.work.deleted(server)
         LOG.info("server %s is deleted", server.id)
@@ -132,15 +154,15 @@ class Tasks:
     def _power(self, work: Work, action: PowerAction) -> None:
         server = work.server
         fault: Fault | None = None
-        if self._spent(server):
-            fault = self._spent_fault(server)
+        if self.spent(server):
+            fault = self.spent_fault(server)
         else:
             try:
-                self._demand(NEEDS.get(action, VirtCap.NONE))
+                self.demand(NEEDS.get(action, VirtCap.NONE))
                 self._driver.set_power(server.id, action)
             except Exception as error:  # noqa: BLE001 - whatever it is, the server's owner is told
-                fault = self._fault(server, error)
-                if self._worth_retrying(server, error):
+                fault = self.fault(server, error)
+                if self.worth_retrying(server, error):
                     return self._database.work.release(server)
         state = self._driver.list_states().get(server.id)
         work.check()
@@ -149,31 +171,6 @@ class Tasks:
         vm_state = _state_after(server, state, failed=fault is not None)
         self._database.work.powered(server, vm_state=vm_state, power_state=state, fault=fault)
         return None
-
-    def _demand(self, capability: VirtCap) -> None:
-        if capability not in self._driver.capabilities:
-            raise Unsupported(f"virt driver {self._driver.name} can't do that: it lacks {capability.name}")
-
-    def _worth_retrying(self, server: Server, error: Exception) -> bool:
-        again = server.attempts < self._settings.scheduler.max_attempts
-        return again and isinstance(error, NovaliteError) and error.retryable
-
-    def _spent(self, server: Server) -> bool:
-        return server.attempts > self._settings.scheduler.max_attempts
-
-    def _spent_fault(self, server: Server) -> Fault:
-        begun = f"{server.task_state} was begun {server.attempts - 1} times on host {server.host}"
-        return Fault(500, f"{begun} and never ended")
-
-    def _fault(self, server: Server, error: Exception) -> Fault:
-        self._log(server, error)
-        told = str(error) if isinstance(error, NovaliteError) else f"{type(error).__name__}: {error}"
-        return Fault(400 if isinstance(error, InvalidInput) else 500, told)
-
-    @staticmethod
-    def _log(server: Server, error: Exception) -> None:
-        unexpected = not isinstance(error, NovaliteError)
-        LOG.warning("server %s: %s failed: %s", server.id, server.task_state, error, exc_info=unexpected)
 
 
 def _state_after(server: Server, state: PowerState | None, *, failed: bool) -> VmState:

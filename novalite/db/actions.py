@@ -39,6 +39,7 @@ EVENTS = {
     TaskState.RESIZE_REVERTING: "compute_finish_revert_resize",
     TaskState.SHELVING: "compute_shelve_instance",
     TaskState.SHELVING_OFFLOADING: "compute_shelve_offload_instance",
+    TaskState.UNSHELVING: "compute_unshelve_instance",
     TaskState.DELETING: "compute_terminate_instance",
 }
 SUCCESS, ERROR = "Success", "Error"

@@ -148,6 +148,32 @@ class ServerRecords(Records):
         with self._engine.writing() as connection:
             return _change(connection, server, values, order)
 
+    def grow(self, server: Server, flavor: Flavor, *, quota: Usage, order: Order, **values: Any) -> Server:
+        """Change a server that is to get another flavor, if the quota has room for it.
+
+        From now on the larger of its two flavors counts. Raises StaleRecord
+        and QuotaExceeded.
+        """
+        with self._engine.writing() as connection:
+            lock_owner(connection, server.project)
+            used = _usage(connection, server.project)
+            more = {
+                "cores": (used.cores, quota.cores, flavor.vcpus - server.flavor.vcpus),
+                "ram": (used.ram, quota.ram, flavor.memory_mb - server.flavor.memory_mb),
+            }
+            over = {name: row for name, row in more.items() if row[2] > 0 and 0 <= row[1] < row[0] + row[2]}
+            if over:
+                told = ", ".join(
+                    f"{name}: requested {by}, in use {now} of {limit}"
+                    for name, (now, limit, by) in over.items()
+                )
+                raise QuotaExceeded(f"Quota exceeded for {told}")
+            values |= {
+                "vcpus": max(server.flavor.vcpus, flavor.vcpus),
+                "memory_mb": max(server.flavor.memory_mb, flavor.memory_mb),
+            }
+            return _change(connection, server, values, order)
+
     def lost(self, server: Server, fault: Fault) -> Server:
         """Record that a placed server's instance is gone; raise StaleRecord."""
         values = {"vm_state": VmState.ERROR, "power_state": None, "fault": fault}

@@ -23,7 +23,7 @@ from novalite.db.engine import Records, now, tried_again
 from novalite.db.servers import release_allocation, set_allocation
 from novalite.db.tables import servers
 from novalite.errors import StaleRecord
-from novalite.model import Fault, Server, TaskState, VmState, utcnow
+from novalite.model import Fault, Flavor, Server, TaskState, VmState, utcnow
 
 _FREE: dict[str, Any] = {"lease_holder": None, "lease_until": None}
 _DONE: dict[str, Any] = {**_FREE, "task_state": None, "task_args": {}, "attempts": 0}
@@ -130,7 +130,8 @@ class WorkRecords(Records):
     def done(self, server: Server, fault: Fault | None = None, **values: Any) -> Server:
         """Record the end of a task that leaves the server where it is; ``values`` are what it changed.
 
-        ``flavor`` among them changes what the server has claimed of its host.
+        ``flavor`` among them changes what the server has claimed of its host,
+        to what ``claimed`` needs if that is given.
         """
         return self._end(server, fault=fault, **values)
 
@@ -167,6 +168,7 @@ class WorkRecords(Records):
             task_state=TaskState.SCHEDULING,
             host=None,
             fault=fault,
+            task_args=server.task_args,
             tried_hosts=[*server.tried_hosts, server.host],
         )
 
@@ -181,11 +183,21 @@ class WorkRecords(Records):
         )
 
     def _end(
-        self, server: Server, *, release: bool = False, fault: Fault | None = None, **values: Any
+        self,
+        server: Server,
+        *,
+        release: bool = False,
+        fault: Fault | None = None,
+        claimed: Flavor | None = None,
+        **values: Any,
     ) -> Server:
+        claimed = claimed or values.get("flavor")
         values = {**_DONE, **values}
         if values.get("vm_state") != VmState.DELETED:  # what was wrong with it stays told
             values["fault"] = fault
+        columns = records.columns(values)
+        if claimed is not None:  # what counts against the project's quota
+            columns |= {"vcpus": claimed.vcpus, "memory_mb": claimed.memory_mb, "disk_gb": claimed.disk_gb}
         with self._engine.writing() as connection:
             ended = connection.execute(
                 sa.update(servers)
@@ -194,7 +206,7 @@ class WorkRecords(Records):
                     servers.c.lease_holder == server.lease_holder,
                     servers.c.task_state == server.task_state,
                 )
-                .values(**records.columns(values), version=servers.c.version + 1, updated_at=utcnow())
+                .values(**columns, version=servers.c.version + 1, updated_at=utcnow())
             )
             if ended.rowcount != 1:
                 raise StaleRecord(
@@ -203,8 +215,8 @@ class WorkRecords(Records):
             actions.end_step(connection, server, fault)
             if release:
                 release_allocation(connection, server.id)
-            elif "flavor" in values:
-                set_allocation(connection, server.id, values["flavor"])
+            elif claimed is not None:
+                set_allocation(connection, server.id, claimed)
             row = connection.execute(sa.select(servers).where(servers.c.id == server.id)).mappings().one()
             return records.server(row)
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 import os
 import uuid
+from dataclasses import replace
 
 from novalite.config import Settings
 from novalite.db import Database
-from novalite.errors import NovaliteError, QueueDown, StaleRecord
-from novalite.model import Fault, Server
+from novalite.db.records import flavor_of
+from novalite.errors import NoValidHost, NovaliteError, QueueDown, StaleRecord
+from novalite.model import Fault, Server, TaskState
 from novalite.rpc import Bus
-from novalite.scheduler.selection import choose, request_of, state_of, unfit
+from novalite.scheduler.selection import choose, request_of, state_of, unfit, without
 from novalite.workers import Periodic, Workers
 
 LOG = logging.getLogger(__name__)
@@ -62,7 +64,8 @@ class SchedulerManager:
         if server is None:
             return
         try:
-            placed = self._claim(server)
+            resize = server.task_state == TaskState.RESIZE_PREP
+            placed = self._claim_larger(server) if resize else self._claim(server)
         except StaleRecord as stale:
             LOG.info("%s", stale)
         except NovaliteError as error:
@@ -98,12 +101,33 @@ class SchedulerManager:
         self._database.work.release(server)
         return None
 
+    def _claim_larger(self, server: Server) -> Server | None:
+        """Have the server's own host hold room for another flavor.
+
+        The hooks see the host as if the server weren't there.
+        """
+        flavor = flavor_of(server.task_args["flavor"])
+        request = request_of(replace(server, flavor=flavor))
+        for _ in range(_CLAIMS):
+            host = self._database.hosts.get(str(server.host))
+            if (reason := unfit(replace(server, zone=None, tried_hosts=()), host)) is not None:
+                raise NoValidHost({host.name: reason})
+            choose(request, [without(state_of(host), server)], self._hooks, self._driver, {})
+            claimed = self._database.hosts.claim_larger(server, host, flavor)
+            if claimed is not None:
+                return claimed
+        self._database.work.release(server)
+        return None
+
     def _give_up(self, server: Server, error: Exception) -> None:
         told = str(error) if isinstance(error, NovaliteError) else f"{type(error).__name__}: {error}"
         if server.fault is not None:
             told = f"{told}; before that: {server.fault.message}"
         LOG.warning("server %s: %s", server.id, told)
         try:
-            self._database.work.failed(server, Fault(500, told))
+            if server.task_state == TaskState.RESIZE_PREP:
+                self._database.work.done(server, Fault(500, told), flavor=server.flavor)
+            else:
+                self._database.work.failed(server, Fault(500, told))
         except StaleRecord as stale:
             LOG.info("%s", stale)

@@ -48,6 +48,18 @@ def state_of(host: ComputeHost) -> HostState:
     )
 
 
+def without(host: HostState, server: Server) -> HostState:
+    """Return a host as it would be if a server of it were elsewhere."""
+    return replace(
+        host,
+        vcpus_used=host.vcpus_used - server.flavor.vcpus,
+        memory_mb_used=host.memory_mb_used - server.flavor.memory_mb,
+        disk_gb_used=host.disk_gb_used - server.flavor.disk_gb,
+        instances=host.instances - 1,
+        instance_ids=host.instance_ids - {server.id},
+    )
+
+
 def unfit(server: Server, host: ComputeHost) -> str | None:
     """Say why a host is out of the question whatever the hooks think."""
     if not host.up:

@@ -7,6 +7,7 @@ from novalite.db import Database
 from novalite.images import Images
 from novalite.rpc import Bus
 from novalite.service.actions import ServerActions
+from novalite.service.changes import Changes
 from novalite.service.flavors import Flavors
 from novalite.service.hosts import Hosts
 from novalite.service.keypairs import KeyPairs
@@ -22,6 +23,7 @@ class ComputeService:
     def __init__(self, settings: Settings, database: Database, bus: Bus, images: Images) -> None:
         self.servers = Servers(settings, database, bus, images)
         self.actions = ServerActions(database, bus)
+        self.changes = Changes(settings, database, bus, images)
         self.tags = Tags(database, bus)
         self.flavors = Flavors(database)
         self.keypairs = KeyPairs(database, quota=settings.quota.key_pairs)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from novalite.errors import Forbidden, InvalidInput
-from novalite.model import Caller
+from novalite.errors import FlavorTooSmall, Forbidden, ImageUnusable, InvalidInput
+from novalite.model import GIB, Caller, Flavor, ImageInfo
 
 MAX_CHARS = 255
+_BOOTABLE = frozenset({"raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso", "ami"})
+_CONTAINERS = frozenset({"bare", "ami"})
 MAX_TAGS = 50
 MAX_TAG_CHARS = 60
 
@@ -45,6 +47,29 @@ def check_tags(tags: Collection[str]) -> None:
             )
     if len(tags) > MAX_TAGS:
         raise InvalidInput(f"The number of tags exceeded the per-server limit {MAX_TAGS}")
+
+
+def check_image(image: ImageInfo, flavor: Flavor) -> None:
+    """Raise ImageUnusable or FlavorTooSmall when the two don't go together."""
+    if image.status != "active":
+        raise ImageUnusable(f"image {image.id} is {image.status}, not active")
+    for what, found, bootable in (
+        ("container_format", image.container_format, _CONTAINERS),
+        ("disk_format", image.disk_format, _BOOTABLE),
+    ):
+        if found not in bootable:
+            raise ImageUnusable(f"image {image.id}: no server boots from {what} {found}")
+    size = max(image.size or 0, image.virtual_size or 0)
+    disk = flavor.disk_gb or max(image.min_disk, -(-size // GIB))  # 0: as large as the image
+    for what, unit, needed, offered in (
+        ("memory", "MiB", image.min_ram, flavor.memory_mb),
+        ("disk", "GiB", image.min_disk, disk),
+        ("disk", "bytes", size, disk * GIB),
+    ):
+        if needed > offered:
+            raise FlavorTooSmall(
+                f"image {image.id} needs {needed} {unit} of {what}, flavor {flavor.name} has {offered}"
+            )
 
 
 def demand_admin(caller: Caller, what: str) -> None:

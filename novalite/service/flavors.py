@@ -51,10 +51,7 @@ class Flavors:
 
     def show(self, caller: Caller, flavor_id: str) -> Flavor:
         """Return one flavor; raise FlavorNotFound."""
-        flavor = self._flavors.get(flavor_id)
-        if not (flavor.public or caller.admin):
-            raise FlavorNotFound(f"flavor {flavor_id} not found")
-        return flavor
+        return visible(self._flavors.get(flavor_id), caller)
 
     def create(self, caller: Caller, flavor: Flavor) -> Flavor:
         """Add a flavor; an id of "" or "auto" becomes a new UUID.
@@ -85,3 +82,10 @@ class Flavors:
         """
         demand_admin(caller, "delete flavors")
         self._flavors.delete(flavor_id)
+
+
+def visible(flavor: Flavor, caller: Caller) -> Flavor:
+    """Return a flavor that the caller may see; raise FlavorNotFound."""
+    if not (flavor.public or caller.admin):
+        raise FlavorNotFound(f"flavor {flavor.id} not found")
+    return flavor

@@ -18,10 +18,7 @@ from typing import Any
 from novalite.config import Settings
 from novalite.db import Database
 from novalite.errors import (
-    FlavorNotFound,
-    FlavorTooSmall,
     Forbidden,
-    ImageUnusable,
     InvalidInput,
     InvalidState,
     NotFound,
@@ -30,10 +27,8 @@ from novalite.errors import (
 )
 from novalite.images import Images
 from novalite.model import (
-    GIB,
+    SHELVED_IMAGE,
     Caller,
-    Flavor,
-    ImageInfo,
     Limits,
     NewServer,
     Page,
@@ -44,11 +39,10 @@ from novalite.model import (
     VmState,
 )
 from novalite.rpc import Bus
-from novalite.service.checks import check_metadata, check_name, check_tags
+from novalite.service.checks import check_image, check_metadata, check_name, check_tags
+from novalite.service.flavors import visible
 from novalite.service.orders import Orders, demand_unlocked, order_of
 
-_BOOTABLE = frozenset({"raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso", "ami"})
-_CONTAINERS = frozenset({"bare", "ami"})
 _USER_DATA_CHARS = 65535
 _CONSOLE_BYTES = 1024 * 1024
 _MOST_AT_ONCE = 1000
@@ -76,7 +70,7 @@ class Servers:
         retryable: ImageServiceDown, DatabaseDown.
         """
         self._check_new(caller, wanted)
-        flavor = self._flavor(caller, wanted.flavor_id)
+        flavor = visible(self._database.flavors.get(wanted.flavor_id), caller)
         public_key = None
         if wanted.key_name is not None:
             public_key = self._database.keypairs.get(caller.user or "", wanted.key_name).public_key
@@ -98,6 +92,9 @@ class Servers:
             user_data="".join(wanted.user_data.split()) or None if wanted.user_data else None,
             config_drive=wanted.config_drive,
             networks=wanted.networks,
+            access_ipv4=wanted.access_ipv4,
+            access_ipv6=wanted.access_ipv6,
+            task_args={"admin_password": wanted.admin_password} if wanted.admin_password else {},
             description=wanted.description,
             hints=dict(wanted.hints),
             request_id=order.request_id,
@@ -182,6 +179,8 @@ class Servers:
             try:
                 if server.host is None or not self._orders.is_up(server.host):
                     self._database.servers.delete_unplaced(server, order=order)
+                    if SHELVED_IMAGE in server.kept:
+                        self._images.delete(str(server.kept[SHELVED_IMAGE]))
                     return
                 if server.task_state != TaskState.DELETING:
                     server = self._database.servers.change(
@@ -256,35 +255,6 @@ class Servers:
         if 0 <= self._metadata_items < len(metadata):
             raise QuotaExceeded(
                 f"quota exceeded for metadata_items: requested {len(metadata)} of {self._metadata_items}"
-            )
-
-    def _flavor(self, caller: Caller, flavor_id: str) -> Flavor:
-        flavor = self._database.flavors.get(flavor_id)
-        if not (flavor.public or caller.admin):
-            raise FlavorNotFound(f"flavor {flavor_id} not found")
-        return flavor
-
-
-def check_image(image: ImageInfo, flavor: Flavor) -> None:
-    """Raise ImageUnusable or FlavorTooSmall when the two don't go together."""
-    if image.status != "active":
-        raise ImageUnusable(f"image {image.id} is {image.status}, not active")
-    for what, found, bootable in (
-        ("container_format", image.container_format, _CONTAINERS),
-        ("disk_format", image.disk_format, _BOOTABLE),
-    ):
-        if found not in bootable:
-            raise ImageUnusable(f"image {image.id}: no server boots from {what} {found}")
-    size = max(image.size or 0, image.virtual_size or 0)
-    disk = flavor.disk_gb or max(image.min_disk, -(-size // GIB))  # 0: as large as the image
-    for what, unit, needed, offered in (
-        ("memory", "MiB", image.min_ram, flavor.memory_mb),
-        ("disk", "GiB", image.min_disk, disk),
-        ("disk", "bytes", size, disk * GIB),
-    ):
-        if needed > offered:
-            raise FlavorTooSmall(
-                f"image {image.id} needs {needed} {unit} of {what}, flavor {flavor.name} has {offered}"
             )
 
 

@@ -56,6 +56,7 @@ class GuestFacts:
     ec2_id: str = ""
     image_id: str = ""
     flavor: str = ""
+    admin_password: str = field(default="", repr=False)
 
 
 def openstack_files(facts: GuestFacts) -> dict[str, bytes]:
@@ -90,6 +91,8 @@ def meta_data(facts: GuestFacts) -> dict[str, Any]:
         told["keys"] = [
             {"name": name, "type": "ssh", "data": line} for name, line in facts.public_keys.items()
         ]
+    if facts.admin_password:
+        told["admin_pass"] = facts.admin_password
     if facts.random_seed:
         told["random_seed"] = base64.b64encode(facts.random_seed).decode()
     return told

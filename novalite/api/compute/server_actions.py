@@ -9,7 +9,7 @@ import falcon
 
 from glancelike.web.body import read_json
 from glancelike.web.validation import Schema
-from novalite.api.compute import microversion
+from novalite.api.compute import guest_actions, microversion
 from novalite.api.compute.resource import Resource, caller_of
 from novalite.errors import InvalidInput
 
@@ -62,14 +62,18 @@ class ServerActions(Resource):
         if not isinstance(body, dict) or len(body) != 1:
             raise InvalidInput("Invalid input for the request body: expected one member, the action")
         ((name, arguments),) = body.items()
-        if name not in ACTIONS:
+        of_guest = guest_actions.ACTIONS.get(name)
+        if of_guest is None and name not in ACTIONS:
             raise InvalidInput(f"There is no such action: {name}")
-        schema, act = ACTIONS[name]
+        schema = of_guest[0] if of_guest else ACTIONS[name][0]
         fault = schema.fault(arguments)
         if fault is not None:
             raise InvalidInput(f"Invalid input for [{name!r}]{fault.where}: {fault.message}")
         resp.status = 202
-        act(self, req, resp, server_id, arguments)
+        if of_guest:
+            of_guest[1](self.service, req, resp, server_id, arguments)
+        else:
+            ACTIONS[name][1](self, req, resp, server_id, arguments)
 
     def _start(self, req: falcon.Request, resp: falcon.Response, server_id: str, _: Any) -> None:
         self.service.servers.start(caller_of(req), server_id)

@@ -26,6 +26,8 @@ BOOLEAN: dict[str, Any] = {
     "enum": [True, False, None, "True", "true", "1", "False", "false", "0", ""],
 }
 DESCRIPTION: dict[str, Any] = {"type": ["string", "null"], "maxLength": 255}
+ADDRESS: dict[str, Any] = {"type": ["string", "null"], "maxLength": 45}
+PASSWORD: dict[str, Any] = {"type": "string", "maxLength": 255}
 TAGS: dict[str, Any] = {
     "type": "array",
     "maxItems": 50,
@@ -75,6 +77,9 @@ CREATE = Schema(
                     # There is one network and one security group, the host's own.
                     "networks": {"anyOf": [{"type": "array", "maxItems": 0}, {"enum": ["auto", "none"]}]},
                     "description": DESCRIPTION,
+                    "accessIPv4": ADDRESS,
+                    "accessIPv6": ADDRESS,
+                    "adminPass": PASSWORD,
                     "tags": TAGS,
                     "security_groups": {
                         "type": "array",
@@ -104,7 +109,13 @@ UPDATE = Schema(
         "properties": {
             "server": {
                 "type": "object",
-                "properties": {"name": NAME, "description": DESCRIPTION},
+                "properties": {
+                    "name": NAME,
+                    "description": DESCRIPTION,
+                    "accessIPv4": ADDRESS,
+                    "accessIPv6": ADDRESS,
+                    "OS-DCF:diskConfig": {"enum": ["AUTO", "MANUAL"]},
+                },
                 "minProperties": 1,
                 "additionalProperties": False,
             }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import falcon
 
 from novalite.api.compute import microversion, view
+from novalite.api.compute.addresses import access_addresses, password_of
 from novalite.api.compute.resource import (
     Resource,
     body_of,
@@ -17,6 +18,7 @@ from novalite.api.compute.resource import (
     params_of,
     self_links,
 )
+from novalite.api.compute.server_body import shown
 from novalite.api.compute.server_query import query_of
 from novalite.api.compute.server_schema import CREATE, UPDATE
 from novalite.errors import FlavorNotFound, ImageMissing, InvalidInput, KeyPairNotFound
@@ -36,7 +38,7 @@ class Servers(Resource):
     def detail(self, req: falcon.Request, resp: falcon.Response) -> None:
         page = self._page(req)
         resp.media = {
-            "servers": self._shown(req, page.items),
+            "servers": shown(self.service, req, page.items),
             **next_link(req, "servers", page.next_marker),
         }
 
@@ -45,7 +47,8 @@ class Servers(Resource):
         demand_known(req, body["server"], SINCE)
         _check_networks(req, body["server"])
         try:
-            servers = self.service.servers.create(caller_of(req), _new_server(body))
+            wanted = _new_server(body)
+            servers = self.service.servers.create(caller_of(req), wanted)
         except (FlavorNotFound, ImageMissing, KeyPairNotFound) as error:
             # What the URL names is there; what the body names isn't.
             raise InvalidInput(str(error)) from error
@@ -55,7 +58,8 @@ class Servers(Resource):
             return
         links = self_links(req, f"/servers/{servers[0].id}")
         resp.location = links[0]["href"]
-        resp.media = {"server": {"id": servers[0].id, "links": links, **view.NO_DETAILS}}
+        made = {"id": servers[0].id, "links": links, "adminPass": wanted.admin_password}
+        resp.media = {"server": {**made, **view.NO_DETAILS}}
 
     def show(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         self._answer(req, resp, self.service.servers.show(caller_of(req), server_id))
@@ -64,6 +68,7 @@ class Servers(Resource):
         asked = body_of(req, UPDATE)["server"]
         demand_known(req, asked, SINCE)
         values = {name: asked[name] for name in ("name", "description") if name in asked}
+        values |= access_addresses(asked)
         self._answer(req, resp, self.service.servers.update(caller_of(req), server_id, **values))
 
     def delete(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
@@ -71,17 +76,7 @@ class Servers(Resource):
         resp.status = 204
 
     def _answer(self, req: falcon.Request, resp: falcon.Response, server: Server) -> None:
-        (resp.media,) = ({"server": each} for each in self._shown(req, (server,)))
-
-    def _shown(self, req: falcon.Request, servers: Sequence[Server]) -> Any:
-        """Return what is shown of servers, with what else it takes, read once for all."""
-        caller = caller_of(req)
-        hosts = {host.name: host for host in self.service.hosts.list(caller)} if caller.admin else {}
-        tags = self.service.tags.of(servers) if microversion.since(req, (2, 26)) else {}
-        return [
-            view.server(req, each, admin=caller.admin, hosts=hosts, tags=tags.get(each.id, ()))
-            for each in servers
-        ]
+        (resp.media,) = ({"server": each} for each in shown(self.service, req, (server,)))
 
     def _page(self, req: falcon.Request) -> Page[Server]:
         caller = caller_of(req)
@@ -115,6 +110,8 @@ def _new_server(body: Mapping[str, Any]) -> NewServer:
         networks="none" if asked.get("networks") == "none" else "auto",
         description=asked.get("description"),
         tags=frozenset(asked.get("tags", ())),
+        admin_password=password_of(asked),
+        **access_addresses(asked),
         hints=body.get("os:scheduler_hints")
         or body.get("OS-SCH-HNT:scheduler_hints")
         or asked.get("os:scheduler_hints", {}),

@@ -14,6 +14,10 @@ from novalite.api.compute.resource import self_links
 from novalite.model import ComputeHost, Flavor, KeyPair, Server, Status
 
 POWER_STATES = {None: 0, "running": 1, "paused": 3, "shutdown": 4, "crashed": 6}
+_WITH_PROGRESS = (
+    *(Status.BUILD, Status.ACTIVE, Status.REBOOT, Status.HARD_REBOOT),
+    *(Status.REBUILD, Status.RESIZE, Status.VERIFY_RESIZE),
+)
 NO_DETAILS = {"security_groups": [{"name": "default"}], "OS-DCF:diskConfig": "MANUAL"}
 
 
@@ -57,8 +61,8 @@ def server(
         "updated": instant(value.updated_at),
         "metadata": dict(value.metadata),
         "addresses": _addresses(value),
-        "accessIPv4": "",
-        "accessIPv6": "",
+        "accessIPv4": value.access_ipv4 or "",
+        "accessIPv6": value.access_ipv6 or "",
         "key_name": value.key_name,
         "config_drive": "True" if value.config_drive else "",
         "OS-EXT-AZ:availability_zone": value.zone or "",
@@ -70,7 +74,7 @@ def server(
         "os-extended-volumes:volumes_attached": [],
         **NO_DETAILS,
     }
-    if value.status in (Status.BUILD, Status.ACTIVE, Status.REBOOT, Status.HARD_REBOOT):
+    if value.status in _WITH_PROGRESS:
         body["progress"] = 100 if value.status is Status.ACTIVE else 0
     if value.fault is not None and value.status in (Status.ERROR, Status.DELETED):
         body["fault"] = {

@@ -1,0 +1,252 @@
+"""What changes a server's guest, or makes an image of it.
+
+An image is made, without data, when it is ordered: its owner has its id at
+once. The worker fills it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from novalite.config import Settings
+from novalite.db import Database
+from novalite.db.records import flavor_json, image_json
+from novalite.errors import InvalidInput, InvalidState, StaleRecord
+from novalite.images import Images
+from novalite.model import (
+    RESIZED_FROM,
+    SHELVED_IMAGE,
+    Caller,
+    Flavor,
+    Rebuild,
+    Server,
+    TaskState,
+    Usage,
+    VmState,
+)
+from novalite.rpc import Bus
+from novalite.service.checks import check_image, check_metadata, check_name
+from novalite.service.flavors import visible
+from novalite.service.orders import Orders, demand_state, demand_unlocked, order_of
+
+_RETRIES = 20
+_AT_REST = frozenset({VmState.ACTIVE, VmState.STOPPED})
+_COPIED = _AT_REST | {VmState.PAUSED, VmState.SUSPENDED}
+_BROKEN = _AT_REST | {VmState.ERROR}
+# Properties of an image that are about it alone, not about what boots from it.
+_OWN = frozenset({"instance_uuid", "base_image_ref", "user_id", "image_type", "backup_type", "locations"})
+
+
+class Changes:
+    """The use cases; thread-safe."""
+
+    def __init__(self, settings: Settings, database: Database, bus: Bus, images: Images) -> None:
+        quota = settings.quota
+        self._quota = Usage(quota.instances, quota.cores, quota.ram)
+        self._database = database
+        self._images = images
+        self._orders = Orders(database, bus)
+
+    def rebuild(self, caller: Caller, server_id: str, wanted: Rebuild) -> Server:
+        """Order the guest to be made anew from an image; addresses and size stay.
+
+        Raises InvalidState, InvalidInput, ImageMissing and what else ``create`` does.
+        """
+        if wanted.name is not None:
+            check_name("name", wanted.name)
+        check_metadata(wanted.metadata or {})
+        image = self._images.show(wanted.image_id, caller)
+        check_image(image, self._orders.show(caller, server_id).flavor)
+        told = {
+            name: value
+            for name in ("name", "metadata", "access_ipv4", "access_ipv6")
+            if (value := getattr(wanted, name)) is not None
+        }
+        if wanted.set_description:
+            told["description"] = wanted.description
+        values = {**told, "image": image, "task_args": {"admin_password": wanted.admin_password}}
+        task = TaskState.REBUILDING
+        return self._orders.act(caller, server_id, "rebuild", task, _BROKEN, values=lambda _: values)
+
+    def rescue(self, caller: Caller, server_id: str, password: str, image_id: str | None = None) -> Server:
+        """Order the guest to boot from an image, its own unless one is named, with its disk beside.
+
+        Raises InvalidState, ImageMissing or ImageUnusable.
+        """
+        server = self._orders.show(caller, server_id)
+        image = self._images.show(image_id, caller) if image_id else server.image
+        check_image(image, server.flavor)
+        told = {"image": image_json(image), "admin_password": password}
+        return self._orders.act(
+            *(caller, server_id, "rescue", TaskState.RESCUING, _BROKEN), values=lambda _: {"task_args": told}
+        )
+
+    def unrescue(self, caller: Caller, server_id: str) -> Server:
+        """Order a rescued guest to boot from its own disk; raise InvalidState."""
+        return self._orders.act(caller, server_id, "unrescue", TaskState.UNRESCUING, {VmState.RESCUED})
+
+    def create_image(
+        self, caller: Caller, server_id: str, name: str, metadata: Mapping[str, str] | None = None
+    ) -> str:
+        """Order an image of the guest's disk; return its id.
+
+        Raises InvalidState, and what the image service refuses.
+        """
+        return self._image(caller, server_id, "createImage", TaskState.IMAGE_SNAPSHOT, name, metadata)
+
+    def create_backup(
+        self,
+        caller: Caller,
+        server_id: str,
+        name: str,
+        kind: str,
+        rotation: int,
+        metadata: Mapping[str, str] | None = None,
+    ) -> str:
+        """Order an image that goes when ``rotation`` later ones of its kind are there; return its id."""
+        if rotation < 0:
+            raise InvalidInput(f"rotation must not be negative: {rotation}")
+        told: dict[str, Any] = {"backup_type": kind, "rotation": rotation}
+        task = TaskState.IMAGE_BACKUP
+        return self._image(caller, server_id, "createBackup", task, name, metadata, **told)
+
+    def resize(self, caller: Caller, server_id: str, flavor_id: str) -> Server:
+        """Order another flavor, which is to be confirmed or reverted when the server has it.
+
+        Raises InvalidInput, FlavorNotFound, QuotaExceeded, InvalidState.
+        """
+        flavor = visible(self._database.flavors.get(flavor_id), caller)
+        order = order_of(caller, "resize")
+        for _ in range(_RETRIES):
+            server = self._orders.show(caller, server_id)
+            demand_unlocked(caller, server)
+            demand_state(server, "resize", _AT_REST)
+            _check_resize(server, flavor)
+            values = {
+                "task_state": TaskState.RESIZE_PREP,
+                "attempts": 0,
+                "task_args": {"flavor": flavor_json(flavor)},
+            }
+            try:
+                ordered = self._database.servers.grow(
+                    server, flavor, quota=self._quota, order=order, **values
+                )
+            except StaleRecord:
+                continue
+            self._orders.schedule(ordered)
+            return ordered
+        raise StaleRecord(f"server {server_id} keeps changing")
+
+    def confirm_resize(self, caller: Caller, server_id: str) -> Server:
+        """Order what a server was before a resize to be forgotten; raise InvalidState."""
+        return self._resized(caller, server_id, "confirmResize", TaskState.RESIZE_CONFIRMING)
+
+    def revert_resize(self, caller: Caller, server_id: str) -> Server:
+        """Order a server to become what it was before a resize; raise InvalidState."""
+        return self._resized(caller, server_id, "revertResize", TaskState.RESIZE_REVERTING)
+
+    def shelve(self, caller: Caller, server_id: str) -> None:
+        """Order a server to be put away as an image; raise InvalidState.
+
+        It leaves its host at once where ``shelved_offload_time`` is 0.
+        """
+        server = self._orders.show(caller, server_id)
+        name = f"{server.name}-shelved"
+        self._image(caller, server_id, "shelve", TaskState.SHELVING, name, None, lock=True)
+
+    def shelve_offload(self, caller: Caller, server_id: str) -> Server:
+        """Order a shelved server to leave its host; raise InvalidState."""
+        task, states = TaskState.SHELVING_OFFLOADING, {VmState.SHELVED}
+        return self._orders.act(caller, server_id, "shelveOffload", task, states)
+
+    def unshelve(self, caller: Caller, server_id: str) -> Server:
+        """Order a shelved server to run again; raise InvalidState or ImageMissing."""
+        server = self._orders.show(caller, server_id)
+        states = {VmState.SHELVED, VmState.SHELVED_OFFLOADED}
+        demand_unlocked(caller, server)
+        demand_state(server, "unshelve", states)
+        if server.vm_state == VmState.SHELVED:
+            return self._orders.act(caller, server_id, "unshelve", TaskState.UNSHELVING, {VmState.SHELVED})
+        image = self._images.show(str(server.kept[SHELVED_IMAGE]), replace(caller, admin=True))
+
+        def change(fresh: Server) -> dict[str, Any]:
+            demand_state(fresh, "unshelve", {VmState.SHELVED_OFFLOADED})
+            values = {"task_state": TaskState.SCHEDULING, "attempts": 0, "tried_hosts": []}
+            return {**values, "task_args": {"image": image_json(image)}}
+
+        ordered = self._orders.change(caller, server_id, change, action="unshelve")
+        self._orders.schedule(ordered)
+        return ordered
+
+    def _resized(self, caller: Caller, server_id: str, action: str, task: TaskState) -> Server:
+        def nothing(server: Server) -> dict[str, Any]:
+            if RESIZED_FROM not in server.kept:
+                raise InvalidState(f"Instance {server_id} has not been resized.")
+            return {}
+
+        return self._orders.act(caller, server_id, action, task, {VmState.RESIZED}, values=nothing)
+
+    def _image(
+        self,
+        caller: Caller,
+        server_id: str,
+        action: str,
+        task: TaskState,
+        name: str,
+        metadata: Mapping[str, str] | None,
+        *,
+        lock: bool = False,
+        **told: Any,
+    ) -> str:
+        """Make an image and order its data; nothing of it stays when that is refused."""
+        check_name("name", name)
+        check_metadata(metadata or {})
+        server = self._orders.show(caller, server_id)
+        if lock:
+            demand_unlocked(caller, server)
+        demand_state(server, action, _COPIED)
+        kind = {"image_type": "backup" if "rotation" in told else "snapshot"}
+        if "backup_type" in told:
+            kind["backup_type"] = str(told["backup_type"])
+        image_id = self._images.create(_values(server, name, metadata or {}, kind), caller)
+        args = {"image_id": image_id, **told}
+        try:
+            self._orders.act(
+                *(caller, server_id, action, task, _COPIED), values=lambda _: {"task_args": args}, lock=lock
+            )
+        except BaseException:
+            self._images.delete(image_id)
+            raise
+        return image_id
+
+
+def _values(
+    server: Server, name: str, metadata: Mapping[str, str], kind: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return a snapshot's fields and properties, as Nova sets them."""
+    inherited = {name: value for name, value in server.image.properties.items() if name not in _OWN}
+    return {
+        **inherited,
+        **metadata,
+        **kind,
+        "name": name,
+        "visibility": "private",
+        "min_ram": server.image.min_ram,
+        "instance_uuid": server.id,
+        "base_image_ref": server.image.id,
+        "user_id": server.user,
+    }
+
+
+def _check_resize(server: Server, flavor: Flavor) -> None:
+    if flavor.id == server.flavor.id:
+        raise InvalidInput("When resizing, instances must change flavor!")
+    if 0 < flavor.disk_gb < server.flavor.disk_gb or (server.flavor.disk_gb and not flavor.disk_gb):
+        raise InvalidInput(
+            f"Server disk was unable to be resized because: it has {server.flavor.disk_gb} GiB, "
+            f"flavor {flavor.name} has {flavor.disk_gb}"
+        )
+    if server.image.min_ram > flavor.memory_mb:
+        raise InvalidInput("Flavor's memory is too small for requested image.")
