@@ -467,6 +467,7 @@ class ComputeHost:
     vcpus: int
     memory_mb: int
     disk_gb: int
+    ip: str | None = None
     vcpus_used: int = 0
     memory_mb_used: int = 0
     disk_gb_used: int = 0

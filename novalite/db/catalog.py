@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 
 import sqlalchemy as sa
 
 from novalite.db import records
-from novalite.db.engine import Records, tried_again
+from novalite.db.engine import Records, insert_new, tried_again
 from novalite.db.servers import lock_owner
-from novalite.db.tables import flavors, keypairs
+from novalite.db.tables import flavor_access, flavors, keypairs
 from novalite.errors import (
     FlavorExists,
     FlavorNotFound,
@@ -45,13 +46,14 @@ class FlavorRecords(Records):
         with self._engine.reading() as connection:
             row = connection.execute(sa.select(flavors).where(flavors.c.id == flavor_id)).mappings().first()
         if row is None:
-            raise FlavorNotFound(f"flavor {flavor_id} not found")
+            raise FlavorNotFound(f"Flavor {flavor_id} could not be found.")
         return records.flavor(row)
 
     def list(
         self,
         *,
         public: bool | None,
+        project: str | None = None,
         min_disk: int,
         min_ram: int,
         sort: str,
@@ -59,7 +61,10 @@ class FlavorRecords(Records):
         limit: int,
         marker: str | None,
     ) -> Page[Flavor]:
-        """Return one page; raise InvalidInput for a bad marker or sort key."""
+        """Return one page; raise InvalidInput for a bad marker or sort key.
+
+        ``project`` sees the flavors it was given access to as well.
+        """
         if sort not in FLAVOR_SORT_FIELDS:
             raise InvalidInput(f"flavors can't be sorted by {sort}")
         conditions: list[sa.ColumnElement[bool]] = [
@@ -67,7 +72,8 @@ class FlavorRecords(Records):
             flavors.c.memory_mb >= min_ram,
         ]
         if public is not None:
-            conditions.append(flavors.c.public.is_(public))
+            wanted: sa.ColumnElement[bool] = flavors.c.public.is_(public)
+            conditions.append(wanted if project is None else sa.or_(wanted, _given_to(project)))
         keys = [flavors.c[sort], flavors.c.id]
         with self._engine.reading() as connection:
             if marker is not None:
@@ -91,7 +97,50 @@ class FlavorRecords(Records):
         with self._engine.writing() as connection:
             gone = connection.execute(sa.delete(flavors).where(flavors.c.id == flavor_id))
             if gone.rowcount != 1:
-                raise FlavorNotFound(f"flavor {flavor_id} not found")
+                raise FlavorNotFound(f"Flavor {flavor_id} could not be found.")
+            connection.execute(sa.delete(flavor_access).where(flavor_access.c.flavor_id == flavor_id))
+
+    def change_specs(self, flavor_id: str, change: Callable[[dict[str, str]], None]) -> Flavor:
+        """Change a flavor's extra specs; raise FlavorNotFound and what ``change`` raises."""
+        with self._engine.writing() as connection:
+            found = sa.select(flavors).where(flavors.c.id == flavor_id).with_for_update()
+            row = connection.execute(found).mappings().first()
+            if row is None:
+                raise FlavorNotFound(f"Flavor {flavor_id} could not be found.")
+            specs = dict(row["extra_specs"])
+            change(specs)
+            connection.execute(sa.update(flavors).where(flavors.c.id == flavor_id).values(extra_specs=specs))
+            return records.flavor({**row, "extra_specs": specs})
+
+    def projects(self, flavor_id: str) -> tuple[str, ...]:
+        """Return the projects that were given access to a flavor, sorted."""
+        with self._engine.reading() as connection:
+            return tuple(
+                connection.scalars(
+                    sa.select(flavor_access.c.project)
+                    .where(flavor_access.c.flavor_id == flavor_id)
+                    .order_by(flavor_access.c.project)
+                )
+            )
+
+    def give_access(self, flavor_id: str, project: str) -> bool:
+        """Let a project use a flavor; False when it may already."""
+        with self._engine.writing() as connection:
+            return insert_new(connection, flavor_access, {"flavor_id": flavor_id, "project": project})
+
+    def take_access(self, flavor_id: str, project: str) -> bool:
+        """Take a flavor from a project; False when it hadn't it."""
+        with self._engine.writing() as connection:
+            gone = connection.execute(
+                sa.delete(flavor_access).where(
+                    flavor_access.c.flavor_id == flavor_id, flavor_access.c.project == project
+                )
+            )
+            return bool(gone.rowcount)
+
+
+def _given_to(project: str) -> sa.ColumnElement[bool]:
+    return sa.exists().where(flavor_access.c.flavor_id == flavors.c.id, flavor_access.c.project == project)
 
 
 @tried_again

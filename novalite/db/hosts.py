@@ -22,6 +22,7 @@ _OFFER = (
     "hypervisor_version",
     "virt_type",
     "arch",
+    "ip",
     "vcpus",
     "memory_mb",
     "disk_gb",

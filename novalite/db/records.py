@@ -101,7 +101,7 @@ def server(row: RowMapping) -> Server:
     return Server(**values)
 
 
-def flavor(row: RowMapping) -> Flavor:
+def flavor(row: Mapping[str, Any] | RowMapping) -> Flavor:
     """Make a flavor of its row."""
     return Flavor(**row)
 

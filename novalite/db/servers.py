@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from glancelike.sql.types import UtcTime
 from novalite.db import actions, records, tags
 from novalite.db.engine import Records, insert_new, tried_again
+from novalite.db.quotas import usage_allowed
 from novalite.db.tables import allocations, hosts, quota_locks, servers
 from novalite.errors import InvalidInput, QuotaExceeded, ServerNotFound, StaleRecord
 from novalite.model import (
@@ -85,6 +86,7 @@ class ServerRecords(Records):
         with self._engine.writing() as connection:
             project = wanted[0].project
             lock_owner(connection, project)
+            quota = usage_allowed(connection, project, quota)
             used = _usage(connection, project)
             fitting = wanted[: _room(used, quota, wanted[0])]
             if len(fitting) < minimum:
@@ -156,6 +158,7 @@ class ServerRecords(Records):
         """
         with self._engine.writing() as connection:
             lock_owner(connection, server.project)
+            quota = usage_allowed(connection, server.project, quota)
             used = _usage(connection, server.project)
             more = {
                 "cores": (used.cores, quota.cores, flavor.vcpus - server.flavor.vcpus),

@@ -117,6 +117,7 @@ hosts = sa.Table(
     sa.Column("hypervisor_version", Exact(64), nullable=False),
     sa.Column("virt_type", Exact(32), nullable=False),
     sa.Column("arch", Exact(32), nullable=False),
+    sa.Column("ip", Exact(45)),
     sa.Column("vcpus", sa.Integer, nullable=False),
     sa.Column("memory_mb", sa.Integer, nullable=False),
     sa.Column("disk_gb", sa.Integer, nullable=False),
@@ -150,6 +151,23 @@ flavors = sa.Table(
     sa.Column("description", LongText),
     sa.Column("extra_specs", sa.JSON, nullable=False),
     sa.Column("created_at", UtcTime, nullable=False),
+)
+
+# The projects that may use a flavor that isn't public.
+flavor_access = sa.Table(
+    "flavor_access",
+    metadata,
+    sa.Column("flavor_id", Exact(255), primary_key=True),
+    sa.Column("project", Exact(255), primary_key=True),
+)
+
+# What was set otherwise than the configuration says: of a project, or of all with the scope "".
+quotas = sa.Table(
+    "quotas",
+    metadata,
+    sa.Column("scope", Exact(255), primary_key=True),
+    sa.Column("resource", Exact(64), primary_key=True),
+    sa.Column("at_most", sa.Integer, nullable=False),
 )
 
 keypairs = sa.Table(

@@ -11,6 +11,7 @@ from novalite.service.changes import Changes
 from novalite.service.flavors import Flavors
 from novalite.service.hosts import Hosts
 from novalite.service.keypairs import KeyPairs
+from novalite.service.quotas import Quotas
 from novalite.service.servers import Servers
 from novalite.service.tags import Tags
 
@@ -26,5 +27,6 @@ class ComputeService:
         self.changes = Changes(settings, database, bus, images)
         self.tags = Tags(database, bus)
         self.flavors = Flavors(database)
-        self.keypairs = KeyPairs(database, quota=settings.quota.key_pairs)
+        self.quotas = Quotas(settings, database)
+        self.keypairs = KeyPairs(database, self.quotas)
         self.hosts = Hosts(database)

@@ -117,7 +117,7 @@ class Changes:
 
         Raises InvalidInput, FlavorNotFound, QuotaExceeded, InvalidState.
         """
-        flavor = visible(self._database.flavors.get(flavor_id), caller)
+        flavor = visible(self._database.flavors, flavor_id, caller)
         order = order_of(caller, "resize")
         for _ in range(_RETRIES):
             server = self._orders.show(caller, server_id)

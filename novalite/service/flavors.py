@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 
 from novalite.db import Database
-from novalite.errors import FlavorNotFound, InvalidInput
+from novalite.db.catalog import FlavorRecords
+from novalite.errors import Conflict, FlavorNotFound, InvalidInput, NotFound
 from novalite.model import Caller, Flavor, Page
 from novalite.service.checks import check_metadata, check_name, demand_admin
 
 _ID = re.compile(r"[0-9A-Za-z._ -]{1,255}")
+_SPEC = re.compile(r"[\w.:\- ]{1,255}", re.ASCII)
 _MOST = 0x7FFFFFFF
 
 
@@ -41,6 +44,7 @@ class Flavors:
             raise InvalidInput(f"limit must not be negative: {limit}")
         return self._flavors.list(
             public=public if caller.admin else True,
+            project=None if caller.admin else caller.project,
             min_disk=min_disk or 0,
             min_ram=min_ram or 0,
             sort=sort,
@@ -51,7 +55,7 @@ class Flavors:
 
     def show(self, caller: Caller, flavor_id: str) -> Flavor:
         """Return one flavor; raise FlavorNotFound."""
-        return visible(self._flavors.get(flavor_id), caller)
+        return visible(self._flavors, flavor_id, caller)
 
     def create(self, caller: Caller, flavor: Flavor) -> Flavor:
         """Add a flavor; an id of "" or "auto" becomes a new UUID.
@@ -83,9 +87,58 @@ class Flavors:
         demand_admin(caller, "delete flavors")
         self._flavors.delete(flavor_id)
 
+    def set_specs(self, caller: Caller, flavor_id: str, specs: Mapping[str, str]) -> Flavor:
+        """Add extra specs; raise Forbidden, InvalidInput or FlavorNotFound."""
+        demand_admin(caller, "change flavors")
+        check_metadata(specs)
+        for key in specs:
+            if not _SPEC.fullmatch(key):
+                raise InvalidInput(
+                    f"Key Names can only contain alphanumeric characters, periods, dashes, underscores, "
+                    f"colons and spaces, not {key!r}"
+                )
+        return self._flavors.change_specs(flavor_id, lambda there: there.update(specs))
 
-def visible(flavor: Flavor, caller: Caller) -> Flavor:
-    """Return a flavor that the caller may see; raise FlavorNotFound."""
-    if not (flavor.public or caller.admin):
-        raise FlavorNotFound(f"flavor {flavor.id} not found")
+    def delete_spec(self, caller: Caller, flavor_id: str, key: str) -> None:
+        """Remove an extra spec; raise Forbidden, NotFound or FlavorNotFound."""
+        demand_admin(caller, "change flavors")
+
+        def remove(there: dict[str, str]) -> None:
+            if key not in there:
+                raise NotFound(f"Flavor {flavor_id} has no extra specs with key {key}.")
+            del there[key]
+
+        self._flavors.change_specs(flavor_id, remove)
+
+    def access(self, caller: Caller, flavor_id: str) -> tuple[str, ...]:
+        """Return who may use a flavor that isn't public; raise Forbidden, NotFound or FlavorNotFound."""
+        demand_admin(caller, "see who may use flavors")
+        if self._flavors.get(flavor_id).public:
+            raise NotFound("Access list not available for public flavors.")
+        return self._flavors.projects(flavor_id)
+
+    def give_access(self, caller: Caller, flavor_id: str, project: str) -> tuple[str, ...]:
+        """Let a project use a flavor; raise Forbidden, Conflict or FlavorNotFound."""
+        demand_admin(caller, "give flavors to projects")
+        self._flavors.get(flavor_id)
+        if not self._flavors.give_access(flavor_id, project):
+            raise Conflict(
+                f"Flavor access already exists for flavor {flavor_id} and project {project} combination."
+            )
+        return self._flavors.projects(flavor_id)
+
+    def take_access(self, caller: Caller, flavor_id: str, project: str) -> tuple[str, ...]:
+        """Take a flavor from a project; raise Forbidden, NotFound or FlavorNotFound."""
+        demand_admin(caller, "take flavors from projects")
+        self._flavors.get(flavor_id)
+        if not self._flavors.take_access(flavor_id, project):
+            raise NotFound(f"Flavor access not found for {flavor_id} / {project} combination.")
+        return self._flavors.projects(flavor_id)
+
+
+def visible(flavors: FlavorRecords, flavor_id: str, caller: Caller) -> Flavor:
+    """Return a flavor that the caller may see and use; raise FlavorNotFound."""
+    flavor = flavors.get(flavor_id)
+    if not (flavor.public or caller.admin or (caller.project or "") in flavors.projects(flavor_id)):
+        raise FlavorNotFound(f"Flavor {flavor.id} could not be found.")
     return flavor

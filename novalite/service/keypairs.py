@@ -14,6 +14,7 @@ from novalite.db import Database
 from novalite.errors import InvalidInput
 from novalite.model import Caller, KeyPair, Page
 from novalite.service.checks import check_name
+from novalite.service.quotas import Quotas
 
 _NAME = re.compile(r"[0-9A-Za-z@._ -]+")
 _MOST_CHARS = 16384
@@ -22,9 +23,9 @@ _MOST_CHARS = 16384
 class KeyPairs:
     """The use cases of key pairs, each user having their own; thread-safe."""
 
-    def __init__(self, database: Database, *, quota: int) -> None:
+    def __init__(self, database: Database, quotas: Quotas) -> None:
         self._keypairs = database.keypairs
-        self._quota = quota
+        self._quotas = quotas
 
     def list(self, caller: Caller, *, limit: int = 1000, marker: str | None = None) -> Page[KeyPair]:
         """Return one page by name; raise InvalidInput."""
@@ -70,7 +71,7 @@ class KeyPairs:
                 "a key pair's name has letters, digits, spaces, and the characters @ . - _ only"
             )
         pair = KeyPair(caller.user or "", name, public_key, fingerprint_of(public_key))
-        self._keypairs.insert(pair, quota=self._quota)
+        self._keypairs.insert(pair, quota=self._quotas.of(caller.project or "")["key_pairs"])
         return pair
 
 

@@ -42,6 +42,7 @@ from novalite.rpc import Bus
 from novalite.service.checks import check_image, check_metadata, check_name, check_tags
 from novalite.service.flavors import visible
 from novalite.service.orders import Orders, demand_unlocked, order_of
+from novalite.service.quotas import Quotas
 
 _USER_DATA_CHARS = 65535
 _CONSOLE_BYTES = 1024 * 1024
@@ -55,8 +56,7 @@ class Servers:
     def __init__(self, settings: Settings, database: Database, bus: Bus, images: Images) -> None:
         quota = settings.quota
         self._quota = Usage(quota.instances, quota.cores, quota.ram)
-        self._key_pairs = quota.key_pairs
-        self._metadata_items = quota.metadata_items
+        self._quotas = Quotas(settings, database)
         self._database = database
         self._bus = bus
         self._images = images
@@ -70,7 +70,7 @@ class Servers:
         retryable: ImageServiceDown, DatabaseDown.
         """
         self._check_new(caller, wanted)
-        flavor = visible(self._database.flavors.get(wanted.flavor_id), caller)
+        flavor = visible(self._database.flavors, wanted.flavor_id, caller)
         public_key = None
         if wanted.key_name is not None:
             public_key = self._database.keypairs.get(caller.user or "", wanted.key_name).public_key
@@ -151,7 +151,7 @@ class Servers:
 
         def change(server: Server) -> dict[str, Any]:
             merged = dict(metadata) if replace else {**server.metadata, **metadata}
-            self._check_metadata_count(merged)
+            self._check_metadata_count(server.project, merged)
             return {"metadata": merged}
 
         return self._orders.change(caller, server_id, change)
@@ -222,21 +222,23 @@ class Servers:
         output = self._bus.console_output(server.host, server_id, _CONSOLE_BYTES)
         if lines is None or lines == -1:
             return output
-        return "".join(output.splitlines(keepends=True)[-lines:]) if lines else ""
+        return "\n".join(output.removesuffix("\n").split("\n")[-lines:]) if lines else ""
 
     def limits(self, caller: Caller, project: str | None = None) -> Limits:
         """Return a project's quotas and what it uses; others' for admins only."""
         if project is not None and project != caller.project and not caller.admin:
             raise Forbidden("only administrators see the limits of other projects")
         used = self._database.servers.usage(project or caller.project or "")
-        return Limits(self._quota, used, self._key_pairs, self._metadata_items)
+        quota = self._quotas.of(project or caller.project or "")
+        allowed = Usage(quota["instances"], quota["cores"], quota["ram"])
+        return Limits(allowed, used, quota["key_pairs"], quota["metadata_items"])
 
     # Helpers
 
     def _check_new(self, caller: Caller, wanted: NewServer) -> None:
         check_name("name", wanted.name)
         check_metadata(wanted.metadata)
-        self._check_metadata_count(wanted.metadata)
+        self._check_metadata_count(caller.project or "", wanted.metadata)
         if not 1 <= wanted.min_count <= wanted.max_count <= _MOST_AT_ONCE:
             raise InvalidInput(f"1 <= min_count <= max_count <= {_MOST_AT_ONCE} must hold")
         if wanted.user_data is not None:
@@ -251,11 +253,10 @@ class Servers:
             if wanted.host is not None and not any(host.name == wanted.host for host in hosts):
                 raise InvalidInput(f"host {wanted.host} isn't there")
 
-    def _check_metadata_count(self, metadata: Mapping[str, str]) -> None:
-        if 0 <= self._metadata_items < len(metadata):
-            raise QuotaExceeded(
-                f"quota exceeded for metadata_items: requested {len(metadata)} of {self._metadata_items}"
-            )
+    def _check_metadata_count(self, project: str, metadata: Mapping[str, str]) -> None:
+        allowed = self._quotas.of(project)["metadata_items"]
+        if 0 <= allowed < len(metadata):
+            raise QuotaExceeded(f"Maximum number of metadata items exceeds {allowed}")
 
 
 def check_user_data(user_data: str) -> None:

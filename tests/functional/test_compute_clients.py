@@ -20,6 +20,7 @@ pytestmark = [
     pytest.mark.clients,
     # openstacksdk warns of what it does itself.
     pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The field .* has been deprecated"),
 ]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "clients.md"
 NOVALITE = """\

@@ -56,11 +56,11 @@ SECTIONS = {
         "api_extensions": "all",
         "config_drive": "True",
         "console_output": "True",
-        **dict.fromkeys(("pause", "suspend"), "True"),
+        **dict.fromkeys(("pause", "suspend", "resize", "rescue", "shelve", "snapshot"), "True"),
         **dict.fromkeys(("change_password", "live_migration", "metadata_service"), "False"),
         **dict.fromkeys(("vnc_console", "spice_console", "serial_console"), "False"),
         **dict.fromkeys(("attach_encrypted_volume", "interface_attach", "personality"), "False"),
-        **dict.fromkeys(("resize", "rescue", "shelve", "snapshot", "cold_migration"), "False"),
+        "cold_migration": "False",
         **dict.fromkeys(("swap_volume", "volume_backed_live_migration", "volume_multiattach"), "False"),
     },
 }

@@ -25,6 +25,16 @@ NUMBER: dict[str, Any] = {
 }
 ZERO: dict[str, Any] = {"enum": [0, "0", ""]}
 
+# As oslo.utils takes them, and with it every client of Nova's.
+TRUE = ("1", "t", "true", "on", "y", "yes")
+FALSE = ("0", "f", "false", "off", "n", "no")
+BOOLEAN: dict[str, Any] = {
+    "anyOf": [
+        {"type": "boolean"},
+        {"type": "string", "pattern": f"(?i)^({'|'.join((*TRUE, *FALSE))})$"},
+    ]
+}
+
 CREATE = Schema(
     {
         "type": "object",
@@ -41,7 +51,7 @@ CREATE = Schema(
                     "swap": ZERO,
                     "OS-FLV-EXT-DATA:ephemeral": ZERO,
                     "rxtx_factor": {"enum": [1, 1.0, "1", "1.0"]},
-                    "os-flavor-access:is_public": {"type": "boolean"},
+                    "os-flavor-access:is_public": BOOLEAN,
                 },
                 "required": ["name", "ram", "vcpus", "disk"],
                 "additionalProperties": False,
@@ -51,7 +61,7 @@ CREATE = Schema(
         "additionalProperties": False,
     }
 )
-SORT_NAMES = {"flavorid": "id"}
+SORT_NAMES = {"flavorid": "id", "ram": "memory_mb", "disk": "disk_gb", "memory": "memory_mb"}
 
 
 class Flavors(Resource):
@@ -77,7 +87,7 @@ class Flavors(Resource):
             vcpus=int(asked["vcpus"]),
             memory_mb=int(asked["ram"]),
             disk_gb=int(asked["disk"]),
-            public=asked.get("os-flavor-access:is_public", True),
+            public=_true(asked.get("os-flavor-access:is_public", True)),
         )
         resp.media = {"flavor": view.flavor(req, self.service.flavors.create(caller_of(req), flavor))}
 
@@ -87,10 +97,6 @@ class Flavors(Resource):
     def delete(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
         self.service.flavors.delete(caller_of(req), flavor_id)
         resp.status = 202
-
-    def extra_specs(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
-        flavor = self.service.flavors.show(caller_of(req), flavor_id)
-        resp.media = {"extra_specs": dict(flavor.extra_specs)}
 
     def _page(self, req: falcon.Request) -> Page[Flavor]:
         params = params_of(req)
@@ -108,6 +114,10 @@ class Flavors(Resource):
             sort=SORT_NAMES.get(key, key),
             descending=direction == "desc",
         )
+
+
+def _true(value: Any) -> bool:
+    return str(value).lower() in TRUE
 
 
 def _public(params: dict[str, str]) -> bool:

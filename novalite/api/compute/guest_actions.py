@@ -11,7 +11,7 @@ from glancelike.web.validation import Schema
 from novalite.api.compute import microversion
 from novalite.api.compute.addresses import access_addresses, password_of
 from novalite.api.compute.resource import caller_of, demand_known
-from novalite.api.compute.server_body import shown
+from novalite.api.compute.server_body import changed
 from novalite.api.compute.server_schema import ADDRESS, BOOLEAN, DESCRIPTION, METADATA, NAME, PASSWORD
 from novalite.errors import FlavorNotFound, ImageMissing, InvalidInput
 from novalite.model import Rebuild
@@ -77,7 +77,7 @@ def _rebuild(
         server = service.changes.rebuild(caller_of(req), server_id, wanted)
     except ImageMissing as error:
         raise InvalidInput(f"Cannot find image for rebuild: {error}") from error
-    (body,) = shown(service, req, (server,))
+    body = changed(service, req, server)
     resp.location = body["links"][0]["href"]
     resp.media = {"server": {**body, "adminPass": wanted.admin_password}}
 

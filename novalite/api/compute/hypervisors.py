@@ -89,7 +89,7 @@ def _full(req: falcon.Request, host: ComputeHost) -> dict[str, Any]:
         **_brief(host),
         "hypervisor_type": host.hypervisor_type,
         "hypervisor_version": _version_number(host.hypervisor_version),
-        "host_ip": "",
+        "host_ip": host.ip or "",
         "cpu_info": {"arch": host.arch} if microversion.since(req, (2, 28)) else "",
         "vcpus": host.vcpus,
         "vcpus_used": host.vcpus_used,

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import falcon
 
+from novalite.api.compute import microversion
 from novalite.api.compute.resource import Resource, caller_of, params_of
+
+NETWORKING = ("maxSecurityGroups", "maxSecurityGroupRules", "maxTotalFloatingIps")
+NETWORKING_USED = ("totalSecurityGroupsUsed", "totalFloatingIpsUsed")
 
 
 class Limits(Resource):
@@ -15,9 +19,20 @@ class Limits(Resource):
             "maxTotalCores": limits.quota.cores,
             "maxTotalRAMSize": limits.quota.ram,
             "maxTotalKeypairs": limits.key_pairs,
+            "maxServerGroups": 0,
+            "maxServerGroupMembers": 0,
+            "totalServerGroupsUsed": 0,
             "maxServerMeta": limits.metadata_items,
             "totalInstancesUsed": limits.used.instances,
             "totalCoresUsed": limits.used.cores,
             "totalRAMUsed": limits.used.ram,
         }
+        if not microversion.since(req, (2, 57)):
+            # There are no files that are put into servers, nor bounds on them.
+            absolute |= {"maxPersonality": -1, "maxPersonalitySize": -1}
+        if not microversion.since(req, (2, 39)):
+            absolute["maxImageMeta"] = limits.metadata_items
+        if not microversion.since(req, (2, 36)):
+            # What other services have: as many as there may be, none of which is here.
+            absolute |= dict.fromkeys(NETWORKING, -1) | dict.fromkeys(NETWORKING_USED, 0)
         resp.media = {"limits": {"rate": [], "absolute": absolute}}

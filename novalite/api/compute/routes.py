@@ -8,6 +8,7 @@ from __future__ import annotations
 from glancelike.web.routes import Route
 from novalite.api.compute.aggregates import Aggregates
 from novalite.api.compute.availability_zones import AvailabilityZones
+from novalite.api.compute.flavor_specs import FlavorAccess, FlavorSpecs
 from novalite.api.compute.flavors import Flavors
 from novalite.api.compute.health import Health
 from novalite.api.compute.hypervisors import Hypervisors
@@ -15,6 +16,7 @@ from novalite.api.compute.identity import IdentityVersion
 from novalite.api.compute.instance_actions import InstanceActions
 from novalite.api.compute.keypairs import KeyPairs
 from novalite.api.compute.limits import Limits
+from novalite.api.compute.quotas import QuotaClassSets, QuotaSets
 from novalite.api.compute.server_actions import ServerActions
 from novalite.api.compute.server_metadata import ServerMetadata
 from novalite.api.compute.server_tags import ServerTags
@@ -57,7 +59,13 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{V}/flavors/detail", Flavors, "detail"),
     Route("GET", FLAVOR, Flavors, "show"),
     Route("DELETE", FLAVOR, Flavors, "delete"),
-    Route("GET", f"{FLAVOR}/os-extra_specs", Flavors, "extra_specs"),
+    Route("GET", f"{FLAVOR}/os-extra_specs", FlavorSpecs, "list"),
+    Route("POST", f"{FLAVOR}/os-extra_specs", FlavorSpecs, "add"),
+    Route("GET", f"{FLAVOR}/os-extra_specs/{{key}}", FlavorSpecs, "show"),
+    Route("PUT", f"{FLAVOR}/os-extra_specs/{{key}}", FlavorSpecs, "set"),
+    Route("DELETE", f"{FLAVOR}/os-extra_specs/{{key}}", FlavorSpecs, "delete"),
+    Route("GET", f"{FLAVOR}/os-flavor-access", FlavorAccess, "list"),
+    Route("POST", f"{FLAVOR}/action", FlavorAccess, "act"),
     Route("GET", f"{V}/os-keypairs", KeyPairs, "list"),
     Route("POST", f"{V}/os-keypairs", KeyPairs, "create"),
     Route("GET", f"{V}/os-keypairs/{{name}}", KeyPairs, "show"),
@@ -75,4 +83,11 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", f"{V}/os-services/disable-log-reason", Services, "disable_with_reason"),
     Route("GET", f"{V}/os-aggregates", Aggregates, "list"),
     Route("GET", f"{V}/limits", Limits, "show"),
+    Route("GET", f"{V}/os-quota-sets/{{project}}", QuotaSets, "show"),
+    Route("PUT", f"{V}/os-quota-sets/{{project}}", QuotaSets, "update"),
+    Route("DELETE", f"{V}/os-quota-sets/{{project}}", QuotaSets, "delete"),
+    Route("GET", f"{V}/os-quota-sets/{{project}}/detail", QuotaSets, "detail"),
+    Route("GET", f"{V}/os-quota-sets/{{project}}/defaults", QuotaSets, "defaults"),
+    Route("GET", f"{V}/os-quota-class-sets/{{name}}", QuotaClassSets, "show"),
+    Route("PUT", f"{V}/os-quota-class-sets/{{name}}", QuotaClassSets, "update"),
 )

@@ -22,3 +22,19 @@ def shown(service: ComputeService, req: falcon.Request, servers: Sequence[Server
         view.server(req, each, admin=caller.admin, hosts=hosts, tags=tags.get(each.id, ()))
         for each in servers
     ]
+
+
+# What an update and a rebuild leave out until 2.75.
+_LEFT_OUT = ("OS-EXT-", "OS-SRV-USG:", "os-extended-volumes:", "config_drive", "key_name", "host_status")
+
+
+def changed(service: ComputeService, req: falcon.Request, server: Server) -> dict[str, Any]:
+    """Return the body of a server in the answer to its change, which says less."""
+    (body,) = shown(service, req, (server,))
+    if microversion.since(req, (2, 75)):
+        return body
+    return {
+        name: value
+        for name, value in body.items()
+        if not name.startswith(_LEFT_OUT) and name != "security_groups"
+    }

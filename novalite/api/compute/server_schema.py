@@ -116,7 +116,6 @@ UPDATE = Schema(
                     "accessIPv6": ADDRESS,
                     "OS-DCF:diskConfig": {"enum": ["AUTO", "MANUAL"]},
                 },
-                "minProperties": 1,
                 "additionalProperties": False,
             }
         },

@@ -18,7 +18,7 @@ from novalite.api.compute.resource import (
     params_of,
     self_links,
 )
-from novalite.api.compute.server_body import shown
+from novalite.api.compute.server_body import changed, shown
 from novalite.api.compute.server_query import query_of
 from novalite.api.compute.server_schema import CREATE, UPDATE
 from novalite.errors import FlavorNotFound, ImageMissing, InvalidInput, KeyPairNotFound
@@ -62,21 +62,21 @@ class Servers(Resource):
         resp.media = {"server": {**made, **view.NO_DETAILS}}
 
     def show(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
-        self._answer(req, resp, self.service.servers.show(caller_of(req), server_id))
+        server = self.service.servers.show(caller_of(req), server_id)
+        (body,) = shown(self.service, req, (server,))
+        resp.media = {"server": body}
 
     def update(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         asked = body_of(req, UPDATE)["server"]
         demand_known(req, asked, SINCE)
         values = {name: asked[name] for name in ("name", "description") if name in asked}
         values |= access_addresses(asked)
-        self._answer(req, resp, self.service.servers.update(caller_of(req), server_id, **values))
+        server = self.service.servers.update(caller_of(req), server_id, **values)
+        resp.media = {"server": changed(self.service, req, server)}
 
     def delete(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         self.service.servers.delete(caller_of(req), server_id)
         resp.status = 204
-
-    def _answer(self, req: falcon.Request, resp: falcon.Response, server: Server) -> None:
-        (resp.media,) = ({"server": each} for each in shown(self.service, req, (server,)))
 
     def _page(self, req: falcon.Request) -> Page[Server]:
         caller = caller_of(req)

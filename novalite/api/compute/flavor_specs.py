@@ -1,0 +1,89 @@
+"""Extra specs of flavors, and who may use those that aren't public."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+
+from glancelike.web.validation import Schema
+from novalite.api.compute import microversion
+from novalite.api.compute.resource import Resource, body_of, caller_of
+from novalite.errors import Conflict, InvalidInput, NotFound
+
+SPECS: dict[str, Any] = {
+    "type": "object",
+    "propertyNames": {"minLength": 1, "maxLength": 255},
+    "additionalProperties": {"type": ["string", "number"], "maxLength": 255},
+}
+ALL = Schema(
+    {
+        "type": "object",
+        "properties": {"extra_specs": SPECS},
+        "required": ["extra_specs"],
+        "additionalProperties": False,
+    }
+)
+ONE = Schema({**SPECS, "minProperties": 1, "maxProperties": 1})
+TENANT: dict[str, Any] = {
+    "type": "object",
+    "properties": {"tenant": {"type": "string", "minLength": 1, "maxLength": 255}},
+    "required": ["tenant"],
+    "additionalProperties": False,
+}
+ACTION = Schema(
+    {
+        "type": "object",
+        "properties": {"addTenantAccess": TENANT, "removeTenantAccess": TENANT},
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+    }
+)
+
+
+class FlavorSpecs(Resource):
+    def list(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
+        flavor = self.service.flavors.show(caller_of(req), flavor_id)
+        resp.media = {"extra_specs": dict(flavor.extra_specs)}
+
+    def add(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
+        specs = {key: str(value) for key, value in body_of(req, ALL)["extra_specs"].items()}
+        self.service.flavors.set_specs(caller_of(req), flavor_id, specs)
+        resp.media = {"extra_specs": specs}
+
+    def show(self, req: falcon.Request, resp: falcon.Response, flavor_id: str, key: str) -> None:
+        specs = self.service.flavors.show(caller_of(req), flavor_id).extra_specs
+        if key not in specs:
+            raise NotFound(f"Flavor {flavor_id} has no extra specs with key {key}.")
+        resp.media = {key: specs[key]}
+
+    def set(self, req: falcon.Request, resp: falcon.Response, flavor_id: str, key: str) -> None:
+        specs = {name: str(value) for name, value in body_of(req, ONE).items()}
+        if key not in specs:
+            raise InvalidInput("Request body and URI mismatch")
+        self.service.flavors.set_specs(caller_of(req), flavor_id, specs)
+        resp.media = specs
+
+    def delete(self, req: falcon.Request, resp: falcon.Response, flavor_id: str, key: str) -> None:
+        self.service.flavors.delete_spec(caller_of(req), flavor_id, key)
+        resp.status = 200
+
+
+class FlavorAccess(Resource):
+    def list(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
+        _answer(resp, flavor_id, self.service.flavors.access(caller_of(req), flavor_id))
+
+    def act(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
+        ((action, told),) = body_of(req, ACTION).items()
+        caller, flavors = caller_of(req), self.service.flavors
+        if action == "removeTenantAccess":
+            _answer(resp, flavor_id, flavors.take_access(caller, flavor_id, told["tenant"]))
+            return
+        if microversion.since(req, (2, 7)) and flavors.show(caller, flavor_id).public:
+            raise Conflict("Can not add access to a public flavor.")
+        _answer(resp, flavor_id, flavors.give_access(caller, flavor_id, told["tenant"]))
+
+
+def _answer(resp: falcon.Response, flavor_id: str, projects: tuple[str, ...]) -> None:
+    resp.media = {"flavor_access": [{"flavor_id": flavor_id, "tenant_id": each} for each in projects]}
