@@ -17,6 +17,7 @@ import time
 import uuid
 from typing import IO
 
+from novalite import faults
 from novalite.compute.build import BaseImages
 from novalite.compute.leases import LeaseKeeper, Stopping, Superseded
 from novalite.compute.sync import Sync
@@ -150,9 +151,11 @@ class ComputeManager:
             )
             if server is None:
                 return
+            faults.passing("task-begun")
             try:
                 with self._leases.work_on(server) as work:
                     self._tasks.do(work)
+                faults.passing("outcome-recorded")
                 return
             except Stopping:
                 self._database.work.release(server, attempted=False)

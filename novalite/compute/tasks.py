@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 
+from novalite import faults
 from novalite.compute.build import BaseImages, spec_of
 from novalite.compute.leases import Stopping, Superseded, Work
 from novalite.config import Settings
@@ -71,11 +72,13 @@ class Tasks:
                 self._driver.destroy(server.id)
             with self._bases.of(server, work.check) as base:
                 work.check()
+                faults.passing("image-ready")
                 self._driver.spawn(spec_of(server, base, self._settings))
         except _INTERRUPTED:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the server's owner is told
             return self._build_failed(server, error)
+        faults.passing("guest-made")
         self._database.work.built(server, power_state=PowerState.RUNNING)
         LOG.info("server %s runs", server.id)
         return None
@@ -125,6 +128,7 @@ class Tasks:
             # A delete is never given up: it stays to be done until it succeeds.
             self._log(server, error)
             return self._database.work.release(server)
+        faults.passing("guest-removed")
         self._database.work.deleted(server)
         LOG.info("server %s is deleted", server.id)
         return None
@@ -143,6 +147,7 @@ class Tasks:
                 if self._worth_retrying(server, error):
                     return self._database.work.release(server)
         state = self._driver.list_states().get(server.id)
+        faults.passing("power-changed")
         work.check()
         if state is None:
             fault = fault or Fault(500, f"the instance is gone from host {server.host}")

@@ -11,6 +11,7 @@ import logging
 import os
 import uuid
 
+from novalite import faults
 from novalite.config import Settings
 from novalite.db import Database
 from novalite.errors import NovaliteError, QueueDown, StaleRecord
@@ -61,6 +62,7 @@ class SchedulerManager:
         )
         if server is None:
             return
+        faults.passing("placing-begun")
         try:
             placed = self._claim(server)
         except StaleRecord as stale:
@@ -76,10 +78,12 @@ class SchedulerManager:
             if placed is None:
                 return
             LOG.info("server %s goes to host %s", placed.id, placed.host)
+            faults.passing("host-claimed")
             try:
                 self._bus.drive(str(placed.host), placed.id)
             except QueueDown as error:
                 LOG.warning("server %s: its host will find it by itself: %s", placed.id, error)
+            faults.passing("host-told")
 
     def _claim(self, server: Server) -> Server | None:
         request = request_of(server)
