@@ -66,15 +66,16 @@ class Site:
         self.instances = directory / "instances"
         self.faults = directory / "faults"
         self.faults.mkdir(parents=True)
-        told = {**QUICK, "fake_directory": self.instances, **(options or {})}
-        fake = {name: told.pop(name) for name in list(told) if name.startswith("fake_")}
+        told = {**QUICK, **(options or {})}
+        if told["compute_driver"] == "fake":
+            further += f"\n[fake]\nfake_directory = {self.instances}"
         text = CONFIG.format(
             state=directory,
             queue=queue,
             database=database,
             glance=glance,
             options="\n".join(f"{name} = {value}" for name, value in told.items()),
-            further="\n".join(["[fake]", *(f"{name} = {value}" for name, value in fake.items()), further]),
+            further=further,
         )
         self.config_file = directory / "novalite.conf"
         self.config_file.write_text(text)
