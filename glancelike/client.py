@@ -19,6 +19,7 @@ import urllib3
 
 from glancelike.errors import (
     Conflict,
+    DataMismatch,
     Forbidden,
     GlancelikeError,
     ImageNotFound,
@@ -26,6 +27,7 @@ from glancelike.errors import (
     LimitExceeded,
     NoImageData,
     Unreachable,
+    Unsupported,
 )
 from glancelike.model import Source
 from glancelike.verifier import Verifier
@@ -222,6 +224,57 @@ class ImageClient:
             raise
         finally:
             answer.release_conn()
+
+    def read_range(self, image_id: str, offset: int, length: int, *, size: int | None = None) -> bytes:
+        """Return ``length`` bytes from ``offset`` on, or as many as the connection carried, at least one.
+
+        ``size`` is what the image should have. Nothing is tried again here. Raises
+        Unsupported by a server without ranges, NoImageData, DataMismatch for another size, and Unreachable.
+        """
+        headers = {"Accept-Encoding": "identity", "Range": f"bytes={offset}-{offset + length - 1}"}
+        got = bytearray()
+        try:
+            answer = self._send("GET", f"/v2/images/{_segment(image_id)}/file", headers)
+            try:
+                self._check_range(image_id, answer, offset, size)
+                for block in answer.stream(BLOCK):
+                    got += block
+                    if len(got) > length:
+                        raise Unreachable(f"{self.url} sent more than the {length} bytes asked for")
+            except BaseException:
+                answer.close()
+                raise
+            finally:
+                answer.release_conn()
+        except urllib3.exceptions.HTTPError as error:
+            if not got:
+                raise Unreachable(f"image {image_id} can't be read: {error}") from error
+        if not got:
+            raise Unreachable(f"image {image_id}: no byte came from {offset} on")
+        return bytes(got)
+
+    def _check_range(
+        self, image_id: str, answer: urllib3.BaseHTTPResponse, offset: int, size: int | None
+    ) -> None:
+        if answer.status in NO_DATA:
+            raise NoImageData(f"image {image_id} has no data to read ({answer.status})")
+        if answer.status == 200:
+            raise Unsupported(f"{self.url} gives image {image_id} as a whole only")
+        told = answer.headers.get("Content-Range", "")
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", told)
+        if answer.status == 416 or (match and size is not None and match[2] not in ("*", str(size))):
+            raise DataMismatch(f"image {image_id} hasn't {size} bytes: {self.url} tells {told!r}")
+        if answer.status != 206:
+            raise Unreachable(self._told(answer))
+        if match is None or int(match[1]) != offset:
+            raise Unreachable(f"asked for bytes from {offset} on, got Content-Range {told!r}")
+
+    def change_property(self, image_id: str, name: str, value: str) -> None:
+        """Set one of the image's own properties; raise Forbidden where that isn't allowed."""
+        changes = [{"op": "add", "path": f"/{name.replace('~', '~0').replace('/', '~1')}", "value": value}]
+        headers = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
+        body = json.dumps(changes).encode()
+        self._read(self._call("PATCH", f"/v2/images/{_segment(image_id)}", headers, body=body))
 
     # Requests
 

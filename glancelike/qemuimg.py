@@ -89,8 +89,8 @@ def _wait(child: subprocess.Popen[bytes], seconds: float, beat: Callable[[], Non
             beat()
 
 
-def info(path: Path, fmt: str) -> dict[str, Any]:
-    """Return what qemu-img tells of an image whose format is known.
+def info(path: Path | str, fmt: str) -> dict[str, Any]:
+    """Return what qemu-img tells of an image, a file or a URL, whose format is known.
 
     ``-U``: a guest may be writing to it.
     """

@@ -19,6 +19,7 @@ from glancelike.web.auth import Auth
 from glancelike.web.options import DEFAULT, OptionError, OptionSet, sample_of
 from novalite import config_options, plugins
 from novalite.errors import ConfigError
+from novalite.model import MIB
 from novalite.scheduler.base import Driver, Hook
 from novalite.virt.base import VirtDriver
 
@@ -71,11 +72,28 @@ class GlanceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LazySettings:
+    """How guests boot from images that aren't here. Bytes, seconds, bytes a second; 0 is no limit."""
+
+    enabled: bool
+    minimum: int
+    read_timeout: float
+    fill_delay: float
+    fill_rate: float
+    boot_trace: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ImageCacheSettings:
+    """Base images of this host. ``max_size`` is bytes, 0 no limit."""
+
     directory: Path
     remove_unused: bool
     minimum_age: float
     interval: float
+    max_size: int
+    local_stores: Mapping[str, Path]
+    lazy: LazySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +292,16 @@ def _settings(
             remove_unused=cache["remove_unused_base_images"],
             minimum_age=cache["remove_unused_original_minimum_age_seconds"],
             interval=cache["manager_interval"],
+            max_size=cache["max_size_mb"] * MIB,
+            local_stores=MappingProxyType({name: Path(each) for name, each in cache["local_stores"].items()}),
+            lazy=LazySettings(
+                enabled=cache["lazy_boot"],
+                minimum=cache["lazy_boot_minimum_mb"] * MIB,
+                read_timeout=cache["lazy_read_timeout"],
+                fill_delay=cache["lazy_fill_delay"],
+                fill_rate=cache["lazy_fill_rate_mb"] * MIB,
+                boot_trace=cache["boot_trace"],
+            ),
         ),
         network=NetworkSettings(**values.section("network")),
         quota=QuotaSettings(**values.section("quota")),

@@ -130,6 +130,57 @@ IMAGE_CACHE = (
         min=0,
         help="Seconds that an unused base image is kept.",
     ),
+    cfg.IntOpt(
+        "max_size_mb",
+        default=0,
+        min=0,
+        help="MiB that base images may take before unused ones go, the least recently used first, however "
+        "young they are; 0 is no limit.",
+    ),
+    cfg.DictOpt(
+        "local_stores",
+        default={},
+        help="File stores of the image service that this host has as well, on the file system of "
+        "`directory`: store:directory, ... Servers' disks are put right on the images there, none is copied. "
+        "The image service has to show locations (show_image_direct_url).",
+    ),
+    cfg.BoolOpt(
+        "lazy_boot",
+        default=True,
+        help="Boot from raw and qcow2 images before they are here: what a guest reads is fetched when it "
+        "reads it, and the rest behind its back.",
+    ),
+    cfg.IntOpt(
+        "lazy_boot_minimum_mb",
+        default=64,
+        min=0,
+        help="MiB of the smallest image that is booted from so; a smaller one is fetched first.",
+    ),
+    cfg.FloatOpt(
+        "lazy_read_timeout",
+        default=60,
+        min=0.1,
+        help="Seconds that a guest's read waits for an image service that is away. Then the guest is paused "
+        "until it's back.",
+    ),
+    cfg.FloatOpt(
+        "lazy_fill_delay",
+        default=10,
+        min=0,
+        help="Seconds without a read of something new after which a boot is over, and the rest is fetched.",
+    ),
+    cfg.FloatOpt(
+        "lazy_fill_rate_mb",
+        default=0,
+        min=0,
+        help="MiB a second at which the rest is fetched; 0 is no limit.",
+    ),
+    cfg.BoolOpt(
+        "boot_trace",
+        default=True,
+        help="Fetch ahead what the first boot of an image has read. It is kept with the image, as "
+        "novalite_boot_trace, where this host may change that, else on this host alone.",
+    ),
     cfg.FloatOpt(
         "manager_interval", default=2400, min=0.05, help="Seconds between looks for unused base images."
     ),

@@ -12,13 +12,21 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from urllib.parse import unquote, urlsplit
 
 from glancelike import errors
 from glancelike.client import ImageClient
 from glancelike.model import Caller as ImageCaller
 from glancelike.verifier import Verifier
-from novalite.errors import ConfigError, ImageMissing, ImageServiceDown, ImageUnusable
+from novalite.errors import (
+    ConfigError,
+    Forbidden,
+    ImageMissing,
+    ImageServiceDown,
+    ImageUnusable,
+    Unsupported,
+)
 from novalite.model import Caller, ImageInfo
 
 if TYPE_CHECKING:
@@ -49,6 +57,14 @@ class Images(Protocol):
         """
 
 
+@runtime_checkable
+class LocalImages(Protocol):
+    """Images whose data may lie in a file of this host."""
+
+    def files_of(self, image: ImageInfo) -> list[tuple[str, str]]:
+        """Return where the data lies: a file store's id and the path in it, or "" and a whole path."""
+
+
 def verifier_of(image: ImageInfo) -> Verifier:
     """Make what checks the image's bytes while they arrive."""
     algorithm, expected = image.hash_algo, image.hash_value
@@ -62,6 +78,8 @@ def translated(image_id: str) -> Iterator[None]:
     """Turn the image service's errors into this package's."""
     try:
         yield
+    except errors.Unsupported as error:
+        raise Unsupported(str(error)) from error
     except (errors.NoImageData, errors.InvalidTransition) as error:
         raise ImageUnusable(str(error)) from error
     except errors.DataMismatch as error:
@@ -119,6 +137,35 @@ class HttpImages:
         """Write the image's verified bytes to a file, resuming where it breaks."""
         with translated(image.id), target.open("wb") as file:
             self._opened().fetch(image.id, file, verifier_of(image), progress=lambda _moved: check())
+
+    def read_range(self, image: ImageInfo, offset: int, length: int) -> bytes:
+        """Return some of the image's bytes, unverified: ``length`` of them, or fewer, at least one.
+
+        Raises Unsupported when the service gives images as a whole only.
+        """
+        with translated(image.id):
+            return self._opened().read_range(image.id, offset, length, size=image.size)
+
+    def tell_property(self, image: ImageInfo, name: str, value: str) -> None:
+        """Set a property of the image; raise Forbidden when that isn't ours to do."""
+        with translated(image.id):
+            try:
+                self._opened().change_property(image.id, name, value)
+            except errors.Forbidden as error:
+                raise Forbidden(str(error)) from error
+
+    def files_of(self, image: ImageInfo) -> list[tuple[str, str]]:
+        """Return the image's file locations, where the service shows locations: ours or Glance's."""
+        with translated(image.id):
+            told = self._opened().show_image(image.id)
+        urls = [told.get("direct_url"), *(each.get("url") for each in told.get("locations") or ())]
+        found = []
+        for url in urls:
+            parts = urlsplit(str(url or ""))
+            if parts.scheme == "file":
+                path = unquote(parts.path)
+                found.append((parts.netloc, path.lstrip("/") if parts.netloc else path))
+        return found
 
     def _opened(self) -> ImageClient:
         if self._client is None:
@@ -226,6 +273,12 @@ class LibraryImages:
                 file.write(block)
                 verifier.add(block)
             verifier.finish()
+
+    def files_of(self, image: ImageInfo) -> list[tuple[str, str]]:
+        """Return the file in which a store of this process keeps the data."""
+        with translated(image.id):
+            path = self._service.read(self._caller(Caller.administrator()), image.id).path
+        return [] if path is None else [("", str(path))]
 
     @staticmethod
     def _caller(caller: Caller) -> ImageCaller:

@@ -15,6 +15,14 @@ def cli() -> int:
         return main()
 
 
+def bases() -> int:
+    """Run ``novalite-bases``."""
+    with starting():
+        from novalite.bases.process import main
+
+        return main()
+
+
 def everything() -> NoReturn:
     """Run ``novalite-all``."""
     with starting():

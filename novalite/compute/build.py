@@ -11,25 +11,42 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from novalite.bases.keeper import Keeper
+from novalite.bases.lazy import LazyBases, LocalBases, release
+from novalite.bases.settings import BasesSettings
 from novalite.config import Settings
 from novalite.errors import ImageUnusable
-from novalite.images import Images
-from novalite.model import GIB, Server
+from novalite.images import HttpImages, Images, LocalImages
+from novalite.model import GIB, ImageInfo, Server
 from novalite.virt.base import BaseImage, InstanceSpec, Nic
 from novalite.virt.configdrive import GuestFacts, GuestNetwork, openstack_files
-from novalite.virt.disks import ImageCache
+from novalite.virt.disks import ImageCache, key_of
 
 
 class BaseImages:
     """Verified base images, each downloaded once and kept while of use."""
 
-    def __init__(self, settings: Settings, images: Images) -> None:
+    def __init__(self, settings: Settings, images: Images, keeper: Keeper, *, nbd: bool) -> None:
+        """``nbd`` says that guests can be given bases that the keeper's process serves."""
         self._settings = settings.image_cache
+        self._instances_path = settings.instances_path
         self._images = images
         self._cache = ImageCache(settings.image_cache.directory)
+        self._early: list[LazyBases | LocalBases] = []
+        told = BasesSettings.of(settings)
+        if isinstance(images, LocalImages):
+            self._early.append(LocalBases(told, images, self._cache, keeper))
+        if nbd and isinstance(images, HttpImages):
+            self._early.append(LazyBases(told, images, self._cache, keeper))
         self._lock = threading.Lock()
         self._needed: Counter[Path] = Counter()
         self._last_used: dict[Path, float] = {}
+
+    @property
+    def early(self) -> bool:
+        """Whether guests may boot from bases that aren't verified yet."""
+        lazy = self._settings.lazy.enabled and any(isinstance(each, LazyBases) for each in self._early)
+        return bool(lazy or self._settings.local_stores)
 
     @contextlib.contextmanager
     def of(self, server: Server, check: Callable[[], None]) -> Iterator[BaseImage]:
@@ -41,14 +58,43 @@ class BaseImages:
         image = server.image
         if image.disk_format is None:
             raise ImageUnusable(f"image {image.id} has no disk_format")
-        digest = (image.hash_algo, image.hash_value) if image.hash_algo and image.hash_value else None
-        base = self._cache.ensure(
+        key = key_of(image.id, image.disk_format, _digest(image))
+        limit = server.flavor.disk_gb * GIB
+        try:
+            for early in self._early if self._linkable() else ():
+                base = early.ensure(image, key, server.id, limit)
+                if base is not None:
+                    yield base
+                    return
+            with self._keeping(self._fetched(image, check, limit)) as base:
+                yield base
+        finally:
+            release(self._cache.directory, key, server.id)
+
+    def _linkable(self) -> bool:
+        """Tell whether an instance's directory can hold a link to a base, which is what keeps it."""
+        places = (self._settings.directory, self._instances_path)
+        for place in places:
+            place.mkdir(parents=True, exist_ok=True, mode=0o711)
+        return len({place.stat().st_dev for place in places}) == 1
+
+    def precache(self, image: ImageInfo, check: Callable[[], None] = lambda: None) -> BaseImage:
+        """Fetch an image's base that a later boot finds; raises what ``of`` does."""
+        return self._fetched(image, check, 0)
+
+    def _fetched(self, image: ImageInfo, check: Callable[[], None], limit: int) -> BaseImage:
+        if image.disk_format is None:
+            raise ImageUnusable(f"image {image.id} has no disk_format")
+        return self._cache.ensure(
             image.id,
             image.disk_format,
             lambda target: self._images.fetch(image, target, check),
-            digest=digest,
-            max_virtual_size=server.flavor.disk_gb * GIB,
+            digest=_digest(image),
+            max_virtual_size=limit,
         )
+
+    @contextlib.contextmanager
+    def _keeping(self, base: BaseImage) -> Iterator[BaseImage]:
         with self._lock:
             self._needed[base.path] += 1
         try:
@@ -59,7 +105,7 @@ class BaseImages:
                 self._last_used[base.path] = time.monotonic()
 
     def prune(self) -> list[Path]:
-        """Remove bases that nothing has used for the configured time."""
+        """Remove bases that nothing has used for the configured time, or for which there is no room."""
         if not self._settings.remove_unused:
             return []
         now = time.monotonic()
@@ -69,10 +115,27 @@ class BaseImages:
                     if base.stat().st_nlink > 1 or base not in self._last_used:
                         self._last_used[base] = now
             fresh = {base for base, at in self._last_used.items() if now - at < self._settings.minimum_age}
-            removed = self._cache.prune(fresh | {base for base, n in self._needed.items() if n})
+            needed = {base for base, n in self._needed.items() if n}
+            removed = self._cache.prune(fresh | needed)
+            removed += self._make_room(fresh - set(removed), needed)
             for base in removed:
                 self._last_used.pop(base, None)
             return removed
+
+    def _make_room(self, young: set[Path], needed: set[Path]) -> list[Path]:
+        """Remove the least recently used of the young until the rest fits; the lock is held."""
+        removed: list[Path] = []
+        order = sorted(young, key=lambda base: self._last_used[base])
+        for base in order:
+            if not self._settings.max_size or self._cache.size() <= self._settings.max_size:
+                break
+            removed += self._cache.prune(needed | young - {base})
+            young = young - {base}
+        return removed
+
+
+def _digest(image: ImageInfo) -> tuple[str, str] | None:
+    return (image.hash_algo, image.hash_value) if image.hash_algo and image.hash_value else None
 
 
 def mac_of(server_id: str) -> str:

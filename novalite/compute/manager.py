@@ -18,6 +18,9 @@ import uuid
 from typing import IO
 
 from novalite import faults
+from novalite.bases.keeper import Keeper
+from novalite.bases.settings import BasesSettings
+from novalite.compute.basewatch import BaseWatch
 from novalite.compute.build import BaseImages
 from novalite.compute.leases import LeaseKeeper, Stopping, Superseded
 from novalite.compute.sync import Sync
@@ -33,6 +36,7 @@ from novalite.workers import Periodic, Workers
 
 LOG = logging.getLogger(__name__)
 _LOCK_SECONDS = 5.0
+_BASES_SECONDS = 1.0
 
 
 class ComputeManager:
@@ -48,15 +52,19 @@ class ComputeManager:
         self._holder = f"{settings.host}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._lock: IO[str] | None = None
         self._leases = LeaseKeeper(database, holder=self._holder, seconds=settings.lease_seconds)
-        bases = BaseImages(settings, images)
+        nbd = VirtCap.NBD_BASE in driver.capabilities
+        keeper = Keeper(BasesSettings.of(settings))
+        bases = BaseImages(settings, images, keeper, nbd=nbd)
         self._tasks = Tasks(settings, database, bus, driver, bases)
         self._workers = Workers("compute", settings.max_concurrent_builds, self._drive)
         self._sync = Sync(settings.host, settings.instances_path, database, driver, self._workers)
+        self._watch = BaseWatch(settings, database, driver, self._workers, keeper, wanted=bases.early)
         self._periodic = (
             Periodic("compute-redrive", settings.redrive_interval, self.redrive),
             Periodic("compute-report", settings.report_interval, self.report),
             Periodic("compute-sync", settings.sync_power_state_interval, self.sync),
             Periodic("image-cache", settings.image_cache.interval, bases.prune),
+            Periodic("bases", _BASES_SECONDS, self._watch.run),
         )
 
     def open(self) -> None:
@@ -105,6 +113,7 @@ class ComputeManager:
         self._end()
 
     def _end(self) -> None:
+        self._watch.close()
         self._driver.close()
         self._leave_host()
 

@@ -33,6 +33,7 @@ class VirtCap(enum.Flag):
     CONSOLE_LOG = enum.auto()
     PAUSE = enum.auto()  # PowerAction.PAUSE and UNPAUSE
     SUSPEND = enum.auto()  # PowerAction.SUSPEND and RESUME
+    NBD_BASE = enum.auto()  # a base may be given as an NBD export
 
 
 class PowerState(enum.StrEnum):
@@ -78,12 +79,31 @@ class HostInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class NbdExport:
+    """What is read by NBD on a unix socket of this host."""
+
+    socket: Path
+    name: str
+
+    @property
+    def url(self) -> str:
+        """Its URL, as QEMU writes it."""
+        return f"nbd+unix:///{self.name}?socket={self.socket}"
+
+
+@dataclass(frozen=True, slots=True)
 class BaseImage:
-    """A verified, immutable image file that overlays may be put on."""
+    """An immutable image file that overlays may be put on.
+
+    It is verified, but where it has an ``nbd`` export: then ``path`` is still being
+    filled, guests read the export alone, and a link to ``path`` in the
+    instance's directory says that the instance uses it. Needs NBD_BASE.
+    """
 
     path: Path
     format: str  # always named to qemu, never probed by it
     virtual_size: int  # bytes
+    nbd: NbdExport | None = None
 
 
 @dataclass(frozen=True, slots=True)

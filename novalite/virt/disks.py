@@ -19,9 +19,9 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from novalite.errors import FlavorTooSmall, ImageUnusable, Unavailable
 from novalite.virt import qemuimg
@@ -46,6 +46,10 @@ _FORMATS: dict[str, tuple[frozenset[str], str]] = {
     "vdi": (frozenset({"vdi"}), "vdi"),
 }
 _USED_AS_THEY_ARE = ("raw", "qcow2")
+#: Formats of images (disk_format) that QEMU reads as they are.
+UNCONVERTED = frozenset(name for name, (_, used) in _FORMATS.items() if used in _USED_AS_THEY_ARE)
+#: How far the inspectors of all formats look, except into the descriptor of a vmdk.
+HEADER_BYTES = 512 << 10
 _RECORD_VERSION = 1
 
 
@@ -78,38 +82,49 @@ class ImageCache:
         """
         if disk_format not in _FORMATS:
             raise ImageUnusable(f"image {image_id}: no guest boots from disk_format {disk_format!r}")
-        key = _key(image_id, disk_format, digest)
-        with self._failing_as_unavailable(), self._locked(key):
-            base = self._lookup(key)
+        key = key_of(image_id, disk_format, digest)
+        with self._failing_as_unavailable(), self.locked(key):
+            base = self.lookup(key)
             if base is None:
                 LOG.info("image %s: fetching into %s", image_id, self.directory)
                 try:
                     base = self._make(key, image_id, disk_format, fetch, max_virtual_size)
                 finally:
                     self._sweep(key)
-            _check_size(image_id, base.virtual_size, max_virtual_size)
+            check_size(image_id, base.virtual_size, max_virtual_size)
             return base
 
     def prune(self, in_use: set[Path]) -> list[Path]:
         """Remove the bases that are in no use, and tell which.
 
         A base is in use when ``in_use`` names it, an instance links to it, or
-        somebody is making it now.
+        somebody is making it now (then it has a lazy file, or its lock is held).
         """
         removed = []
         keys = {path.name.partition(".")[0] for path in self.directory.glob("*.lock")}
         for key in sorted(keys):
-            with self._locked(key, wait=False) as ours:
+            with self.locked(key, wait=False) as ours:
                 base = self.directory / f"{key}.base"
                 if not ours or base in in_use or (base.exists() and base.stat().st_nlink > 1):
                     continue
-                (self.directory / f"{key}.json").unlink(missing_ok=True)
+                if (self.directory / f"{key}.lazy").exists():
+                    continue
+                for suffix in ("json", "order", "trace"):
+                    (self.directory / f"{key}.{suffix}").unlink(missing_ok=True)
                 if base.exists():
                     base.unlink()
                     removed.append(base)
                 self._sweep(key)
                 (self.directory / f"{key}.lock").unlink()
         return removed
+
+    def size(self) -> int:
+        """Return the bytes that complete bases take."""
+        found = 0
+        for path in self.directory.glob("*.base"):
+            with contextlib.suppress(FileNotFoundError):
+                found += path.stat().st_blocks * 512
+        return found
 
     def _make(
         self,
@@ -127,16 +142,23 @@ class ImageCache:
         try:
             qemu_format, size = inspect(part, disk_format)
             if qemu_format not in _USED_AS_THEY_ARE:
-                _check_size(image_id, size, max_virtual_size)
+                check_size(image_id, size, max_virtual_size)
                 converted = self.directory / f"{key}.converted"
                 qemuimg.to_qcow2(part, qemu_format, converted, size)
                 part, qemu_format = converted, "qcow2"
         except ImageUnusable as exc:
             raise ImageUnusable(f"image {image_id}: {exc}") from exc
-        final = self.directory / f"{key}.base"
         part.chmod(0o444)
         _sync(part)
-        part.replace(final)
+        part.replace(self.directory / f"{key}.base")
+        return self.record(key, qemu_format, size)
+
+    def record(self, key: str, qemu_format: str, size: int) -> BaseImage:
+        """Make the file that has an entry's name an entry: it is verified and on the disk.
+
+        The entry's lock is held by the caller.
+        """
+        final = self.directory / f"{key}.base"
         stat = final.stat()
         record = {
             "version": _RECORD_VERSION,
@@ -152,7 +174,8 @@ class ImageCache:
         note.replace(self.directory / f"{key}.json")
         return BaseImage(path=final, format=qemu_format, virtual_size=size)
 
-    def _lookup(self, key: str) -> BaseImage | None:
+    def lookup(self, key: str) -> BaseImage | None:
+        """Return an entry that is complete; its lock is held by the caller."""
         path = self.directory / f"{key}.base"
         try:
             record = json.loads((self.directory / f"{key}.json").read_bytes())
@@ -173,8 +196,8 @@ class ImageCache:
             (self.directory / f"{key}.{suffix}").unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _locked(self, key: str, *, wait: bool = True) -> Iterator[bool]:
-        """Hold the entry's lock; yield False where it is held and not waited for."""
+    def locked(self, key: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold an entry's lock; yield False where it is held and not waited for."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o711)
         path = self.directory / f"{key}.lock"
         while True:
@@ -205,10 +228,22 @@ def inspect(path: Path, disk_format: str) -> tuple[str, int]:
 
     Raises ImageUnusable naming what is wrong with it.
     """
+    with path.open("rb") as source:
+        qemu_format = inspect_header(source, disk_format)
+    return qemu_format, inspect_told(qemuimg.info(path, qemu_format))
+
+
+def inspect_header(source: IO[bytes], disk_format: str) -> str:
+    """Verify what can be told without QEMU; return qemu's name of the format.
+
+    ``source`` may be an image's first bytes alone: HEADER_BYTES of them are enough
+    for what is used as it is. Raises ImageUnusable.
+    """
+    # Loaded with the first image: it takes a quarter of a second.
     from oslo_utils.imageutils import format_inspector
 
     allowed, qemu_format = _FORMATS[disk_format]
-    found = _detect(path)
+    found = _detect(source)
     names = {inspector.NAME for inspector in found}
     if not names <= allowed or (disk_format == "iso" and "iso" not in names):
         raise ImageUnusable(f"it claims to be {disk_format} but is {', '.join(sorted(names))}")
@@ -221,40 +256,46 @@ def inspect(path: Path, disk_format: str) -> tuple[str, int]:
             raise ImageUnusable("; ".join(str(why) for why in exc.failures.values())) from exc
         except format_inspector.ImageFormatError as exc:
             raise ImageUnusable(str(exc)) from exc
-    told = qemuimg.info(path, qemu_format)
+    return qemu_format
+
+
+def inspect_told(told: Mapping[str, Any]) -> int:
+    """Verify what ``qemu-img info`` told of an image; return its virtual size.
+
+    Raises ImageUnusable.
+    """
     for bad in ("backing-filename", "full-backing-filename", "encrypted"):
         if told.get(bad):
             raise ImageUnusable(f"its header has {bad} = {told[bad]}")
     details = told.get("format-specific", {}).get("data", {})
     if details.get("data-file") or details.get("corrupt"):
         raise ImageUnusable("it has an external data file or is marked corrupt")
-    return qemu_format, int(told["virtual-size"])
+    return int(told["virtual-size"])
 
 
-def _detect(path: Path) -> list[FileInspector]:
-    """Run every inspector over the file, as far as each needs it."""
-    # Loaded with the first image: it takes a quarter of a second.
+def _detect(source: IO[bytes]) -> list[FileInspector]:
+    """Run every inspector over the data, as far as each needs it."""
     from oslo_utils.imageutils import format_inspector
 
     try:
-        with path.open("rb") as source:
-            wrapper = format_inspector.InspectWrapper(source)
-            try:
-                while wrapper.formats is None and wrapper.read(1 << 20):
-                    pass
-            finally:
-                wrapper.close()
-            return wrapper.formats or []
+        wrapper = format_inspector.InspectWrapper(source)
+        try:
+            while wrapper.formats is None and wrapper.read(1 << 20):
+                pass
+        finally:
+            wrapper.close()
+        return wrapper.formats or []
     except format_inspector.ImageFormatError as exc:
         raise ImageUnusable(f"its format can't be told: {exc}") from exc
 
 
-def _check_size(image_id: str, size: int, limit: int) -> None:
+def check_size(image_id: str, size: int, limit: int) -> None:
+    """Raise FlavorTooSmall for a disk of more bytes than the limit, 0 being none."""
     if 0 < limit < size:
         raise FlavorTooSmall(f"image {image_id}: its disk has {size} bytes, the flavor's {limit}")
 
 
-def _key(image_id: str, disk_format: str, digest: tuple[str, str] | None) -> str:
+def key_of(image_id: str, disk_format: str, digest: tuple[str, str] | None) -> str:
     """Name an entry: no path, and another one when the image's bytes differ."""
     told = "\0".join((image_id, disk_format, *(digest or ())))
     readable = re.sub(r"[^0-9A-Za-z-]", "-", image_id)[:40]

@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from novalite.errors import InvalidInput
-from novalite.virt.base import InstanceSpec, Nic
+from novalite.virt.base import InstanceSpec, NbdExport, Nic
 
 #: Namespace of our own element in a domain's <metadata>.
 NAMESPACE = "urn:novalite:instance:1"
@@ -143,7 +143,9 @@ def _disks(devices: ET.Element, spec: InstanceSpec, layout: Layout, machine: str
     if bus == "scsi":
         ET.SubElement(devices, "controller", type="scsi", model="virtio-scsi")
     prefix = _DISK_BUSES[bus]
-    _disk(devices, layout.disk, "qcow2", f"{prefix}a", bus)
+    disk = _disk(devices, layout.disk, "qcow2", f"{prefix}a", bus)
+    if spec.base.nbd is not None:
+        _nbd_backing(disk, spec.base.nbd, spec.base.format)
     if spec.config_drive is not None:
         drive = _disk(devices, layout.config_drive, "raw", f"{prefix}b", bus)
         # an IDE or SATA disk can't be write-protected, a CD can't be anything else
@@ -158,6 +160,21 @@ def _disk(devices: ET.Element, path: Path, fmt: str, target: str, bus: str) -> E
     ET.SubElement(disk, "source", file=str(path))
     ET.SubElement(disk, "target", dev=target, bus=bus)
     return disk
+
+
+def _nbd_backing(disk: ET.Element, nbd: NbdExport, fmt: str) -> None:
+    """Say what the disk is put on, and that this is all: libvirt can't look into it.
+
+    A guest whose reads fail is stopped, and asks again when it's let go on; it sees no error.
+    """
+    driver = disk.find("driver")
+    if driver is not None:
+        driver.attrib |= {"error_policy": "stop", "rerror_policy": "stop"}
+    backing = ET.SubElement(disk, "backingStore", type="network")
+    ET.SubElement(backing, "format", type=fmt)
+    source = ET.SubElement(backing, "source", protocol="nbd", name=nbd.name)
+    ET.SubElement(source, "host", transport="unix", socket=str(nbd.socket))
+    ET.SubElement(backing, "backingStore")
 
 
 def _nic(devices: ET.Element, nic: Nic, default_model: str) -> None:

@@ -53,7 +53,7 @@ class LibvirtDriver(VirtDriver):
     """Drives one libvirt daemon on this host."""
 
     name = "libvirt"
-    capabilities = VirtCap.CONSOLE_LOG | VirtCap.PAUSE | VirtCap.SUSPEND
+    capabilities = VirtCap.CONSOLE_LOG | VirtCap.PAUSE | VirtCap.SUSPEND | VirtCap.NBD_BASE
     options = (
         cfg.StrOpt("connection_uri", default="", help="libvirt URI; empty means qemu:///system."),
         cfg.StrOpt(
@@ -223,7 +223,8 @@ class LibvirtDriver(VirtDriver):
         _rmtree(layout.folder)
         layout.folder.mkdir(parents=True, mode=0o711)
         base = _link(spec.base.path, layout.base)
-        qemuimg.overlay(layout.disk, base, spec.base.format, size)
+        backing = spec.base.nbd.url if spec.base.nbd else base
+        qemuimg.overlay(layout.disk, backing, spec.base.format, size)
         if spec.config_drive is not None:
             configdrive.build(spec.config_drive, layout.config_drive)
         layout.console.touch(mode=0o600)

@@ -27,7 +27,7 @@ def run(args: Sequence[str], limits: Limits = QUICK) -> str:
         raise ConfigError(str(exc)) from exc
 
 
-def info(path: Path, fmt: str) -> dict[str, Any]:
+def info(path: Path | str, fmt: str) -> dict[str, Any]:
     """Return what qemu-img tells of an image whose format is known."""
     try:
         return qemuimg.info(path, fmt)
@@ -37,8 +37,14 @@ def info(path: Path, fmt: str) -> dict[str, Any]:
         raise ConfigError(str(exc)) from exc
 
 
-def overlay(path: Path, base: Path, base_format: str, size: int) -> None:
-    """Make the qcow2 file ``path`` of ``size`` bytes upon ``base``."""
+def overlay(path: Path, base: Path | str, base_format: str, size: int) -> None:
+    """Make the qcow2 file ``path`` of ``size`` bytes upon ``base``, a file or a URL.
+
+    What a URL names isn't opened for that.
+    """
+    if isinstance(base, str):
+        run(["create", "-q", "-f", "qcow2", "-u", "-F", base_format, "-b", base, str(path), str(size)])
+        return
     run(["create", "-q", "-f", "qcow2", "-F", base_format, "-b", str(base), str(path), str(size)])
 
 

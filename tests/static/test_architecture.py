@@ -99,6 +99,7 @@ DOORS = {
     "novalite/images.py": ("glancelike",),
     "novalite/config_options.py": ("glancelike.sql.options",),
     "novalite/programs.py": ("glancelike.starting",),
+    "novalite/worker.py": ("glancelike.starting",),
     "novalite/plugins.py": ("glancelike.plugins", "glancelike.errors", "glancelike"),
     "novalite/virt/qemuimg.py": ("glancelike.qemuimg", "glancelike.errors", "glancelike"),
 }

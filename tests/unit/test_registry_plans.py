@@ -23,7 +23,8 @@ from sqlalchemy.engine import Connection
 from glancelike.model import Filter, Image, Op, Page, Query, SortKey, Status, Viewer, utcnow
 from glancelike.registry.base import ADMIN
 from glancelike.registry.sql import SqlRegistry, queries, tables
-from glancelike.sql.engine import writer
+from glancelike.sql.engine import of_kind
+from glancelike.sql.servers import Kind
 from tests.database_servers import DatabaseServer
 from tests.many_images import FRIEND, ORDINARY, OWN, START, STEP, Population, load, write
 
@@ -319,7 +320,7 @@ def test_other_reads(registry: SqlRegistry) -> None:
 )
 def test_a_missing_index_is_noticed(registry: SqlRegistry, index: str, query: str) -> None:
     assert registry._engine is not None
-    engine = writer(registry._engine)
+    engine = of_kind(registry._engine, Kind.WRITES)
     dialect = engine.dialect.name
     if dialect == "sqlite" and query == "all":
         pytest.skip("SQLite doesn't tell how many rows it has read")
