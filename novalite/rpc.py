@@ -22,6 +22,7 @@ from novalite.transport import NO_OPTIONS, Options, messaging
 
 LOG = logging.getLogger(__name__)
 _VERSION = "1.0"
+_EXCHANGE = "novalite"  # another service on the same broker has its own
 _START_SECONDS = 2.0
 _STOP_SECONDS = 4.0
 _RETRY_SECONDS = 2.0
@@ -78,7 +79,11 @@ class Bus:
 
     def schedule(self, server_id: str) -> None:
         """Tell some scheduler to place a server."""
-        self._cast(messaging.Target(topic=self._prefix + "scheduler"), "schedule", server_id=server_id)
+        self._cast(
+            self._target("scheduler"),
+            "schedule",
+            server_id=server_id,
+        )
 
     def drive(self, host: str, server_id: str) -> None:
         """Tell a host's compute manager to see to a server."""
@@ -119,7 +124,7 @@ class Bus:
             def schedule(self, _context: Any, server_id: str) -> None:
                 schedule(server_id)
 
-        self._serve(messaging.Target(topic=self._prefix + "scheduler", server=name), Endpoint())
+        self._serve(self._target("scheduler", name), Endpoint())
 
     def serve_compute(
         self, host: str, drive: Callable[[str], None], console_output: Callable[[str, int], str]
@@ -139,7 +144,10 @@ class Bus:
         self._serve(self._compute(host), Endpoint())
 
     def _compute(self, host: str) -> Any:
-        return messaging.Target(topic=self._prefix + "compute", server=host)
+        return self._target("compute", host)
+
+    def _target(self, topic: str, server: str | None = None) -> Any:
+        return messaging.Target(exchange=_EXCHANGE, topic=self._prefix + topic, server=server)
 
     def _client(self, target: Any) -> Any:
         if self._transport is None:

@@ -1,12 +1,16 @@
-"""One PostgreSQL and one MariaDB for all tests of this process that want them."""
+"""One PostgreSQL, one MariaDB and one RabbitMQ for all tests of this process that want them."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.database_servers import SERVERS, DatabaseServer, MariaServer, PostgresServer
+from tests.rabbit_server import RabbitServer
 
 
 def _running(kind: type[DatabaseServer], factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
@@ -35,3 +39,17 @@ def database_server(request: pytest.FixtureRequest) -> DatabaseServer:
     fixture = {PostgresServer: "postgres_server", MariaServer: "maria_server"}[request.param]
     server: DatabaseServer = request.getfixturevalue(fixture)
     return server
+
+
+@pytest.fixture(scope="session")
+def rabbit_server() -> Iterator[RabbitServer]:
+    """Run a RabbitMQ; who kills or pauses it leaves it running."""
+    if reason := RabbitServer.missing():
+        pytest.skip(reason)
+    directory = Path(tempfile.mkdtemp(prefix="nl-", dir="/tmp"))  # short enough for a socket's path
+    try:
+        server = RabbitServer(directory)
+        yield server
+        server.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -17,6 +17,7 @@ import time
 import uuid
 from typing import IO
 
+from novalite import faults
 from novalite.bases.keeper import Keeper
 from novalite.bases.settings import BasesSettings
 from novalite.compute.basewatch import BaseWatch
@@ -160,9 +161,11 @@ class ComputeManager:
             )
             if server is None:
                 return
+            faults.passing("task-begun")
             try:
                 with self._leases.work_on(server) as work:
                     self._tasks.do(work)
+                faults.passing("outcome-recorded")
                 return
             except Stopping:
                 self._database.work.release(server, attempted=False)

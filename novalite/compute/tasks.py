@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 
+from novalite import faults
 from novalite.compute.build import BaseImages, spec_of, with_image
 from novalite.compute.changes import Changes
 from novalite.compute.leases import Work
@@ -85,11 +86,13 @@ class Tasks(Worker):
             source = with_image(server)
             with self._bases.of(source, work.check) as base:
                 work.check()
+                faults.passing("image-ready")
                 self._driver.spawn(spec_of(source, base, self._settings))
         except INTERRUPTED:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the server's owner is told
             return self._build_failed(server, error)
+        faults.passing("guest-made")
         self._database.work.built(server, power_state=PowerState.RUNNING)
         LOG.info("server %s runs", server.id)
         if SHELVED_IMAGE in server.kept:
@@ -147,6 +150,7 @@ class Tasks(Worker):
             # A delete is never given up: it stays to be done until it succeeds.
             self.log(server, error)
             return self._database.work.release(server)
+        faults.passing("guest-removed")
         self._database.work.deleted(server)
         LOG.info("server %s is deleted", server.id)
         return None
@@ -165,6 +169,7 @@ class Tasks(Worker):
                 if self.worth_retrying(server, error):
                     return self._database.work.release(server)
         state = self._driver.list_states().get(server.id)
+        faults.passing("power-changed")
         work.check()
         if state is None:
             fault = fault or Fault(500, f"the instance is gone from host {server.host}")

@@ -12,6 +12,7 @@ import os
 import uuid
 from dataclasses import replace
 
+from novalite import faults
 from novalite.config import Settings
 from novalite.db import Database
 from novalite.db.records import flavor_of
@@ -63,6 +64,7 @@ class SchedulerManager:
         )
         if server is None:
             return
+        faults.passing("placing-begun")
         try:
             resize = server.task_state == TaskState.RESIZE_PREP
             placed = self._claim_larger(server) if resize else self._claim(server)
@@ -79,10 +81,12 @@ class SchedulerManager:
             if placed is None:
                 return
             LOG.info("server %s goes to host %s", placed.id, placed.host)
+            faults.passing("host-claimed")
             try:
                 self._bus.drive(str(placed.host), placed.id)
             except QueueDown as error:
                 LOG.warning("server %s: its host will find it by itself: %s", placed.id, error)
+            faults.passing("host-told")
 
     def _claim(self, server: Server) -> Server | None:
         request = request_of(server)

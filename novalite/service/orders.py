@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Set
 from typing import Any
 
+from novalite import faults
 from novalite.db import Database
 from novalite.errors import (
     Forbidden,
@@ -115,10 +116,12 @@ class Orders:
     @staticmethod
     def tell(send: Callable[[], None]) -> None:
         """Send a message, or leave it to the workers to find the order."""
+        faults.passing("order-recorded")
         try:
             send()
         except QueueDown as error:
             LOG.warning("the workers will find the order by themselves: %s", error)
+        faults.passing("order-told")
 
 
 def order_of(caller: Caller, action: str) -> Order:

@@ -1,29 +1,32 @@
 """A hypervisor in memory: for tests, and for trying the rest without guests.
 
 It keeps what a real one keeps and refuses what a real one refuses. Its guests
-"print" what the demonstration guest does. Nothing outlives the driver.
+"print" what the demonstration guest does. Nothing outlives the driver, unless
+it is told to keep its guests in a directory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from oslo_config import cfg
 
+from novalite import faults
 from novalite.errors import FlavorTooSmall, HypervisorDown, ImageUnusable, InstanceNotFound, InvalidState
 from novalite.virt import domain
 from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, Snapshot, VirtCap, VirtDriver
 
-#: Serial output kept of each guest, in bytes.
-_LOG_BYTES = 1 << 20
+#: Serial output kept of each guest, in characters.
+_LOG_CHARS = 1 << 20
 #: They keep the guest's memory, if it has any.
 _GOING_ON = (PowerAction.START, PowerAction.UNPAUSE, PowerAction.RESUME)
 _META_DATA = "openstack/latest/meta_data.json"
@@ -31,12 +34,15 @@ _META_DATA = "openstack/latest/meta_data.json"
 
 @dataclass
 class _Guest:
-    spec: InstanceSpec
+    id: str
+    name: str
+    facts: Mapping[str, Any]  # of its config drive
     state: PowerState = PowerState.SHUTDOWN
-    log: bytes = b""
+    log: str = ""
     suspended: bool = False
-    rescue: InstanceSpec | None = None
-    before: InstanceSpec | None = None
+    rescued: bool = False
+    size: list[int] = field(default_factory=lambda: [0, 0, 0])  # vcpus, memory_mb, root_bytes
+    before: list[int] | None = None  # a resize
 
 
 class FakeDriver(VirtDriver):
@@ -55,17 +61,27 @@ class FakeDriver(VirtDriver):
         cfg.IntOpt("fake_vcpus", default=64, min=1, help="The host's processors."),
         cfg.IntOpt("fake_memory_mb", default=65536, min=1, help="The host's memory."),
         cfg.IntOpt("fake_disk_gb", default=1024, min=1, help="The host's disk."),
+        cfg.StrOpt(
+            "fake_directory",
+            help="Keep guests, and disks of their own, in this directory, so that they outlive the process.",
+        ),
         cfg.StrOpt("fake_hostname", default="fake-host", help="The host's name."),
     )
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__({**{opt.name: opt.default for opt in self.options}, **settings})
         self._guests: dict[str, _Guest] = {}
+        self._kept = _Kept(Path(self.settings["fake_directory"])) if self.settings["fake_directory"] else None
         self._lock = threading.RLock()
         self._failures: dict[str, float] = {}
         for entry in self.settings["fake_failures"]:
             method, _, times = entry.partition(":")
             self._failures[method] = int(times) if times else float("inf")
+
+    def open(self) -> None:
+        """Find the guests of an earlier process."""
+        if self._kept is not None:
+            self._guests = self._kept.all()
 
     def host_info(self) -> HostInfo:
         """Tell what the options say."""
@@ -94,65 +110,72 @@ class FakeDriver(VirtDriver):
             guest = self._guests.get(spec.id)
             if guest is None:
                 _check(spec)
-                guest = self._guests[spec.id] = _Guest(spec)
+                facts = json.loads((spec.config_drive or {}).get(_META_DATA, b"{}"))
+                size = [spec.vcpus, spec.memory_mb, spec.root_bytes]
+                guest = _Guest(spec.id, spec.name, facts, size=size)
+                if self._kept is not None:
+                    self._kept.make_disk(spec)
+                    faults.passing("guest-half-made")
+                self._guests[spec.id] = guest
             _start(guest)
+            self._keep(guest)
 
     def destroy(self, instance_id: str) -> None:
         """Forget the instance."""
         domain.check_id(instance_id)
         with self._working("destroy"):
             self._guests.pop(instance_id, None)
+            if self._kept is not None:
+                self._kept.remove(instance_id)
 
     def set_power(self, instance_id: str, action: PowerAction) -> None:
         """Change the power state at once: these guests never hang."""
         domain.check_id(instance_id)
         with self._working("set_power"):
             guest = self._guest(instance_id)
-            if action in (PowerAction.PAUSE, PowerAction.SUSPEND):
-                _halt(guest, action)
-                return
-            if action not in _GOING_ON and guest.state is not PowerState.CRASHED:
-                guest.state, guest.suspended = PowerState.SHUTDOWN, False
-            if action not in (PowerAction.STOP, PowerAction.FORCE_STOP):
-                _start(guest)
+            _change(guest, action)
+            self._keep(guest)
 
     def console_log(self, instance_id: str, *, tail_bytes: int = 102400) -> bytes:
         """Return the end of what the guest printed."""
         domain.check_id(instance_id)
         with self._working("console_log"):
-            log = self._guest(instance_id).log
+            log = self._guest(instance_id).log.encode()
             return log[-tail_bytes:] if tail_bytes > 0 else b""
 
     @contextlib.contextmanager
     def snapshot(self, instance_id: str) -> Iterator[Snapshot]:
-        """Write down what there is of the disk: whose it is, and how large."""
+        """Copy the disk, or where there is none write down whose it would be."""
         domain.check_id(instance_id)
         with self._working("snapshot"):
-            spec = self._guest(instance_id).spec
-        size = spec.root_bytes or spec.base.virtual_size
+            guest = self._guest(instance_id)
+            told = f"NOVALITE-FAKE-DISK {instance_id} {guest.size}\n".encode().ljust(4096, b"\0")
+            disk = told if self._kept is None else self._kept.disk(instance_id)
         with tempfile.TemporaryDirectory(prefix="novalite-fake-") as directory:
             path = Path(directory) / "disk.raw"
-            path.write_bytes(f"NOVALITE-FAKE-DISK {instance_id} {size}\n".encode().ljust(4096, b"\0"))
-            yield Snapshot(path, "raw", 4096)
+            path.write_bytes(disk)
+            yield Snapshot(path, "raw", len(disk))
 
     def rescue(self, spec: InstanceSpec) -> None:
         """Start the guest anew, as rescued."""
         domain.check_id(spec.id)
         with self._working("rescue"):
             guest = self._guest(spec.id)
-            if guest.rescue is None:
+            if not guest.rescued:
                 _check(spec)
-                guest.rescue, guest.state, guest.suspended = spec, PowerState.SHUTDOWN, False
+                guest.rescued, guest.state, guest.suspended = True, PowerState.SHUTDOWN, False
             _start(guest)
+            self._keep(guest)
 
     def unrescue(self, instance_id: str) -> None:
         """Start the guest anew, as itself."""
         domain.check_id(instance_id)
         with self._working("unrescue"):
             guest = self._guest(instance_id)
-            if guest.rescue is not None:
-                guest.rescue, guest.state = None, PowerState.SHUTDOWN
+            if guest.rescued:
+                guest.rescued, guest.state = False, PowerState.SHUTDOWN
             _start(guest)
+            self._keep(guest)
 
     def resize(self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int) -> None:
         """Change the guest's size and keep the former."""
@@ -161,15 +184,17 @@ class FakeDriver(VirtDriver):
             guest = self._guest(instance_id)
             if guest.state is not PowerState.SHUTDOWN:
                 raise InvalidState(f"instance {instance_id} runs")
-            guest.before = guest.before or guest.spec
-            size = root_bytes or guest.spec.root_bytes
-            guest.spec = replace(guest.spec, vcpus=vcpus, memory_mb=memory_mb, root_bytes=size)
+            guest.before = guest.before or guest.size
+            guest.size = [vcpus, memory_mb, root_bytes or guest.size[2]]
+            self._keep(guest)
 
     def confirm_resize(self, instance_id: str) -> None:
         """Forget the guest's former size."""
         domain.check_id(instance_id)
         with self._working("confirm_resize"):
-            self._guest(instance_id).before = None
+            guest = self._guest(instance_id)
+            guest.before = None
+            self._keep(guest)
 
     def revert_resize(self, instance_id: str) -> None:
         """Give the guest its former size back."""
@@ -177,8 +202,13 @@ class FakeDriver(VirtDriver):
         with self._working("revert_resize"):
             guest = self._guest(instance_id)
             if guest.before is not None:
-                guest.spec, guest.before = guest.before, None
+                guest.size, guest.before = guest.before, None
                 guest.state, guest.suspended = PowerState.SHUTDOWN, False
+                self._keep(guest)
+
+    def _keep(self, guest: _Guest) -> None:
+        if self._kept is not None:
+            self._kept.write(guest)
 
     def _guest(self, instance_id: str) -> _Guest:
         try:
@@ -197,6 +227,37 @@ class FakeDriver(VirtDriver):
             yield
 
 
+class _Kept:
+    """Guests as files: a directory each, with a disk, and a state once they are made."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def all(self) -> dict[str, _Guest]:
+        found = (json.loads(path.read_text()) for path in self._directory.glob("*/guest.json"))
+        return {each["id"]: _Guest(**{**each, "state": PowerState(each["state"])}) for each in found}
+
+    def make_disk(self, spec: InstanceSpec) -> None:
+        (self._directory / spec.id).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(spec.base.path, self._directory / spec.id / "disk")
+
+    def disk(self, instance_id: str) -> bytes:
+        return (self._directory / instance_id / "disk").read_bytes()
+
+    def write(self, guest: _Guest) -> None:
+        path = self._directory / guest.id / "guest.json"
+        fresh = path.with_suffix(".fresh")
+        fresh.write_text(json.dumps(asdict(guest)))
+        fresh.replace(path)
+
+    def remove(self, instance_id: str) -> None:
+        folder = self._directory / instance_id
+        (folder / "guest.json").unlink(missing_ok=True)
+        if folder.exists():
+            faults.passing("guest-half-removed")
+            shutil.rmtree(folder)
+
+
 def _check(spec: InstanceSpec) -> None:
     """Raise what the libvirt driver would for the same spec."""
     if 0 < spec.root_bytes < spec.base.virtual_size:
@@ -208,9 +269,19 @@ def _check(spec: InstanceSpec) -> None:
         raise ImageUnusable(f"base image {spec.base.path} is gone")
 
 
+def _change(guest: _Guest, action: PowerAction) -> None:
+    if action in (PowerAction.PAUSE, PowerAction.SUSPEND):
+        _halt(guest, action)
+        return
+    if action not in _GOING_ON and guest.state is not PowerState.CRASHED:
+        guest.state, guest.suspended = PowerState.SHUTDOWN, False
+    if action not in (PowerAction.STOP, PowerAction.FORCE_STOP):
+        _start(guest)
+
+
 def _halt(guest: _Guest, action: PowerAction) -> None:
     if guest.state is PowerState.SHUTDOWN and not (guest.suspended and action is PowerAction.SUSPEND):
-        raise InvalidState(f"instance {guest.spec.id} isn't running")
+        raise InvalidState(f"instance {guest.id} isn't running")
     if action is PowerAction.PAUSE:
         guest.state = PowerState.PAUSED
     else:
@@ -225,11 +296,10 @@ def _start(guest: _Guest) -> None:
     if went_on:
         return
     lines = ["NOVALITE-GUEST init"]
-    facts = json.loads((guest.spec.config_drive or {}).get(_META_DATA, b"{}"))
-    told = {"uuid": guest.spec.id, "name": guest.spec.name, **facts}
-    if guest.rescue is not None:
+    if guest.rescued:
         lines.append("NOVALITE-GUEST rescued")
-    lines.append(f"NOVALITE-GUEST vcpus={guest.spec.vcpus} memory={guest.spec.memory_mb}")
+    lines.append(f"NOVALITE-GUEST vcpus={guest.size[0]} memory={guest.size[1]}")
+    told = {"uuid": guest.id, "name": guest.name, **guest.facts}
     lines.append(f"NOVALITE-GUEST instance-id={told['uuid']} name={told['name']} source=fake")
     lines.append("NOVALITE-GUEST ready uptime=0.00")
-    guest.log = (guest.log + "".join(f"{line}\r\n" for line in lines).encode())[-_LOG_BYTES:]
+    guest.log = (guest.log + "".join(f"{line}\r\n" for line in lines))[-_LOG_CHARS:]

@@ -24,6 +24,7 @@ from xml.etree import ElementTree as ET
 import libvirt
 from oslo_config import cfg
 
+from novalite import faults
 from novalite.errors import (
     ConfigError,
     FlavorTooSmall,
@@ -323,6 +324,7 @@ class LibvirtDriver(VirtDriver):
         if spec.config_drive is not None:
             configdrive.build(spec.config_drive, layout.config_drive)
         layout.console.touch(mode=0o600)
+        faults.passing("guest-half-made")
         self._connection.call(f"instance {spec.id}", lambda live: live.defineXML(xml))
 
     def _define(self, instance_id: str, xml: str) -> None:
@@ -343,6 +345,7 @@ class LibvirtDriver(VirtDriver):
                 self._with_domain(instance_id, guest.undefine)
             raise HypervisorDown(f"instance {instance_id} can't be ended within {_REMOVE_SECONDS} s")
         except InstanceNotFound:
+            faults.passing("guest-half-removed")
             rmtree(layout.folder)
 
     def _undo(self, instance_id: str, layout: domain.Layout) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from novalite.errors import HypervisorDown
 from novalite.testing import VirtConformance
-from novalite.virt.base import BaseImage, InstanceSpec, VirtDriver
+from novalite.virt.base import BaseImage, InstanceSpec, PowerAction, PowerState, VirtDriver
 from novalite.virt.fake import FakeDriver
 
 
@@ -24,8 +24,15 @@ class TestFakeDriver(VirtConformance):
 
     def has_size(self, driver: VirtDriver, instance_id: str, **size: int) -> bool:
         assert isinstance(driver, FakeDriver)
-        spec = driver._guests[instance_id].spec
-        return {name: getattr(spec, name) for name in size} == size
+        return driver._guests[instance_id].size == [size["vcpus"], size["memory_mb"], size["root_bytes"]]
+
+
+class TestFakeDriverThatKeeps(TestFakeDriver):
+    def make_driver(self, tmp_path: Path) -> VirtDriver:
+        return FakeDriver({"fake_directory": str(tmp_path / "kept")})
+
+    def leftovers(self, tmp_path: Path, instance_id: str) -> list[str]:
+        return [str(path) for path in (tmp_path / "kept").glob(f"{instance_id}*")]
 
 
 def _base(folder: Path) -> BaseImage:
@@ -71,3 +78,18 @@ def test_a_delay_that_options_ask_for(tmp_path: Path) -> None:
     started = time.monotonic()
     FakeDriver({"fake_spawn_seconds": 0.2}).spawn(_spec(tmp_path))
     assert time.monotonic() - started >= 0.2
+
+
+def test_guests_that_are_kept_outlive_the_driver(tmp_path: Path) -> None:
+    first = FakeDriver({"fake_directory": str(tmp_path / "kept")})
+    first.open()
+    spec = _spec(tmp_path)
+    first.spawn(spec)
+    first.set_power(spec.id, PowerAction.STOP)
+    second = FakeDriver({"fake_directory": str(tmp_path / "kept")})
+    second.open()
+    assert second.list_states() == {spec.id: PowerState.SHUTDOWN}
+    second.set_power(spec.id, PowerAction.START)
+    assert second.console_log(spec.id).count(b"ready") == 2
+    second.destroy(spec.id)
+    assert list((tmp_path / "kept").iterdir()) == []

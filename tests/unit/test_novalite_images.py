@@ -21,7 +21,7 @@ import pytest
 from glancelike.model import Caller as ImageCaller
 from glancelike.testing.service import memory_service
 from novalite.config import GlanceSettings
-from novalite.errors import ConfigError, ImageMissing, ImageServiceDown, ImageUnusable
+from novalite.errors import ConfigError, ImageMissing, ImageServiceDown, ImageUnusable, Unsupported
 from novalite.images import HttpImages, LibraryImages
 from novalite.model import MIB, Caller, ImageInfo
 
@@ -104,18 +104,19 @@ def handler_of(glance: Glance) -> type[BaseHTTPRequestHandler]:
         def file(self) -> None:
             if glance.file_status != 200:
                 return self.answer(glance.file_status, b"")
-            data, start = glance.data, 0
-            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            data, start, end = glance.data, 0, len(glance.data)
+            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
             ranges = glance.ranges
             glance.ranges |= bool(asked) and glance.ranges_again
             if asked and ranges:
                 start = int(asked[1])
+                end = int(asked[2]) + 1 if asked[2] else len(data)
                 self.send_response(206)
                 told = start + 1 if glance.wrong_range else start
-                self.send_header("Content-Range", f"bytes {told}-{len(data) - 1}/{len(data)}")
+                self.send_header("Content-Range", f"bytes {told}-{end - 1}/{len(data)}")
             else:
                 self.send_response(200)
-            body = data[start:]
+            body = data[start:end]
             if glance.length:
                 self.send_header("Content-Length", str(len(body)))
             else:
@@ -352,6 +353,38 @@ def test_images_without_data_are_unusable(
     glance.file_status = status
     with pytest.raises(ImageUnusable, match=f"no data to read \\({status}\\)"):
         client().fetch(INFO, tmp_path / "image")
+
+
+def test_images_a_range_is_read_as_far_as_the_connection_carries(
+    glance: Glance, client: Callable[..., HttpImages]
+) -> None:
+    images = client()
+    assert images.read_range(INFO, 100, 2 * MIB) == DATA[100 : 100 + 2 * MIB]
+    assert glance.file_requests() == [f"bytes=100-{100 + 2 * MIB - 1}"]
+    glance.cut_after = [1000]
+    got = images.read_range(INFO, 5, MIB)
+    assert got == DATA[5 : 5 + len(got)]
+    assert len(got) <= 1000
+
+
+def test_images_a_range_that_isnt_what_was_asked_for_is_refused(
+    glance: Glance, client: Callable[..., HttpImages]
+) -> None:
+    images = client()
+    with pytest.raises(ImageUnusable, match="hasn't 5 bytes"):
+        images.read_range(replace(INFO, size=5), 0, 5)
+    glance.wrong_range = True
+    with pytest.raises(ImageServiceDown, match="Content-Range"):
+        images.read_range(INFO, 1, 10)
+    glance.ranges = False
+    with pytest.raises(Unsupported, match="as a whole only"):
+        images.read_range(INFO, 1, 10)
+    glance.file_status = 503
+    with pytest.raises(ImageServiceDown, match="503"):
+        images.read_range(INFO, 1, 10)
+    glance.file_status = 404
+    with pytest.raises(ImageUnusable, match="no data"):
+        images.read_range(INFO, 1, 10)
 
 
 def test_images_fetch_ends_when_told_to(
