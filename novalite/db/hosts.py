@@ -103,12 +103,7 @@ class HostRecords(Records):
         Raises StaleRecord when the server isn't the holder's to place.
         """
         with self._engine.writing() as connection:
-            held = connection.execute(
-                sa.update(hosts)
-                .where(hosts.c.name == host.name, hosts.c.generation == host.generation)
-                .values(generation=host.generation + 1)
-            )
-            if held.rowcount != 1:
+            if not _hold(connection, host):
                 return None
             placed = connection.execute(
                 sa.update(servers)
@@ -151,12 +146,7 @@ class HostRecords(Records):
         """
         both = largest(server.flavor, flavor)
         with self._engine.writing() as connection:
-            held = connection.execute(
-                sa.update(hosts)
-                .where(hosts.c.name == host.name, hosts.c.generation == host.generation)
-                .values(generation=host.generation + 1)
-            )
-            if held.rowcount != 1:
+            if not _hold(connection, host):
                 return None
             taken = connection.execute(
                 sa.update(servers)
@@ -218,3 +208,13 @@ class HostRecords(Records):
             ids = frozenset(claim.server_id for claim in held)
             found.append(records.host(row, used, ids, up=row["heartbeat_at"] >= oldest))
         return tuple(found)
+
+
+def _hold(connection: Connection, host: ComputeHost) -> bool:
+    """Move a host's generation on; False when it has changed since it was read."""
+    held = connection.execute(
+        sa.update(hosts)
+        .where(hosts.c.name == host.name, hosts.c.generation == host.generation)
+        .values(generation=host.generation + 1)
+    )
+    return held.rowcount == 1
