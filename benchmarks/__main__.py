@@ -22,10 +22,10 @@ from rich.console import Console
 from benchmarks import load
 from benchmarks.report import Results, Row, table
 from benchmarks.stage import Stage
-from benchmarks.work import api, crowd, files, footprint, objects
+from benchmarks.work import api, boots, compute, crowd, files, footprint, objects
 from tests.database_servers import MariaServer
 
-MODULES = (files, crowd, objects, api, footprint)
+MODULES = (files, crowd, objects, api, footprint, compute, boots)
 WORKS = [work for module in MODULES for work in module.WORK]
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

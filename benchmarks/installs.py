@@ -42,10 +42,10 @@ def glance() -> Install:
 
 @cache
 def ours() -> Install:
-    """Return our server, with its drivers of databases and stores."""
+    """Return our programs, with their drivers of databases, stores, queue and hypervisor."""
     # Of a copy, since pip leaves what it builds beside the sources.
     tree = KEPT / "tree"
-    more = (f"{tree}[mysql]", *(str(tree / each) for each in STORES))
+    more = (f"{tree}[mysql,compute]", *(str(tree / each) for each in STORES))
     return _installed("ours", [str(tree)], more, state=_state(tree))
 
 

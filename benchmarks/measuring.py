@@ -77,6 +77,14 @@ def memory(pid: int, field: str = "VmRSS") -> int:
     return 0
 
 
+def proportional(pid: int) -> int:
+    """Return a process's memory in bytes, shared pages divided by those who share them."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise LookupError("Pss")
+
+
 def growth(first: int, work: Callable[[], object]) -> int:
     """Do the work; return by how many bytes the largest of a server's processes grew at its peak."""
     before = {pid: settle(pid) for pid in processes(first)}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 
 from benchmarks import installs, peers
 from benchmarks.client import Server, asked
-from benchmarks.measuring import Reading, cpu_seconds, in_turns, memory, processes
+from benchmarks.measuring import Reading, cpu_seconds, in_turns, memory, processes, proportional
 from benchmarks.report import Goal, Row, compared
 from benchmarks.stage import Stage
 
@@ -73,13 +72,5 @@ def _read(server: Server, seconds: float) -> Reading:
         "CPU seconds": cpu_seconds(server.pid),
         # The one worker is the largest of its processes.
         "worker, MiB": max(memory(pid) for pid in pids) / MIB,
-        "all processes, MiB": sum(_proportional(pid) for pid in pids) / MIB,
+        "all processes, MiB": sum(proportional(pid) for pid in pids) / MIB,
     }
-
-
-def _proportional(pid: int) -> int:
-    """Return a process's memory in bytes, shared pages divided by those who share them."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise LookupError("Pss")

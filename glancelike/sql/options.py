@@ -5,7 +5,7 @@ from __future__ import annotations
 from oslo_config import cfg
 
 OPTIONS = (
-    cfg.IntOpt("max_pool_size", default=5, min=1, help="Connections each process keeps open."),
+    cfg.IntOpt("max_pool_size", default=16, min=1, help="Connections each process keeps open."),
     cfg.IntOpt("max_overflow", default=50, min=0, help="Connections each process may open beyond these."),
     cfg.IntOpt("pool_timeout", default=30, min=1, help="Seconds to wait for a connection to come free."),
     cfg.IntOpt("connection_recycle_time", default=3600, help="Seconds after which a connection is renewed."),

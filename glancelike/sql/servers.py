@@ -103,15 +103,28 @@ def _mysql(settings: Mapping[str, Any], *, bounded: bool) -> tuple[str, ...]:
 
 
 def _spare_pymysql(engine: Engine) -> None:
+    import ssl
+
     import pymysql
     from pymysql.constants.SERVER_STATUS import SERVER_STATUS_IN_TRANS
 
     class Spare(pymysql.connections.Connection):  # type: ignore[misc]
-        """A connection that asks for no ROLLBACK where there is no transaction."""
+        """A connection that asks for no ROLLBACK where there is no transaction.
+
+        And that doesn't read all the system's certificates where nothing was said about TLS: PyMySQL then
+        takes it where the server has it, and verifies nobody.
+        """
 
         def rollback(self) -> None:
             if self.server_status & SERVER_STATUS_IN_TRANS:
                 super().rollback()
+
+        def _create_ssl_ctx(self, told: Any) -> ssl.SSLContext:
+            return super()._create_ssl_ctx(told) if told else unverified
+
+    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unverified.check_hostname = False
+    unverified.verify_mode = ssl.CERT_NONE
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: Any, _record: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:

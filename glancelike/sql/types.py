@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 
 class Exact(sa.String):
@@ -68,3 +69,60 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Document(FunctionElement[str]):
+    """Several values as the text of one JSON array.
+
+    Drivers written in Python take a row apart value by value; this is one.
+    Times come as text, and booleans as what the database has for them.
+    """
+
+    type = sa.Text()
+    inherit_cache = True
+
+
+@compiles(Document)
+def _document(element: Document, compiler: Any, **kw: Any) -> str:
+    return f"json_array({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(Document, "postgresql")
+def _document_postgresql(element: Document, compiler: Any, **kw: Any) -> str:
+    return f"CAST(json_build_array({compiler.process(element.clauses, **kw)}) AS TEXT)"
+
+
+class Packed(FunctionElement[str]):
+    """Several texts as one: each but the last has its length in characters before it, and a colon.
+
+    MariaDB makes it in a tenth of the time of a Document. ``unpacked`` is
+    the way back. No text may be NULL, or have a NUL in it.
+    """
+
+    type = sa.Text()
+    inherit_cache = True
+
+
+@compiles(Packed)
+def _packed(element: Packed, compiler: Any, **kw: Any) -> str:
+    return f"concat({', '.join(_pieces(element, 'char_length', compiler, **kw))})"
+
+
+@compiles(Packed, "sqlite")
+def _packed_sqlite(element: Packed, compiler: Any, **kw: Any) -> str:
+    return " || ".join(_pieces(element, "length", compiler, **kw))
+
+
+def _pieces(element: Packed, length: str, compiler: Any, **kw: Any) -> list[str]:
+    *sized, last = (compiler.process(each, **kw) for each in element.clauses)
+    return [piece for each in sized for piece in (f"{length}({each})", "':'", each)] + [last]
+
+
+def unpacked(text: str, count: int) -> list[str]:
+    """Take a Packed of ``count`` texts apart."""
+    found = []
+    for _ in range(count - 1):
+        length, _, text = text.partition(":")
+        found.append(text[: int(length)])
+        text = text[int(length) :]
+    return [*found, text]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -26,47 +27,57 @@ from glancelike.registry.sql.tables import (
     tags,
     uploads,
 )
+from glancelike.sql.types import Document, Packed, unpacked
 
 # The order of Image's fields, but for the children between them.
 SCALARS = (
     "id", "status", "name", "owner", "visibility", "protected", "disk_format", "container_format",
     "min_disk", "min_ram", "size", "virtual_size", "checksum", "hash_algo", "hash_value",
 )  # fmt: skip
-COLUMNS = tuple(images.c[name] for name in (*SCALARS, "shelf", "created_at", "updated_at", "version"))
 MEMBER_COLUMNS = tuple(
     members.c[name] for name in ("image_id", "project", "status", "created_at", "updated_at")
 )
 
-# Rows of an image's children: which of them, then a number and three texts.
-TAG, PROPERTY, LOCATION = 1, 2, 3
 BATCH = 500
 
+# The columns of all rows that are read: an image's id, what the row is of, and all else as one text.
+IMAGE, TAG, PROPERTY, LOCATION = "itpl"
 
-def _number(value: int) -> sa.ColumnElement[int]:
-    return sa.literal_column(str(value), sa.Integer)
+
+def _kind(letter: str) -> sa.ColumnElement[str]:
+    return sa.literal_column(f"'{letter}'", sa.Text)
 
 
-_EMPTY: sa.ColumnElement[str] = sa.literal_column("''", sa.Text)
-_CHILDREN: Mapping[sa.Table, tuple[sa.ColumnElement[Any], ...]] = {
-    tags: (_number(TAG), _number(0), tags.c.value, _EMPTY, _EMPTY),
-    properties: (_number(PROPERTY), _number(0), properties.c.name, properties.c.value, _EMPTY),
+COLUMNS = (
+    images.c.id,
+    _kind(IMAGE),
+    Document(*(images.c[name] for name in (*SCALARS, "shelf", "created_at", "updated_at", "version"))),
+)
+_CHILDREN: Mapping[sa.Table, tuple[sa.ColumnElement[str], sa.ColumnElement[str]]] = {
+    tags: (_kind(TAG), tags.c.value),
+    properties: (_kind(PROPERTY), Packed(properties.c.name, properties.c.value)),
     locations: (
-        *(_number(LOCATION), locations.c.position),
-        *(locations.c.store, locations.c.key, locations.c.metadata),
+        _kind(LOCATION),
+        Document(*(locations.c[name] for name in ("position", "store", "key", "metadata"))),
     ),
 }
 _ids: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 CHILDREN = sa.union_all(
-    *(sa.select(table.c.image_id, *row).where(table.c.image_id.in_(_ids)) for table, row in _CHILDREN.items())
+    *(
+        sa.select(table.c.image_id, *child).where(table.c.image_id.in_(_ids))
+        for table, child in _CHILDREN.items()
+    )
 )
 
 
 def with_children(image: sa.Select[Any], image_id: sa.BindParameter[Any]) -> sa.CompoundSelect[Any]:
     """Select the row of COLUMNS that ``image`` selects, and its children, for ``to_image``."""
-    nothing = (sa.null(),) * len(COLUMNS)
     return sa.union_all(
-        image.with_only_columns(*COLUMNS, _number(0), _number(0), _EMPTY, _EMPTY, _EMPTY),
-        *(sa.select(*nothing, *row).where(table.c.image_id == image_id) for table, row in _CHILDREN.items()),
+        image,
+        *(
+            sa.select(table.c.image_id, *child).where(table.c.image_id == image_id)
+            for table, child in _CHILDREN.items()
+        ),
     )
 
 
@@ -87,23 +98,24 @@ class Children:
         self.properties: dict[str, str] = {}
         self.locations: dict[int, Location] = {}
 
-    def add(self, kind: int, position: int, first: str, second: str, third: str) -> None:
+    def add(self, kind: str, text: str) -> None:
         """Take in a row."""
         if kind == TAG:
-            self.tags.add(first)
+            self.tags.add(text)
         elif kind == PROPERTY:
-            self.properties[first] = second
+            name, value = unpacked(text, 2)
+            self.properties[name] = value
         else:
-            metadata = json.loads(third) if third != "{}" else {}
-            self.locations[position] = Location(first, second, metadata)
+            position, store, key, metadata = msgspec.json.decode(text)
+            self.locations[position] = Location(store, key, json.loads(metadata) if metadata != "{}" else {})
 
 
 def children_of(connection: Connection, ids: Iterable[str]) -> Mapping[str, Children]:
     """Read the children of any number of images, BATCH images a statement."""
     found: defaultdict[str, Children] = defaultdict(Children)
     for batch in batches(ids):
-        for image_id, *child in connection.execute(CHILDREN, {"ids": batch}).all():
-            found[image_id].add(*child)
+        for image_id, kind, text in connection.execute(CHILDREN, {"ids": batch}).all():
+            found[image_id].add(kind, text)
     return found
 
 
@@ -111,33 +123,33 @@ def to_images(connection: Connection, rows: Sequence[Any]) -> tuple[Image, ...]:
     """Turn rows of COLUMNS into images, with one more statement for all."""
     children = children_of(connection, [row[0] for row in rows]) if rows else {}
     empty = Children()
-    return tuple(_to_image(row, children.get(row[0], empty)) for row in rows)
+    return tuple(_to_image(text, children.get(image_id, empty)) for image_id, _, text in rows)
 
 
 def to_image(rows: Sequence[Any]) -> Image | None:
     """Turn what ``with_children`` selects into an image; None where there is but the children, or nothing."""
-    found: Any = None
+    image: str | None = None
     children = Children()
-    for row in rows:
-        if row[-5]:
-            children.add(*row[-5:])
+    for _, kind, text in rows:
+        if kind == IMAGE:
+            image = text
         else:
-            found = row[:-5]
-    return None if found is None else _to_image(found, children)
+            children.add(kind, text)
+    return None if image is None else _to_image(image, children)
 
 
-def _to_image(row: Any, children: Children) -> Image:
+def _to_image(text: str, children: Children) -> Image:
     (
         id_, status, name, owner, visibility, protected, disk_format, container_format, min_disk, min_ram,
         size, virtual_size, checksum, hash_algo, hash_value, shelf, created_at, updated_at, version,
-    ) = row  # fmt: skip
+    ) = msgspec.json.decode(text)  # fmt: skip
     return Image(
         id=id_,
         status=Status(status),
         name=name,
         owner=owner,
         visibility=Visibility(visibility),
-        protected=protected,
+        protected=bool(protected),
         hidden=shelf in (HIDDEN, PENDING[HIDDEN]),
         disk_format=disk_format,
         container_format=container_format,
@@ -154,10 +166,15 @@ def _to_image(row: Any, children: Children) -> Image:
             place for position, place in sorted(children.locations.items()) if position != STAGED
         ),
         staged=children.locations.get(STAGED),
-        created_at=created_at,
-        updated_at=updated_at,
+        created_at=_time(created_at),
+        updated_at=_time(updated_at),
         version=version,
     )
+
+
+def _time(text: str) -> datetime:
+    """Read a time as databases write it: UTC, with a blank or a T between day and hour."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def to_member(row: Any) -> Member:
