@@ -42,6 +42,8 @@ virt_type = qemu
 shutdown_timeout = 1
 [image_cache]
 boot_trace = false
+[DEFAULT]
+cpu_allocation_ratio = 16
 """
 MEMORY_MB = 128  # what the demonstration guest needs
 SMALL, LARGE, HUGE = 64, 2048, 4096  # MiB; a quick look has an eighth of the last two

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine, make_url
@@ -74,6 +75,7 @@ def make_engine(url: URL, settings: Mapping[str, Any], errors: Errors, *, bounde
         "max_overflow": settings["max_overflow"],
         "pool_timeout": settings["pool_timeout"],
         "pool_recycle": settings["connection_recycle_time"],
+        "json_deserializer": msgspec.json.decode,
     }
     backend = url.get_backend_name()
     if backend == "sqlite":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -27,6 +28,8 @@ _OFFER = (
     "memory_mb",
     "disk_gb",
 )
+
+_NOTHING = {"vcpus": 0, "memory_mb": 0, "disk_gb": 0}
 
 
 def largest(one: Flavor, other: Flavor) -> Flavor:
@@ -93,6 +96,18 @@ class HostRecords(Records):
         """Return all hosts by name, with what is claimed of each."""
         with self._engine.reading() as connection:
             return self._read(connection, None)
+
+    def states(self, names: Iterable[str]) -> tuple[ComputeHost, ...]:
+        """Return hosts by name, those that there are, without what is claimed of them."""
+        wanted = sorted(set(names))
+        if not wanted:
+            return ()
+        with self._engine.reading() as connection:
+            rows = connection.execute(sa.select(hosts).where(hosts.c.name.in_(wanted))).mappings().all()
+            oldest = now(connection) - self._down_after
+        return tuple(
+            records.host(row, _NOTHING, frozenset(), up=row["heartbeat_at"] >= oldest) for row in rows
+        )
 
     def claim(self, server: Server, host: ComputeHost) -> Server | None:
         """Place a server on a host, exactly as the host was when it was read.
@@ -204,7 +219,7 @@ class HostRecords(Records):
         found = []
         for row in rows:
             held = claims[row["name"]]
-            used = {what: sum(getattr(c, what) for c in held) for what in ("vcpus", "memory_mb", "disk_gb")}
+            used = {what: sum(getattr(c, what) for c in held) for what in _NOTHING}
             ids = frozenset(claim.server_id for claim in held)
             found.append(records.host(row, used, ids, up=row["heartbeat_at"] >= oldest))
         return tuple(found)

@@ -105,7 +105,7 @@ class ServerRecords(Records):
 
     def get(self, server_id: str) -> Server:
         """Return a server, deleted or not; raise ServerNotFound."""
-        with self._engine.reading() as connection:
+        with self._engine.looking() as connection:
             return _get(connection, server_id)
 
     def find(self, server_ids: Iterable[str]) -> dict[str, Server]:
@@ -122,7 +122,7 @@ class ServerRecords(Records):
 
     def on_host(self, host: str) -> tuple[Server, ...]:
         """Return all servers placed on a host that aren't deleted."""
-        with self._engine.reading() as connection:
+        with self._engine.looking() as connection:
             rows = connection.execute(sa.select(servers).where(servers.c.host == host, _ALIVE)).mappings()
             return tuple(records.server(row) for row in rows)
 
@@ -130,7 +130,9 @@ class ServerRecords(Records):
         """Return one page; raise InvalidInput for a marker or sort key that isn't there."""
         conditions = _conditions(query)
         columns = _order(query)
-        with self._engine.reading() as connection:
+        # A marker is looked up in the same snapshot; without one there is one statement.
+        one = query.marker is None
+        with self._engine.looking() if one else self._engine.reading() as connection:
             if query.marker is not None:
                 conditions.append(_after(connection, query.marker, columns))
             order = [column.desc() if descending else column.asc() for column, descending in columns]

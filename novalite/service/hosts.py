@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from novalite.db import Database
-from novalite.model import Caller, ComputeHost, Zone
+from novalite.model import Caller, ComputeHost, Server, Zone
 from novalite.service.checks import demand_admin
 
 
@@ -19,6 +20,12 @@ class Hosts:
         """Return all hosts by name; raise Forbidden."""
         demand_admin(caller, "list hosts")
         return self._hosts.list()
+
+    def of(self, caller: Caller, servers: Iterable[Server]) -> dict[str, ComputeHost]:
+        """Map the names of servers' hosts to these, without what is claimed of them; raise Forbidden."""
+        demand_admin(caller, "see hosts")
+        found = self._hosts.states(server.host for server in servers if server.host is not None)
+        return {host.name: host for host in found}
 
     def show(self, caller: Caller, name: str) -> ComputeHost:
         """Return one host; raise Forbidden or NotFound."""

@@ -23,12 +23,12 @@ NO_DETAILS = {"security_groups": [{"name": "default"}], "OS-DCF:diskConfig": "MA
 
 def instant(value: datetime | None) -> str | None:
     """Write a time to the second, as in ``2026-11-23T02:30:00Z``."""
-    return value.strftime("%Y-%m-%dT%H:%M:%SZ") if value is not None else None
+    return f"{value.isoformat()[:19]}Z" if value is not None else None
 
 
 def precise(value: datetime | None) -> str | None:
     """Write a time to the microsecond without a zone, as some fields have it."""
-    return value.strftime("%Y-%m-%dT%H:%M:%S.%f") if value is not None else None
+    return value.isoformat(timespec="microseconds")[:26] if value is not None else None
 
 
 def brief(req: falcon.Request, kind: str, thing: Server | Flavor) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def server(
     hosts: Mapping[str, ComputeHost],
     tags: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the body that shows a server; ``hosts`` is for administrators."""
+    """Return the body that shows a server; ``hosts`` are the servers', for administrators."""
     version = microversion.of(req)
     body: dict[str, Any] = {
         **brief(req, "servers", value),
