@@ -103,6 +103,17 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MetadataSettings:
+    """The metadata service; with a ``shared_secret`` proxies are believed that sign with it."""
+
+    listen: str
+    listen_port: int
+    workers: int
+    require_token: bool
+    shared_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaSettings:
     instances: int
     cores: int
@@ -143,6 +154,7 @@ class Settings:
     glance: GlanceSettings
     image_cache: ImageCacheSettings
     network: NetworkSettings
+    metadata: MetadataSettings
     quota: QuotaSettings
 
 
@@ -306,8 +318,27 @@ def _settings(
             ),
         ),
         network=NetworkSettings(**values.section("network")),
+        metadata=MetadataSettings(
+            listen=default["metadata_listen"],
+            listen_port=default["metadata_listen_port"],
+            workers=default["metadata_workers"],
+            require_token=values.get("metadata", "require_token"),
+            shared_secret=_shared_secret(values),
+        ),
         quota=QuotaSettings(**values.section("quota")),
     )
+
+
+def _shared_secret(values: OptionSet) -> str:
+    """Return what metadata proxies sign with, empty where they aren't believed."""
+    told = values.section("neutron")
+    secret = str(told["metadata_proxy_shared_secret"])
+    if told["service_metadata_proxy"] and not secret:
+        raise ConfigError(
+            "[neutron] service_metadata_proxy needs metadata_proxy_shared_secret: without one anybody "
+            "could say which server asks"
+        )
+    return secret if told["service_metadata_proxy"] else ""
 
 
 def sample() -> str:

@@ -53,3 +53,11 @@ def compute() -> NoReturn:
         from novalite.worker import compute
 
         compute()
+
+
+def metadata() -> NoReturn:
+    """Run ``novalite-metadata``."""
+    with starting():
+        from novalite.metadata import main
+
+        main()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import threading
 import time
 from collections import Counter
@@ -18,10 +16,11 @@ from novalite.bases.settings import BasesSettings
 from novalite.config import Settings
 from novalite.db.records import image_of
 from novalite.errors import ImageUnusable
+from novalite.guestdata.drive import drive_files
+from novalite.guestdata.facts import facts_of, nics_of
 from novalite.images import HttpImages, Images, LocalImages
 from novalite.model import GIB, ImageInfo, Server
-from novalite.virt.base import BaseImage, InstanceSpec, Nic
-from novalite.virt.configdrive import GuestFacts, GuestNetwork, openstack_files
+from novalite.virt.base import BaseImage, InstanceSpec
 from novalite.virt.disks import ImageCache, key_of
 
 
@@ -146,17 +145,8 @@ def with_image(server: Server) -> Server:
     return replace(server, image=image_of(told)) if told else server
 
 
-def mac_of(server_id: str) -> str:
-    """Make a server's MAC address: the same again at every attempt."""
-    tail = hashlib.sha256(server_id.encode()).digest()[:3]
-    return "fa:16:3e:" + ":".join(f"{byte:02x}" for byte in tail)
-
-
 def spec_of(server: Server, base: BaseImage, settings: Settings) -> InstanceSpec:
     """Make the driver's order for a server."""
-    kind = settings.network.kind
-    unconnected = "none" in (kind, server.networks)
-    nics = () if unconnected else (Nic(mac_of(server.id), kind, settings.network.source),)
     drive = server.config_drive or settings.force_config_drive
     return InstanceSpec(
         id=server.id,
@@ -165,27 +155,7 @@ def spec_of(server: Server, base: BaseImage, settings: Settings) -> InstanceSpec
         memory_mb=server.flavor.memory_mb,
         base=base,
         root_bytes=server.flavor.disk_gb * GIB,
-        config_drive=openstack_files(facts_of(server, nics)) if drive else None,
-        nics=nics,
+        config_drive=drive_files(facts_of(server, settings.network)) if drive else None,
+        nics=nics_of(server, settings.network),
         image_properties=server.image.properties,
-    )
-
-
-def facts_of(server: Server, nics: tuple[Nic, ...]) -> GuestFacts:
-    """Tell what a guest learns about itself."""
-    keys = {server.key_name: server.public_key} if server.key_name and server.public_key else {}
-    return GuestFacts(
-        uuid=server.id,
-        name=server.name,
-        hostname=server.hostname,
-        availability_zone=server.zone or "",
-        launch_index=server.launch_index,
-        project_id=server.project,
-        public_keys=keys,
-        meta=server.metadata,
-        user_data=base64.b64decode(server.user_data) if server.user_data else b"",
-        networks=tuple(GuestNetwork(mac=nic.mac) for nic in nics),
-        image_id=server.image.id,
-        flavor=server.flavor.name,
-        admin_password=str(server.task_args.get("admin_password") or ""),
     )

@@ -15,6 +15,8 @@ from novalite.virt.base import InstanceSpec, NbdExport, Nic
 #: Namespace of our own element in a domain's <metadata>.
 NAMESPACE = "urn:novalite:instance:1"
 ARCH = "x86_64"
+#: What a guest's firmware calls the machine; cloud-init's DataSourceOpenStack knows it.
+PRODUCT = "OpenStack Compute"
 
 _MACHINES = frozenset({"pc", "q35"})
 _DISK_BUSES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "ide": "hd"}
@@ -131,6 +133,7 @@ def build(
     os_element = ET.SubElement(root, "os")
     _text(os_element, "type", "hvm", arch=ARCH, machine=machine)
     ET.SubElement(os_element, "boot", dev="hd")
+    _platform(root, os_element)
     features = ET.SubElement(root, "features")
     ET.SubElement(features, "acpi")
     ET.SubElement(features, "apic")
@@ -152,6 +155,17 @@ def build(
     _text(rng, "backend", "/dev/urandom", model="random")
     ET.register_namespace("novalite", NAMESPACE)
     return ET.tostring(root, encoding="unicode")
+
+
+def _platform(root: ET.Element, os_element: ET.Element) -> None:
+    """Say in the firmware's tables what cloud this is.
+
+    cloud-init asks OpenStack's metadata service only where it finds that name.
+    """
+    ET.SubElement(os_element, "smbios", mode="sysinfo")
+    system = ET.SubElement(ET.SubElement(root, "sysinfo", type="smbios"), "system")
+    for name, text in (("manufacturer", "novalite"), ("product", PRODUCT), ("family", "Virtual Machine")):
+        _text(system, "entry", text, name=name)
 
 
 def _disks(devices: ET.Element, spec: InstanceSpec, layout: Layout, machine: str, *, rescue: bool) -> None:

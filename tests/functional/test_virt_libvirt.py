@@ -17,9 +17,11 @@ import libvirt
 import pytest
 
 from novalite.errors import HypervisorDown, ImageUnusable, InvalidState
+from novalite.guestdata.drive import drive_files
+from novalite.guestdata.facts import GuestFacts
 from novalite.quickstart.libvirtd import Hypervisor
 from novalite.testing import VirtConformance
-from novalite.virt import configdrive, domain, qemuimg
+from novalite.virt import domain, qemuimg
 from novalite.virt.base import BaseImage, Nic, PowerAction, PowerState, Snapshot, VirtDriver
 from novalite.virt.disks import ImageCache
 from novalite.virt.libvirt import LibvirtDriver
@@ -107,13 +109,13 @@ def test_a_guest_learns_who_it_is_and_obeys_the_power_button(
     cache = ImageCache(tmp_path / "instances" / "_base")
     base = cache.ensure("demo", "qcow2", lambda path: _copy(guest_image, path))
     instance_id = str(uuid.uuid4())
-    facts = configdrive.GuestFacts(uuid=instance_id, name="first-guest", hostname="first")
+    facts = GuestFacts(uuid=instance_id, name="first-guest", hostname="first")
     spec = make_spec(
         base,
         id=instance_id,
         memory_mb=128,
         root_bytes=64 << 20,
-        config_drive=configdrive.openstack_files(facts),
+        config_drive=drive_files(facts),
         nics=(Nic(mac="52:54:00:12:34:57"),),
     )
 
