@@ -114,6 +114,17 @@ class MetadataSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsoleSettings:
+    """Serial consoles; ``base_url`` is None where they aren't served. Seconds."""
+
+    base_url: str | None
+    listen: str
+    listen_port: int
+    allowed_origins: frozenset[str]
+    token_ttl: int
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaSettings:
     instances: int
     cores: int
@@ -155,6 +166,7 @@ class Settings:
     image_cache: ImageCacheSettings
     network: NetworkSettings
     metadata: MetadataSettings
+    console: ConsoleSettings
     quota: QuotaSettings
 
 
@@ -260,6 +272,7 @@ def _settings(
     database = values.section("database")
     glance = values.section("glance")
     cache = values.section("image_cache")
+    serial = values.section("serial_console")
     return Settings(
         host=default["host"],
         my_ip=default["my_ip"],
@@ -324,6 +337,13 @@ def _settings(
             workers=default["metadata_workers"],
             require_token=values.get("metadata", "require_token"),
             shared_secret=_shared_secret(values),
+        ),
+        console=ConsoleSettings(
+            base_url=serial["base_url"] if serial["enabled"] else None,
+            listen=serial["serialproxy_host"],
+            listen_port=serial["serialproxy_port"],
+            allowed_origins=frozenset(each.lower() for each in values.get("console", "allowed_origins")),
+            token_ttl=values.get("consoleauth", "token_ttl"),
         ),
         quota=QuotaSettings(**values.section("quota")),
     )

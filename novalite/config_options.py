@@ -235,6 +235,33 @@ METADATA = (
         "cloud-init sends none, but on Amazon's own machines: it then needs a config drive.",
     ),
 )
+SERIAL_CONSOLE = (
+    cfg.BoolOpt(
+        "enabled",
+        default=False,
+        help="Let the servers of this host be reached by serial console; run novalite-serialproxy here, too.",
+    ),
+    cfg.URIOpt(
+        "base_url",
+        default="ws://127.0.0.1:6083/",
+        schemes=["ws", "wss"],
+        help="Where clients find the novalite-serialproxy of this host.",
+    ),
+    cfg.HostAddressOpt(
+        "serialproxy_host", default="127.0.0.1", help="Address that novalite-serialproxy listens on."
+    ),
+    cfg.PortOpt("serialproxy_port", default=6083, help="Port that novalite-serialproxy listens on."),
+)
+CONSOLE = (
+    cfg.ListOpt(
+        "allowed_origins",
+        default=[],
+        help="Hosts whose web pages may open consoles, beside that of base_url.",
+    ),
+)
+CONSOLEAUTH = (
+    cfg.IntOpt("token_ttl", default=600, min=1, help="Seconds within which a console has to be opened."),
+)
 QUOTA = (
     cfg.IntOpt("instances", default=10, min=-1, help="Servers of a project; -1 is unlimited."),
     cfg.IntOpt("cores", default=20, min=-1, help="Virtual CPUs of a project's servers; -1 is unlimited."),
@@ -251,8 +278,11 @@ GROUPS: dict[str, tuple[cfg.Opt, ...]] = {
     "scheduler": SCHEDULER,
     "glance": GLANCE,
     "image_cache": IMAGE_CACHE,
+    "console": CONSOLE,
+    "consoleauth": CONSOLEAUTH,
     "metadata": METADATA,
     "network": NETWORK,
     "neutron": NEUTRON,
     "quota": QUOTA,
+    "serial_console": SERIAL_CONSOLE,
 }

@@ -468,6 +468,7 @@ class ComputeHost:
     memory_mb: int
     disk_gb: int
     ip: str | None = None
+    console_url: str | None = None  # where its guests' consoles are served
     vcpus_used: int = 0
     memory_mb_used: int = 0
     disk_gb_used: int = 0

@@ -55,6 +55,14 @@ def compute() -> NoReturn:
         compute()
 
 
+def serialproxy() -> NoReturn:
+    """Run ``novalite-serialproxy``."""
+    with starting():
+        from novalite.serialproxy import main
+
+        main()
+
+
 def metadata() -> NoReturn:
     """Run ``novalite-metadata``."""
     with starting():

@@ -23,6 +23,7 @@ _OFFER = (
     "virt_type",
     "arch",
     "ip",
+    "console_url",
     "vcpus",
     "memory_mb",
     "disk_gb",

@@ -32,6 +32,7 @@ class VirtCap(enum.Flag):
 
     NONE = 0
     CONSOLE_LOG = enum.auto()
+    SERIAL = enum.auto()
     PAUSE = enum.auto()  # PowerAction.PAUSE and UNPAUSE
     SUSPEND = enum.auto()  # PowerAction.SUSPEND and RESUME
     SNAPSHOT = enum.auto()
@@ -203,6 +204,16 @@ class VirtDriver(ABC):
         Raises InstanceNotFound for an unknown id; needs CONSOLE_LOG.
         """
         raise Unsupported(f"virt driver {self.name} has no console log")
+
+    def open_serial(self, instance_id: str) -> int:
+        """Open the terminal at the first serial port of a guest that runs.
+
+        Returns a file descriptor that doesn't block, for reading and writing;
+        the caller closes it. It ends when the guest does. What is written
+        there goes to the log all the same. Raises InstanceNotFound, and
+        InvalidState for a guest that is off; needs SERIAL.
+        """
+        raise Unsupported(f"virt driver {self.name} has no serial consoles")
 
     def snapshot(self, instance_id: str) -> AbstractContextManager[Snapshot]:
         """Copy the root disk as it is at one moment; the file goes with the block.

@@ -55,6 +55,7 @@ class LibvirtDriver(VirtDriver):
     name = "libvirt"
     capabilities = (
         VirtCap.CONSOLE_LOG
+        | VirtCap.SERIAL
         | VirtCap.PAUSE
         | VirtCap.SUSPEND
         | VirtCap.SNAPSHOT
@@ -214,6 +215,15 @@ class LibvirtDriver(VirtDriver):
             return console.read_tail(self._layout(instance_id).console, tail_bytes)
         except FileNotFoundError as exc:
             raise InstanceNotFound(f"instance {instance_id} has no console log here") from exc
+        except OSError as exc:
+            raise HypervisorDown(f"instance {instance_id}: {exc}") from exc
+
+    def open_serial(self, instance_id: str) -> int:
+        """Open the guest's end of a pseudoterminal, of which QEMU has the other."""
+        domain.check_id(instance_id)
+        path = self._with_domain(instance_id, guest.terminal)
+        try:
+            return os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError as exc:
             raise HypervisorDown(f"instance {instance_id}: {exc}") from exc
 

@@ -28,6 +28,7 @@ HOMES = {
     "castellan": ("glancelike/signatures.py",),
     "cursive": ("glancelike/signatures.py",),
     "fsspec": ("glancelike/fs.py",),
+    "websockets": ("novalite/api/serial/",),
     "msgspec": ("glancelike/registry/", "glancelike/web/body.py"),
 }
 
@@ -99,6 +100,7 @@ DOORS = {
     "novalite/images.py": ("glancelike",),
     "novalite/config_options.py": ("glancelike.sql.options",),
     "novalite/programs.py": ("glancelike.starting",),
+    "novalite/serialproxy.py": ("glancelike.starting",),
     "novalite/worker.py": ("glancelike.starting",),
     "novalite/plugins.py": ("glancelike.plugins", "glancelike.errors", "glancelike"),
     "novalite/virt/qemuimg.py": ("glancelike.qemuimg", "glancelike.errors", "glancelike"),
