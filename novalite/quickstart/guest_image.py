@@ -81,6 +81,19 @@ def build(cache: Path, progress: Progress = lambda _line: None) -> Path:
         return image
 
 
+_BESIDE = "its kernel and its initramfs are beside it"  # what else is made goes into the name, too
+
+
+def kernel_of(image: Path) -> Path:
+    """Return the kernel that is in an image, for guests that boot without its disk."""
+    return image.with_suffix(".vmlinuz")
+
+
+def ramdisk_of(image: Path) -> Path:
+    """Return the initramfs that is in an image."""
+    return image.with_suffix(".initrd")
+
+
 def _make(deb: Path, work: Path, image: Path) -> None:
     """Unpack a kernel package and put a disk together, then move it into place."""
     tree = work / "kernel"
@@ -103,6 +116,8 @@ def _make(deb: Path, work: Path, image: Path) -> None:
     names = ("vmlinuz", "initrd.gz", "syslinux.cfg")
     run(["mcopy", "-i", str(disk), *(str(work / name) for name in names), "::"])
     run(["syslinux", "--install", str(disk)])
+    for name, piece in (("vmlinuz", kernel_of(image)), ("initrd.gz", ramdisk_of(image))):
+        (work / name).replace(piece)
     fresh = work / "disk.qcow2"
     qemuimg.to_qcow2(disk, "raw", fresh, DISK_BYTES)
     with fresh.open("rb") as written:
@@ -131,5 +146,5 @@ def _check_tools() -> None:
 def _digest() -> str:
     """Return a name for all of our own that goes into an image."""
     modules: Sequence[ModuleType] = (guest_scripts, initramfs)
-    told = "".join([*(inspect.getsource(module) for module in modules), _SYSLINUX, str(DISK_BYTES)])
+    told = "".join([*(inspect.getsource(module) for module in modules), _SYSLINUX, str(DISK_BYTES), _BESIDE])
     return hashlib.sha256(told.encode() + _BUSYBOX.read_bytes()).hexdigest()[:12]

@@ -97,6 +97,15 @@ class NbdExport:
 
 
 @dataclass(frozen=True, slots=True)
+class BootFiles:
+    """A kernel that a guest starts with, where its disk has no boot loader; the files are immutable."""
+
+    kernel: Path
+    ramdisk: Path | None = None
+    command_line: str = ""  # empty: the first disk is the root, the serial port the console
+
+
+@dataclass(frozen=True, slots=True)
 class BaseImage:
     """An immutable image file that overlays may be put on.
 
@@ -109,6 +118,7 @@ class BaseImage:
     format: str  # always named to qemu, never probed by it
     virtual_size: int  # bytes
     nbd: NbdExport | None = None
+    boot: BootFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)

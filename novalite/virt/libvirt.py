@@ -36,7 +36,7 @@ from novalite.errors import (
 from novalite.virt import configdrive, console, copying, domain, guest, probe, qemuimg, resizing
 from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, Snapshot, VirtCap, VirtDriver
 from novalite.virt.connection import Connection
-from novalite.virt.files import link, rmtree
+from novalite.virt.files import link, put_boot_files, rmtree
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -264,6 +264,7 @@ class LibvirtDriver(VirtDriver):
                 rmtree(place.folder)
                 place.folder.mkdir(mode=0o711)
                 base = link(spec.base.path, place.base)
+                put_boot_files(spec.base.boot, place)
                 size = spec.root_bytes or spec.base.virtual_size
                 qemuimg.overlay(place.disk, base, spec.base.format, size)
                 (place.folder / "rescue.xml").write_text(xml)
@@ -329,6 +330,7 @@ class LibvirtDriver(VirtDriver):
         rmtree(layout.folder)
         layout.folder.mkdir(parents=True, mode=0o711)
         base = link(spec.base.path, layout.base)
+        put_boot_files(spec.base.boot, layout)
         backing = spec.base.nbd.url if spec.base.nbd else base
         qemuimg.overlay(layout.disk, backing, spec.base.format, size)
         if spec.config_drive is not None:
