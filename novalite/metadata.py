@@ -10,6 +10,7 @@ from typing import NoReturn
 from glancelike.web import app as web
 from glancelike.web import serve
 from glancelike.web.healthcheck import Healthcheck
+from novalite.admission import Guests
 from novalite.api.metadata.documents import Documents
 from novalite.api.metadata.errors import TABLE, render
 from novalite.api.metadata.identity import GuestAuth, Holder
@@ -18,7 +19,6 @@ from novalite.api.metadata.tokens import Tokens
 from novalite.config import MetadataSettings, Settings, load
 from novalite.db import Database
 from novalite.errors import ConfigError
-from novalite.service.guests import Guests
 from novalite.virt.peers import GuestSockets
 
 __all__ = ["create_app", "main"]

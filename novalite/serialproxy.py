@@ -12,10 +12,10 @@ from typing import NoReturn
 
 from glancelike.starting import settle
 from glancelike.web import logs
+from novalite.admission import redeem
 from novalite.config import Settings, load
 from novalite.db import Database
 from novalite.errors import ConfigError, NovaliteError, Unsupported
-from novalite.service.consoles import redeem
 from novalite.virt.base import VirtCap, VirtDriver
 
 LOG = logging.getLogger(__name__)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 
+from novalite.admission import token_hash
 from novalite.config import Settings
 from novalite.db import Database
-from novalite.errors import Forbidden, InvalidInput, InvalidState, NotFound, ServerNotFound
-from novalite.model import Caller, VmState
+from novalite.errors import InvalidInput, InvalidState, NotFound
+from novalite.model import Caller
 from novalite.rpc import Bus
 from novalite.service.orders import Orders
 from novalite.virt.base import PowerState
@@ -39,7 +39,7 @@ class Consoles:
         if base_url is None:
             raise InvalidInput(f"Unavailable console type {kind}.")
         token = secrets.token_urlsafe(_TOKEN_BYTES)
-        self._database.consoles.add(_hash(token), server.id, seconds=self._ttl)
+        self._database.consoles.add(token_hash(token), server.id, seconds=self._ttl)
         return f"{base_url}?token={token}"
 
     def _base_url(self, host: str) -> str | None:
@@ -47,25 +47,3 @@ class Consoles:
             return self._database.hosts.get(host).console_url
         except NotFound:
             return None
-
-
-def redeem(database: Database, token: str, *, host: str) -> str:
-    """Use a token up; return the id of its server, which is on ``host``.
-
-    Raises Forbidden for a token that was used, has expired or never was, and
-    when its server is gone or elsewhere by now.
-    """
-    server_id = database.consoles.take(_hash(token))
-    if server_id is not None:
-        try:
-            server = database.servers.get(server_id)
-        except ServerNotFound:
-            server = None
-        if server is not None and server.vm_state != VmState.DELETED and server.host == host:
-            return server.id
-    raise Forbidden("the token isn't good, or not any more")
-
-
-def _hash(token: str) -> str:
-    """Return what is kept of a token: from 32 random bytes nobody finds them again."""
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -15,12 +15,12 @@ import falcon.testing
 import pytest
 import urllib3
 
+from novalite.admission import Guests
 from novalite.api.metadata.identity import sign
 from novalite.api.metadata.tokens import Tokens
 from novalite.db import Database
 from novalite.metadata import create_app
 from novalite.model import NewServer, Server, Status
-from novalite.service.guests import Guests
 from novalite.testing.cloud import Cloud
 from tests.compute_fixtures import KEY
 from tests.server_fixtures import Server as Program
@@ -258,7 +258,9 @@ def test_metadata_tokens_can_be_demanded_of_both_forms(site: Site) -> None:
     strict.database.close()
 
 
-@pytest.mark.parametrize("seconds", [None, "", "0", "21601", "-1", "1.5", "sixty", "9" * 5000])
+@pytest.mark.parametrize(
+    "seconds", [None, "", "0", "21601", "-1", "1.5", "sixty", "9" * 5000, "000000001999999", "\u0663"]
+)
 def test_metadata_a_tokens_time_is_told_rightly_or_there_is_none(
     site: Site, free: Asked, seconds: str | None
 ) -> None:

@@ -17,11 +17,11 @@ import urllib3
 import websocket
 from websocket import WebSocketBadStatusException, create_connection
 
+from novalite.admission import redeem
 from novalite.app import create_app
 from novalite.db import Database
 from novalite.errors import Forbidden, InvalidInput, InvalidState
 from novalite.model import NewServer, Server, Status
-from novalite.service.consoles import redeem
 from novalite.testing.cloud import Cloud
 from tests.compute_fixtures import Compute
 from tests.server_fixtures import BasicAuth, start, write_users
@@ -334,3 +334,14 @@ def test_console_the_api_answers_as_novas_does(site: Site, tmp_path: Path) -> No
     assert compute.act(server_id, {"os-getSerialConsole": {"type": "novnc"}}).status_code == 400
     assert compute.as_("bob", "2.6").post(path, json=new).status_code == 404
     auth.close()
+
+
+def test_console_who_speaks_something_else_leaves_no_trace_in_the_log(site: Site) -> None:
+    for said in (b"", b"\x16\x03\x01 hello\r\n\r\n", b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", site.program.port), timeout=60) as stranger:
+            stranger.sendall(said)
+            stranger.shutdown(socket.SHUT_WR)
+            while stranger.recv(4096):
+                pass
+    site.connect(site.token()).close()
+    assert "Traceback" not in site.program.log.read_text()

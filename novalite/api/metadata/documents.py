@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import falcon
 
+from novalite.admission import Guests
 from novalite.api.metadata.tokens import LONGEST_SECONDS, Tokens
 from novalite.guestdata import ec2, openstack
 from novalite.guestdata.facts import GuestFacts
 from novalite.model import Server
-from novalite.service.guests import Guests
 
 _TOKEN = "X-aws-ec2-metadata-token"  # noqa: S105 - a header's name
 _TTL = "X-aws-ec2-metadata-token-ttl-seconds"
@@ -44,7 +46,7 @@ class Documents:
         if len(hops) > (1 if req.context.proxied else 0):
             raise falcon.HTTPForbidden(description="A token isn't given to requests that were passed on.")
         wanted = req.get_header(_TTL) or ""
-        if not (wanted.isascii() and wanted.isdecimal()) or not 1 <= int(wanted[:9]) <= LONGEST_SECONDS:
+        if not re.fullmatch("[0-9]{1,5}", wanted) or not 1 <= int(wanted) <= LONGEST_SECONDS:
             raise falcon.HTTPBadRequest(description=f"{_TTL} must be 1 to {LONGEST_SECONDS} seconds.")
         resp.set_header(_TTL, wanted)
         resp.set_header("Cache-Control", "no-store")

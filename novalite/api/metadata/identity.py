@@ -15,8 +15,8 @@ from collections.abc import Callable
 import falcon
 
 from glancelike.web.auth import Auth, Caller
+from novalite.admission import Guests
 from novalite.errors import ServerNotFound
-from novalite.service.guests import Guests
 from novalite.virt.peers import Address
 
 LOG = logging.getLogger(__name__)
