@@ -103,6 +103,28 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MetadataSettings:
+    """The metadata service; with a ``shared_secret`` proxies are believed that sign with it."""
+
+    listen: str
+    listen_port: int
+    workers: int
+    require_token: bool
+    shared_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleSettings:
+    """Serial consoles; ``base_url`` is None where they aren't served. Seconds."""
+
+    base_url: str | None
+    listen: str
+    listen_port: int
+    allowed_origins: frozenset[str]
+    token_ttl: int
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaSettings:
     instances: int
     cores: int
@@ -143,6 +165,8 @@ class Settings:
     glance: GlanceSettings
     image_cache: ImageCacheSettings
     network: NetworkSettings
+    metadata: MetadataSettings
+    console: ConsoleSettings
     quota: QuotaSettings
 
 
@@ -248,6 +272,7 @@ def _settings(
     database = values.section("database")
     glance = values.section("glance")
     cache = values.section("image_cache")
+    serial = values.section("serial_console")
     return Settings(
         host=default["host"],
         my_ip=default["my_ip"],
@@ -306,8 +331,34 @@ def _settings(
             ),
         ),
         network=NetworkSettings(**values.section("network")),
+        metadata=MetadataSettings(
+            listen=default["metadata_listen"],
+            listen_port=default["metadata_listen_port"],
+            workers=default["metadata_workers"],
+            require_token=values.get("metadata", "require_token"),
+            shared_secret=_shared_secret(values),
+        ),
+        console=ConsoleSettings(
+            base_url=serial["base_url"] if serial["enabled"] else None,
+            listen=serial["serialproxy_host"],
+            listen_port=serial["serialproxy_port"],
+            allowed_origins=frozenset(each.lower() for each in values.get("console", "allowed_origins")),
+            token_ttl=values.get("consoleauth", "token_ttl"),
+        ),
         quota=QuotaSettings(**values.section("quota")),
     )
+
+
+def _shared_secret(values: OptionSet) -> str:
+    """Return what metadata proxies sign with, empty where they aren't believed."""
+    told = values.section("neutron")
+    secret = str(told["metadata_proxy_shared_secret"])
+    if told["service_metadata_proxy"] and not secret:
+        raise ConfigError(
+            "[neutron] service_metadata_proxy needs metadata_proxy_shared_secret: without one anybody "
+            "could say which server asks"
+        )
+    return secret if told["service_metadata_proxy"] else ""
 
 
 def sample() -> str:

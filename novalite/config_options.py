@@ -83,6 +83,14 @@ DEFAULT = (
     cfg.PortOpt("osapi_compute_listen_port", default=8774, help="Port the Compute API listens on."),
     cfg.IntOpt("osapi_compute_workers", default=1, min=1, help="Processes that serve the Compute API."),
     cfg.IntOpt("threads", default=16, min=1, help="Threads of each process that serves the Compute API."),
+    cfg.HostAddressOpt(
+        "metadata_listen",
+        default="127.0.0.1",
+        help="Address the metadata service listens on: 169.254.169.254 where guests ask it themselves, one "
+        "that proxies reach where these do.",
+    ),
+    cfg.PortOpt("metadata_listen_port", default=8775, help="Port the metadata service listens on."),
+    cfg.IntOpt("metadata_workers", default=1, min=1, help="Processes that serve metadata."),
     cfg.BoolOpt("debug", default=False, help="Log debug messages."),
 )
 API = (
@@ -206,6 +214,54 @@ NETWORK = (
     ),
     cfg.StrOpt("source", default="", help="Name of the libvirt network or the bridge."),
 )
+NEUTRON = (
+    cfg.BoolOpt(
+        "service_metadata_proxy",
+        default=False,
+        help="Answer metadata to proxies that tell which server asks, and sign it, as Neutron's do.",
+    ),
+    cfg.StrOpt(
+        "metadata_proxy_shared_secret",
+        default="",
+        secret=True,
+        help="What these proxies sign with. Who has it may read the user data of all servers.",
+    ),
+)
+METADATA = (
+    cfg.BoolOpt(
+        "require_token",
+        default=False,
+        help="Answer only requests with a session token of EC2's version 2 (IMDSv2), in both forms. "
+        "cloud-init sends none, but on Amazon's own machines: it then needs a config drive.",
+    ),
+)
+SERIAL_CONSOLE = (
+    cfg.BoolOpt(
+        "enabled",
+        default=False,
+        help="Let the servers of this host be reached by serial console; run novalite-serialproxy here, too.",
+    ),
+    cfg.URIOpt(
+        "base_url",
+        default="ws://127.0.0.1:6083/",
+        schemes=["ws", "wss"],
+        help="Where clients find the novalite-serialproxy of this host.",
+    ),
+    cfg.HostAddressOpt(
+        "serialproxy_host", default="127.0.0.1", help="Address that novalite-serialproxy listens on."
+    ),
+    cfg.PortOpt("serialproxy_port", default=6083, help="Port that novalite-serialproxy listens on."),
+)
+CONSOLE = (
+    cfg.ListOpt(
+        "allowed_origins",
+        default=[],
+        help="Hosts whose web pages may open consoles, beside that of base_url.",
+    ),
+)
+CONSOLEAUTH = (
+    cfg.IntOpt("token_ttl", default=600, min=1, help="Seconds within which a console has to be opened."),
+)
 QUOTA = (
     cfg.IntOpt("instances", default=10, min=-1, help="Servers of a project; -1 is unlimited."),
     cfg.IntOpt("cores", default=20, min=-1, help="Virtual CPUs of a project's servers; -1 is unlimited."),
@@ -222,6 +278,11 @@ GROUPS: dict[str, tuple[cfg.Opt, ...]] = {
     "scheduler": SCHEDULER,
     "glance": GLANCE,
     "image_cache": IMAGE_CACHE,
+    "console": CONSOLE,
+    "consoleauth": CONSOLEAUTH,
+    "metadata": METADATA,
     "network": NETWORK,
+    "neutron": NEUTRON,
     "quota": QUOTA,
+    "serial_console": SERIAL_CONSOLE,
 }

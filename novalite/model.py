@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
+from novalite.errors import ImageUnusable
+
 MIB = 1024**2
 GIB = 1024**3
 
@@ -200,6 +202,21 @@ class ImageInfo:
     hash_value: str | None = None
     checksum: str | None = None  # MD5, used only where there is no better digest
     properties: Mapping[str, str] = field(default_factory=dict)
+
+
+#: Properties of an image that name what its guests start with, and of which format each has to be.
+BOOT_FILES_OF = {"kernel_id": "aki", "ramdisk_id": "ari"}
+LARGEST_BOOT_FILE = 512 * MIB
+
+
+def check_boot_file(image: ImageInfo, kind: str) -> None:
+    """Raise ImageUnusable unless an image is a kernel ("aki") or a ramdisk ("ari") that can be loaded."""
+    if image.status != "active":
+        raise ImageUnusable(f"image {image.id} is {image.status}, not active")
+    if kind not in (image.disk_format, image.container_format):
+        raise ImageUnusable(f"image {image.id} is no {kind}: it is {image.disk_format}")
+    if (image.size or 0) > LARGEST_BOOT_FILE:
+        raise ImageUnusable(f"image {image.id} has {image.size} bytes, an {kind} at most {LARGEST_BOOT_FILE}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,6 +485,7 @@ class ComputeHost:
     memory_mb: int
     disk_gb: int
     ip: str | None = None
+    console_url: str | None = None  # where its guests' consoles are served
     vcpus_used: int = 0
     memory_mb_used: int = 0
     disk_gb_used: int = 0

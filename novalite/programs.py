@@ -53,3 +53,19 @@ def compute() -> NoReturn:
         from novalite.worker import compute
 
         compute()
+
+
+def serialproxy() -> NoReturn:
+    """Run ``novalite-serialproxy``."""
+    with starting():
+        from novalite.serialproxy import main
+
+        main()
+
+
+def metadata() -> NoReturn:
+    """Run ``novalite-metadata``."""
+    with starting():
+        from novalite.metadata import main
+
+        main()

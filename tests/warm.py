@@ -43,7 +43,14 @@ IMPORTS: Mapping[str, Sequence[str]] = {
     "novalite-all": (
         *("novalite.app", "novalite.scheduler.hooks", "novalite.scheduler.simple", "novalite.virt.fake"),
         *("novalite.worker", "oslo_messaging._drivers.impl_rabbit", "oslo_messaging.opts"),
-        *("kombu.transport.pyamqp", "sqlalchemy.dialects.sqlite", "gunicorn.workers.gthread"),
+        *(
+            "novalite.metadata",
+            "novalite.serialproxy",
+            "novalite.api.serial.proxy",
+            "kombu.transport.pyamqp",
+            "sqlalchemy.dialects.sqlite",
+        ),
+        "gunicorn.workers.gthread",
     ),
     "glance": ("glanceclient.shell", "glanceclient.v2.*", "keystoneauth1.loading._plugins.*"),
     "glancelike": (
@@ -60,6 +67,8 @@ SAME = {
     "glancelike-worker": "glancelike",
     "novalite-api": "novalite-all",
     "novalite-compute": "novalite-all",
+    "novalite-metadata": "novalite-all",
+    "novalite-serialproxy": "novalite-all",
     "novalite-scheduler": "novalite-all",
 }
 

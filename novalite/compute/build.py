@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import threading
 import time
 from collections import Counter
@@ -18,10 +16,11 @@ from novalite.bases.settings import BasesSettings
 from novalite.config import Settings
 from novalite.db.records import image_of
 from novalite.errors import ImageUnusable
+from novalite.guestdata.drive import drive_files
+from novalite.guestdata.facts import facts_of, nics_of
 from novalite.images import HttpImages, Images, LocalImages
-from novalite.model import GIB, ImageInfo, Server
-from novalite.virt.base import BaseImage, InstanceSpec, Nic
-from novalite.virt.configdrive import GuestFacts, GuestNetwork, openstack_files
+from novalite.model import BOOT_FILES_OF, GIB, LARGEST_BOOT_FILE, Caller, ImageInfo, Server, check_boot_file
+from novalite.virt.base import BaseImage, BootFiles, InstanceSpec
 from novalite.virt.disks import ImageCache, key_of
 
 
@@ -54,9 +53,19 @@ class BaseImages:
     def of(self, server: Server, check: Callable[[], None]) -> Iterator[BaseImage]:
         """Give the base of a server's image; it isn't pruned during the block.
 
-        Raises ImageUnusable, ImageMissing, or what is retryable:
-        ImageServiceDown and, when the disk is full, Unavailable.
+        A kernel and a ramdisk that the image names come with it. Raises
+        ImageUnusable, ImageMissing, or what is retryable: ImageServiceDown
+        and, when the disk is full, Unavailable.
         """
+        with contextlib.ExitStack() as stack:
+            boot = self._boot_files(server.image, check)
+            for path in () if boot is None else filter(None, (boot.kernel, boot.ramdisk)):
+                stack.enter_context(self._keeping(path))
+            base = stack.enter_context(self._disk(server, check))
+            yield replace(base, boot=boot)
+
+    @contextlib.contextmanager
+    def _disk(self, server: Server, check: Callable[[], None]) -> Iterator[BaseImage]:
         image = server.image
         if image.disk_format is None:
             raise ImageUnusable(f"image {image.id} has no disk_format")
@@ -68,7 +77,8 @@ class BaseImages:
                 if base is not None:
                     yield base
                     return
-            with self._keeping(self._fetched(image, check, limit)) as base:
+            base = self._fetched(image, check, limit)
+            with self._keeping(base.path):
                 yield base
         finally:
             release(self._cache.directory, key, server.id)
@@ -82,7 +92,19 @@ class BaseImages:
 
     def precache(self, image: ImageInfo, check: Callable[[], None] = lambda: None) -> BaseImage:
         """Fetch an image's base that a later boot finds; raises what ``of`` does."""
-        return self._fetched(image, check, 0)
+        return replace(self._fetched(image, check, 0), boot=self._boot_files(image, check))
+
+    def _boot_files(self, image: ImageInfo, check: Callable[[], None]) -> BootFiles | None:
+        """Fetch the kernel and the ramdisk that an image names; whether its owner may have them was asked."""
+        found: dict[str, Path] = {}
+        for name, kind in BOOT_FILES_OF.items():
+            if image_id := image.properties.get(name):
+                named = self._images.show(image_id, Caller.administrator())
+                check_boot_file(named, kind)
+                found[kind] = self._fetched(replace(named, disk_format=kind), check, LARGEST_BOOT_FILE).path
+        if "aki" not in found:
+            return None
+        return BootFiles(found["aki"], found.get("ari"), image.properties.get("os_command_line", ""))
 
     def _fetched(self, image: ImageInfo, check: Callable[[], None], limit: int) -> BaseImage:
         if image.disk_format is None:
@@ -96,15 +118,15 @@ class BaseImages:
         )
 
     @contextlib.contextmanager
-    def _keeping(self, base: BaseImage) -> Iterator[BaseImage]:
+    def _keeping(self, path: Path) -> Iterator[None]:
         with self._lock:
-            self._needed[base.path] += 1
+            self._needed[path] += 1
         try:
-            yield base
+            yield
         finally:
             with self._lock:
-                self._needed[base.path] -= 1
-                self._last_used[base.path] = time.monotonic()
+                self._needed[path] -= 1
+                self._last_used[path] = time.monotonic()
 
     def prune(self) -> list[Path]:
         """Remove bases that nothing has used for the configured time, or for which there is no room."""
@@ -146,17 +168,8 @@ def with_image(server: Server) -> Server:
     return replace(server, image=image_of(told)) if told else server
 
 
-def mac_of(server_id: str) -> str:
-    """Make a server's MAC address: the same again at every attempt."""
-    tail = hashlib.sha256(server_id.encode()).digest()[:3]
-    return "fa:16:3e:" + ":".join(f"{byte:02x}" for byte in tail)
-
-
 def spec_of(server: Server, base: BaseImage, settings: Settings) -> InstanceSpec:
     """Make the driver's order for a server."""
-    kind = settings.network.kind
-    unconnected = "none" in (kind, server.networks)
-    nics = () if unconnected else (Nic(mac_of(server.id), kind, settings.network.source),)
     drive = server.config_drive or settings.force_config_drive
     return InstanceSpec(
         id=server.id,
@@ -165,27 +178,7 @@ def spec_of(server: Server, base: BaseImage, settings: Settings) -> InstanceSpec
         memory_mb=server.flavor.memory_mb,
         base=base,
         root_bytes=server.flavor.disk_gb * GIB,
-        config_drive=openstack_files(facts_of(server, nics)) if drive else None,
-        nics=nics,
+        config_drive=drive_files(facts_of(server, settings.network)) if drive else None,
+        nics=nics_of(server, settings.network),
         image_properties=server.image.properties,
-    )
-
-
-def facts_of(server: Server, nics: tuple[Nic, ...]) -> GuestFacts:
-    """Tell what a guest learns about itself."""
-    keys = {server.key_name: server.public_key} if server.key_name and server.public_key else {}
-    return GuestFacts(
-        uuid=server.id,
-        name=server.name,
-        hostname=server.hostname,
-        availability_zone=server.zone or "",
-        launch_index=server.launch_index,
-        project_id=server.project,
-        public_keys=keys,
-        meta=server.metadata,
-        user_data=base64.b64decode(server.user_data) if server.user_data else b"",
-        networks=tuple(GuestNetwork(mac=nic.mac) for nic in nics),
-        image_id=server.image.id,
-        flavor=server.flavor.name,
-        admin_password=str(server.task_args.get("admin_password") or ""),
     )

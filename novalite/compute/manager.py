@@ -134,6 +134,7 @@ class ComputeManager:
                 virt_type=info.virt_type,
                 arch=info.arch,
                 ip=told.my_ip,
+                console_url=told.console.base_url if VirtCap.SERIAL in self._driver.capabilities else None,
                 vcpus=max(0, info.vcpus - told.reserved_cpus),
                 memory_mb=max(0, info.memory_mb - told.reserved_memory_mb),
                 disk_gb=max(0, (info.disk_gb * 1024 - told.reserved_disk_mb) // 1024),

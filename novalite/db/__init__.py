@@ -14,6 +14,7 @@ from typing import Any
 from novalite.db import schema
 from novalite.db.actions import ActionRecords
 from novalite.db.catalog import FlavorRecords, KeyPairRecords
+from novalite.db.consoles import ConsoleRecords
 from novalite.db.engine import DEFAULTS, Engine
 from novalite.db.hosts import HostRecords
 from novalite.db.quotas import QuotaRecords
@@ -40,6 +41,7 @@ class Database:
         self.hosts = HostRecords(self._engine, down_after=down_after)
         self.quotas = QuotaRecords(self._engine)
         self.flavors = FlavorRecords(self._engine)
+        self.consoles = ConsoleRecords(self._engine)
         self.keypairs = KeyPairRecords(self._engine)
 
     def open(self, *, upgrade: bool = False) -> None:

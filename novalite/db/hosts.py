@@ -24,6 +24,7 @@ _OFFER = (
     "virt_type",
     "arch",
     "ip",
+    "console_url",
     "vcpus",
     "memory_mb",
     "disk_gb",

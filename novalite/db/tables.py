@@ -118,6 +118,7 @@ hosts = sa.Table(
     sa.Column("virt_type", Exact(32), nullable=False),
     sa.Column("arch", Exact(32), nullable=False),
     sa.Column("ip", Exact(45)),
+    sa.Column("console_url", Exact(255)),
     sa.Column("vcpus", sa.Integer, nullable=False),
     sa.Column("memory_mb", sa.Integer, nullable=False),
     sa.Column("disk_gb", sa.Integer, nullable=False),
@@ -168,6 +169,16 @@ quotas = sa.Table(
     sa.Column("scope", Exact(255), primary_key=True),
     sa.Column("resource", Exact(64), primary_key=True),
     sa.Column("at_most", sa.Integer, nullable=False),
+)
+
+# Who may come to a server's console: a digest of the token that it takes, once.
+console_tokens = sa.Table(
+    "console_tokens",
+    metadata,
+    sa.Column("token_hash", Exact(64), primary_key=True),
+    sa.Column("server_id", Exact(36), nullable=False),
+    sa.Column("expires_at", UtcTime, nullable=False),
+    sa.Index(None, "expires_at"),
 )
 
 keypairs = sa.Table(

@@ -1,4 +1,4 @@
-"""The two servers of the quickstart, and talking to them as any client would."""
+"""The servers of the quickstart, and talking to them as any client would."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import urllib3
 
+from novalite.quickstart import metadata_address
 from novalite.quickstart.processes import QuickstartError, Server, answers
 
 START_SECONDS = 60.0
@@ -27,6 +28,7 @@ NOVALITE_CONF = """[DEFAULT]
 osapi_compute_listen_port = {compute_port}
 state_path = {state}/compute
 reserved_host_memory_mb = 0
+{metadata}
 
 [database]
 auto_upgrade = true
@@ -37,6 +39,9 @@ endpoint_override = http://127.0.0.1:{image_port}
 [libvirt]
 connection_uri = {uri}
 """
+
+METADATA_CONF = f"""metadata_listen = {metadata_address.ADDRESS}
+metadata_listen_port = {metadata_address.PORT}"""
 
 CLOUDS_YAML = """clouds:
   quickstart:
@@ -59,27 +64,36 @@ class Cloud:
         self._servers: list[Server] = []
         self._http = urllib3.PoolManager(retries=False, timeout=60)
 
-    def start(self, libvirt_uri: str) -> None:
-        """Write the configuration, bring the schemas up to date, start both servers."""
+    def start(self, libvirt_uri: str, *, metadata: bool = False) -> None:
+        """Write the configuration, bring the schemas up to date, start the servers.
+
+        With ``metadata`` guests are served at 169.254.169.254, which is here already.
+        """
         (self.state / "image").mkdir(parents=True, exist_ok=True)
         (self.state / "compute").mkdir(parents=True, exist_ok=True)
         (self.state / "log").mkdir(exist_ok=True)
         image_conf, compute_conf = self.state / "glancelike.conf", self.state / "novalite.conf"
         values = {**self._ports, "state": self.state, "uri": libvirt_uri}
+        values["metadata"] = METADATA_CONF if metadata else ""
         image_conf.write_text(GLANCELIKE_CONF.format(**values))
         compute_conf.write_text(NOVALITE_CONF.format(**values))
         (self.state / "clouds.yaml").write_text(CLOUDS_YAML.format(**values))
         self._run("glancelike", "--config-file", str(image_conf), "db", "upgrade")
-        for name, conf, port in (
-            ("glancelike-api", image_conf, self._ports["image_port"]),
-            ("novalite-all", compute_conf, self._ports["compute_port"]),
-        ):
+        local = "127.0.0.1"
+        servers = [
+            ("glancelike-api", image_conf, (self._ports["image_port"], local)),
+            ("novalite-all", compute_conf, (self._ports["compute_port"], local)),
+        ]
+        if metadata:
+            address = (metadata_address.PORT, metadata_address.ADDRESS)
+            servers.append(("novalite-metadata", compute_conf, address))
+        for name, conf, place in servers:
             argv = [str(BIN / name), "--config-file", str(conf)]
             self._servers.append(Server(name, argv, self.state / "log" / f"{name}.log"))
-            self._servers[-1].wait_until(lambda port=port: answers(port), START_SECONDS)  # type: ignore[misc]
+            self._servers[-1].wait_until(lambda place=place: answers(*place), START_SECONDS)  # type: ignore[misc]
 
     def stop(self) -> None:
-        """End both servers, compute first: it needs the images."""
+        """End the servers, those that need others first."""
         self._http.clear()  # or the servers wait for what might still come
         for server in reversed(self._servers):
             server.stop()

@@ -13,7 +13,6 @@ import inspect
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from types import ModuleType
 
 from novalite.errors import ConfigError, Unavailable
 from novalite.quickstart import guest_scripts, initramfs
+from novalite.quickstart.packages import PackageArchive, run
 from novalite.virt import qemuimg
 
 Progress = Callable[[str], None]
@@ -62,9 +62,9 @@ def build(cache: Path, progress: Progress = lambda _line: None) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "guest.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        apt = _Apt(cache / "apt")
+        archive = PackageArchive(cache / "apt")
         try:
-            package, version = apt.current_kernel()
+            package, version = _current_kernel(archive)
         except Unavailable:
             earlier = sorted(cache.glob(f"guest-*-{_digest()}.qcow2"), key=lambda path: path.stat().st_mtime)
             if not earlier:
@@ -75,16 +75,29 @@ def build(cache: Path, progress: Progress = lambda _line: None) -> Path:
         if not image.exists():
             with tempfile.TemporaryDirectory(prefix="guest-", dir=cache) as folder:
                 progress(f"fetching {package} {version}")
-                deb = apt.download(package, Path(folder))
+                deb = archive.download(package, Path(folder))
                 progress("making the image")
                 _make(deb, Path(folder), image)
         return image
 
 
+_BESIDE = "its kernel and its initramfs are beside it"  # what else is made goes into the name, too
+
+
+def kernel_of(image: Path) -> Path:
+    """Return the kernel that is in an image, for guests that boot without its disk."""
+    return image.with_suffix(".vmlinuz")
+
+
+def ramdisk_of(image: Path) -> Path:
+    """Return the initramfs that is in an image."""
+    return image.with_suffix(".initrd")
+
+
 def _make(deb: Path, work: Path, image: Path) -> None:
     """Unpack a kernel package and put a disk together, then move it into place."""
     tree = work / "kernel"
-    _run(["dpkg", "-x", str(deb), str(tree)])
+    run(["dpkg", "-x", str(deb), str(tree)])
     kernels = list((tree / "boot").glob("vmlinuz-*"))
     if len(kernels) != 1:
         raise Unavailable(f"{deb.name} holds {len(kernels)} kernels; one is needed")
@@ -99,10 +112,12 @@ def _make(deb: Path, work: Path, image: Path) -> None:
     with disk.open("wb") as empty:
         empty.truncate(DISK_BYTES)
     sectors = str(DISK_BYTES // 512)
-    _run(["mformat", "-i", str(disk), "-v", "NOVALITE", "-T", sectors, "-h", "16", "-s", "63", "::"])
+    run(["mformat", "-i", str(disk), "-v", "NOVALITE", "-T", sectors, "-h", "16", "-s", "63", "::"])
     names = ("vmlinuz", "initrd.gz", "syslinux.cfg")
-    _run(["mcopy", "-i", str(disk), *(str(work / name) for name in names), "::"])
-    _run(["syslinux", "--install", str(disk)])
+    run(["mcopy", "-i", str(disk), *(str(work / name) for name in names), "::"])
+    run(["syslinux", "--install", str(disk)])
+    for name, piece in (("vmlinuz", kernel_of(image)), ("initrd.gz", ramdisk_of(image))):
+        (work / name).replace(piece)
     fresh = work / "disk.qcow2"
     qemuimg.to_qcow2(disk, "raw", fresh, DISK_BYTES)
     with fresh.open("rb") as written:
@@ -110,60 +125,14 @@ def _make(deb: Path, work: Path, image: Path) -> None:
     fresh.replace(image)
 
 
-class _Apt:
-    """The package archive, read with lists of our own where the system's are stale."""
-
-    def __init__(self, state: Path) -> None:
-        self._state = state
-        self._options: list[str] = []
-
-    def current_kernel(self) -> tuple[str, str]:
-        """Return the name and version of the current kernel's package."""
-        try:
-            return self._current_kernel()
-        except Unavailable:
-            self._refresh()
-            return self._current_kernel()
-
-    def _current_kernel(self) -> tuple[str, str]:
-        told = self._run("apt-cache", "show", "--no-all-versions", KERNEL_PACKAGE)
-        needs = re.search(r"^Depends: (linux-image-[^ ,]+)(?: \(= ([^)]+)\))?", told, re.MULTILINE)
-        version = re.search(r"^Version: (.+)$", told, re.MULTILINE)
-        if needs is None or version is None:
-            raise Unavailable(f"package {KERNEL_PACKAGE} names no kernel")
-        return needs[1], needs[2] or version[1]
-
-    def download(self, package: str, folder: Path) -> Path:
-        """Fetch a package, which apt verifies, into a folder."""
-        try:
-            self._run("apt-get", "download", package, cwd=folder)
-        except Unavailable:
-            self._refresh()  # lists that are too old name files the archive no longer has
-            self._run("apt-get", "download", package, cwd=folder)
-        return next(folder.glob("*.deb"))
-
-    def _refresh(self) -> None:
-        """Fetch package lists to a place of our own, and use these from now on."""
-        if self._options:
-            return
-        for name in ("lists/partial", "cache/archives/partial"):
-            (self._state / name).mkdir(parents=True, exist_ok=True)
-        settings = {
-            "Dir::State": self._state,
-            "Dir::State::lists": self._state / "lists",
-            "Dir::State::status": "/var/lib/dpkg/status",
-            "Dir::Cache": self._state / "cache",
-        }
-        self._options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
-        self._run("apt-get", "update")
-
-    def _run(self, program: str, *args: str, cwd: Path | None = None) -> str:
-        # as root apt downloads as a user who may not see our folder
-        options = [*self._options, "-q", "-o", "APT::Sandbox::User=root"]
-        try:
-            return _run([program, *options, *args], cwd=cwd)
-        except ConfigError as exc:
-            raise Unavailable(str(exc)) from exc
+def _current_kernel(archive: PackageArchive) -> tuple[str, str]:
+    """Return the name and version of the current kernel's package."""
+    told = archive.show(KERNEL_PACKAGE)
+    needs = re.search(r"^Depends: (linux-image-[^ ,]+)(?: \(= ([^)]+)\))?", told, re.MULTILINE)
+    version = re.search(r"^Version: (.+)$", told, re.MULTILINE)
+    if needs is None or version is None:
+        raise Unavailable(f"package {KERNEL_PACKAGE} names no kernel")
+    return needs[1], needs[2] or version[1]
 
 
 def _check_tools() -> None:
@@ -177,25 +146,5 @@ def _check_tools() -> None:
 def _digest() -> str:
     """Return a name for all of our own that goes into an image."""
     modules: Sequence[ModuleType] = (guest_scripts, initramfs)
-    told = "".join([*(inspect.getsource(module) for module in modules), _SYSLINUX, str(DISK_BYTES)])
+    told = "".join([*(inspect.getsource(module) for module in modules), _SYSLINUX, str(DISK_BYTES), _BESIDE])
     return hashlib.sha256(told.encode() + _BUSYBOX.read_bytes()).hexdigest()[:12]
-
-
-def _run(argv: Sequence[str], *, cwd: Path | None = None) -> str:
-    """Run a program and return what it printed; raise ConfigError when it fails."""
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            cwd=cwd,
-            timeout=900,
-            env={**os.environ, "LC_ALL": "C"},
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        raise ConfigError(f"{argv[0]}: {exc}") from exc
-    if done.returncode:
-        told = done.stderr.decode(errors="replace").strip()
-        raise ConfigError(f"{argv[0]} failed with status {done.returncode}: {told[-500:]}")
-    return done.stdout.decode(errors="replace")

@@ -40,10 +40,14 @@ network() {
         udhcpc -i "$card" -n -q -f -t 4 -T 2 -s /udhcpc >/dev/null 2>&1 \
             && echo "NOVALITE-GUEST address=$(ip -4 -o addr show dev "$card" | awk '{print $4}') card=$card"
     done
-    [ -n "$found" ] && return
-    # no config drive: the metadata service may know (timeout: wget's own -T crashes)
-    timeout 5 wget -q -O /run/meta_data.json http://169.254.169.254/openstack/latest/meta_data.json \
-        && tell /run/meta_data.json metadata-service
+    # timeout: wget's own -T crashes
+    asked=/run/meta_data.json
+    timeout 5 wget -q -O $asked http://169.254.169.254/openstack/latest/meta_data.json || return
+    if [ -z "$found" ]; then tell $asked metadata-service
+    # else it may be that of the cloud that our host is a guest of
+    elif [ "$(value uuid $asked)" = "$(value uuid $found)" ]; then
+        echo "NOVALITE-GUEST metadata-service says the same"
+    fi
 }
 ip link set lo up
 network &

@@ -72,11 +72,11 @@ class Server:
         self._process.wait()
 
 
-def answers(port: int) -> bool:
-    """Tell whether something listens on a loopback port."""
+def answers(port: int, host: str = "127.0.0.1") -> bool:
+    """Tell whether something listens on a port of this machine."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def check_port_free(port: int, what: str, flag: str) -> None:

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from novalite.errors import ConfigError, NovaliteError
-from novalite.quickstart import guest_image, libvirtd
+from novalite.quickstart import guest_image, libvirtd, metadata_address
 from novalite.quickstart.cloud import Cloud
 from novalite.quickstart.processes import QuickstartError, check_port_free
 
@@ -34,6 +34,7 @@ OUT = Console(highlight=False)
 NAME = "quickstart"
 MARKER = re.compile(r"NOVALITE-GUEST instance-id=(?P<id>\S+) name=(?P<name>\S+)")
 READY = "NOVALITE-GUEST ready"
+ASKED = "NOVALITE-GUEST metadata-service"
 # The longest path of a unix socket is 107 bytes, and libvirt adds some.
 LONGEST_STATE = 70
 
@@ -115,8 +116,9 @@ def _run(arguments: argparse.Namespace, stack: ExitStack) -> None:
         hypervisor = libvirtd.choose(_libvirt_state(state), uri=arguments.libvirt_uri, place=state)
         stack.callback(hypervisor.stop)
     with steps.step("starting the image API and the compute"):
+        metadata = _offer_metadata(stack)
         stack.callback(cloud.stop)
-        cloud.start(hypervisor.uri)
+        cloud.start(hypervisor.uri, metadata=metadata)
     made: dict[str, str | None] = {"server": None, "image": None}
     stack.callback(_remove, cloud, made)
     with steps.step("uploading it through the image API"):
@@ -125,7 +127,7 @@ def _run(arguments: argparse.Namespace, stack: ExitStack) -> None:
         _verify(image, record)
     with steps.step("booting it, to its own word on the serial console"):
         server_id = made["server"] = cloud.boot(NAME, str(record["id"]))
-        _follow(cloud, server_id, arguments.timeout)
+        _follow(cloud, server_id, arguments.timeout, asks=metadata)
     _report(cloud, steps, server_id, str(record["id"]), hypervisor.uri, state)
     arguments.served = True
     if not arguments.once:
@@ -171,9 +173,22 @@ def _verify(image: Path, record: dict[str, object]) -> None:
         raise QuickstartError(f"the image service has {record['os_hash_value']}, the file {digest}")
 
 
-def _follow(cloud: Cloud, server_id: str, seconds: float) -> None:
-    """Print the console until the guest has said who it is, rightly, and is ready."""
-    told = False
+def _offer_metadata(stack: ExitStack) -> bool:
+    """Have 169.254.169.254 here where that disturbs nobody; the config drive is there anyway."""
+    if why_not := metadata_address.hindrance():
+        OUT.print(f"    [dim]no metadata service for guests: {why_not}[/]")
+        return False
+    stack.callback(metadata_address.give_back)
+    metadata_address.take()
+    return True
+
+
+def _follow(cloud: Cloud, server_id: str, seconds: float, *, asks: bool) -> None:
+    """Print the console until the guest has said who it is, rightly, and is ready.
+
+    One that ``asks`` the metadata service has to have got the same answer there.
+    """
+    told = ready = False
     for line in cloud.follow(server_id, seconds):
         OUT.print(f"    [dim]{line.rstrip()}[/]" if line.strip() else "", markup=True)
         found = MARKER.search(line)
@@ -181,7 +196,9 @@ def _follow(cloud: Cloud, server_id: str, seconds: float) -> None:
             if (found["id"], found["name"]) != (server_id, NAME):
                 raise QuickstartError(f"the guest says it is {found[0]}, but it is {server_id} {NAME}")
             told = True
-        if told and READY in line:
+        ready = ready or READY in line
+        asks = asks and ASKED not in line
+        if told and ready and not asks:
             return
 
 

@@ -8,6 +8,7 @@ from novalite.images import Images
 from novalite.rpc import Bus
 from novalite.service.actions import ServerActions
 from novalite.service.changes import Changes
+from novalite.service.consoles import Consoles
 from novalite.service.flavors import Flavors
 from novalite.service.hosts import Hosts
 from novalite.service.keypairs import KeyPairs
@@ -25,6 +26,7 @@ class ComputeService:
         self.servers = Servers(settings, database, bus, images)
         self.actions = ServerActions(database, bus)
         self.changes = Changes(settings, database, bus, images)
+        self.consoles = Consoles(settings, database, bus)
         self.tags = Tags(database, bus)
         self.flavors = Flavors(database)
         self.quotas = Quotas(settings, database)

@@ -27,7 +27,7 @@ from novalite.model import (
     VmState,
 )
 from novalite.rpc import Bus
-from novalite.service.checks import check_image, check_metadata, check_name
+from novalite.service.checks import check_boot_files, check_image, check_metadata, check_name
 from novalite.service.flavors import visible
 from novalite.service.orders import Orders, demand_state, demand_unlocked, order_of
 
@@ -58,7 +58,9 @@ class Changes:
             check_name("name", wanted.name)
         check_metadata(wanted.metadata or {})
         image = self._images.show(wanted.image_id, caller)
-        check_image(image, self._orders.show(caller, server_id).flavor)
+        flavor = self._orders.show(caller, server_id).flavor
+        check_image(image, flavor)
+        check_boot_files(self._images, image, flavor, caller)
         told = {
             name: value
             for name in ("name", "metadata", "access_ipv4", "access_ipv6")
@@ -78,6 +80,7 @@ class Changes:
         server = self._orders.show(caller, server_id)
         image = self._images.show(image_id, caller) if image_id else server.image
         check_image(image, server.flavor)
+        check_boot_files(self._images, image, server.flavor, caller)
         told = {"image": image_json(image), "admin_password": password}
         return self._orders.act(
             *(caller, server_id, "rescue", TaskState.RESCUING, _BROKEN), values=lambda _: {"task_args": told}

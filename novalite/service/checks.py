@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from novalite.errors import FlavorTooSmall, Forbidden, ImageUnusable, InvalidInput
-from novalite.model import GIB, Caller, Flavor, ImageInfo
+from novalite.errors import FlavorTooSmall, Forbidden, ImageMissing, ImageUnusable, InvalidInput
+from novalite.images import Images
+from novalite.model import BOOT_FILES_OF, GIB, MIB, Caller, Flavor, ImageInfo, check_boot_file
 
 MAX_CHARS = 255
 _BOOTABLE = frozenset({"raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso", "ami"})
@@ -70,6 +71,30 @@ def check_image(image: ImageInfo, flavor: Flavor) -> None:
             raise FlavorTooSmall(
                 f"image {image.id} needs {needed} {unit} of {what}, flavor {flavor.name} has {offered}"
             )
+
+
+def check_boot_files(images: Images, image: ImageInfo, flavor: Flavor, caller: Caller) -> None:
+    """Raise ImageUnusable unless the caller may have the kernel and the ramdisk that an image names.
+
+    They are the guest's from its start on, so whoever may not read them may not boot
+    from them. Raises FlavorTooSmall when they don't fit into its memory.
+    """
+    total = 0
+    for name, kind in BOOT_FILES_OF.items():
+        image_id = image.properties.get(name)
+        if not image_id:
+            continue
+        try:
+            found = images.show(image_id, caller)
+        except ImageMissing as error:
+            raise ImageUnusable(f"image {image.id}: its {name} {image_id} isn't found") from error
+        check_boot_file(found, kind)
+        total += found.size or 0
+    if total > flavor.memory_mb * MIB:
+        raise FlavorTooSmall(
+            f"image {image.id}: kernel and ramdisk have {total} bytes, flavor {flavor.name} has "
+            f"{flavor.memory_mb} MiB of memory"
+        )
 
 
 def demand_admin(caller: Caller, what: str) -> None:

@@ -39,7 +39,7 @@ from novalite.model import (
     VmState,
 )
 from novalite.rpc import Bus
-from novalite.service.checks import check_image, check_metadata, check_name, check_tags
+from novalite.service.checks import check_boot_files, check_image, check_metadata, check_name, check_tags
 from novalite.service.flavors import visible
 from novalite.service.orders import Orders, demand_unlocked, order_of
 from novalite.service.quotas import Quotas
@@ -76,6 +76,7 @@ class Servers:
             public_key = self._database.keypairs.get(caller.user or "", wanted.key_name).public_key
         image = self._images.show(wanted.image_id, caller)
         check_image(image, flavor)
+        check_boot_files(self._images, image, flavor, caller)
         order = order_of(caller, "create")
         first = Server(
             id="",

@@ -16,6 +16,7 @@ declare, the refusal.
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 import time
 import uuid
@@ -269,6 +270,8 @@ class VirtConformance:
         ]
         if VirtCap.CONSOLE_LOG in driver.capabilities:
             calls.append(lambda: driver.console_log(bad))
+        if VirtCap.SERIAL in driver.capabilities:
+            calls.append(lambda: driver.open_serial(bad))
         for call in calls:
             with pytest.raises(InvalidInput):
                 call()
@@ -299,6 +302,30 @@ class VirtConformance:
                 driver.set_power(str(uuid.uuid4()), action)
 
     # -- rule 4: capabilities -----------------------------------------------------
+
+    def test_a_serial_terminal_lasts_as_long_as_the_guest_runs(
+        self, driver: VirtDriver, spec: InstanceSpec
+    ) -> None:
+        if VirtCap.SERIAL not in driver.capabilities:
+            with pytest.raises(Unsupported):
+                driver.open_serial(spec.id)
+            return
+        with pytest.raises(InstanceNotFound):
+            driver.open_serial(spec.id)
+        driver.spawn(spec)
+        terminal = driver.open_serial(spec.id)
+        try:
+            assert not os.get_blocking(terminal)
+            assert os.write(terminal, b"\n") == 1
+            driver.set_power(spec.id, PowerAction.FORCE_STOP)
+            deadline = time.monotonic() + self.boot_seconds
+            while not _ended(terminal):
+                assert time.monotonic() < deadline, "the terminal outlives the guest"
+                time.sleep(0.01)
+        finally:
+            os.close(terminal)
+        with pytest.raises(InvalidState):
+            driver.open_serial(spec.id)
 
     def test_the_console_tells_or_is_refused(self, driver: VirtDriver, spec: InstanceSpec) -> None:
         if VirtCap.CONSOLE_LOG not in driver.capabilities:
@@ -449,3 +476,13 @@ class VirtConformance:
             time.sleep(0.05)
         time.sleep(0.2)  # the rest of what it prints at once
         return len(driver.console_log(instance_id))
+
+
+def _ended(terminal: int) -> bool:
+    """Read what there is; tell whether that was the end."""
+    try:
+        return not os.read(terminal, 4096)
+    except BlockingIOError:
+        return False
+    except OSError:  # what a terminal says whose other end is closed
+        return True

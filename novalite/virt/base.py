@@ -32,6 +32,7 @@ class VirtCap(enum.Flag):
 
     NONE = 0
     CONSOLE_LOG = enum.auto()
+    SERIAL = enum.auto()
     PAUSE = enum.auto()  # PowerAction.PAUSE and UNPAUSE
     SUSPEND = enum.auto()  # PowerAction.SUSPEND and RESUME
     SNAPSHOT = enum.auto()
@@ -96,6 +97,15 @@ class NbdExport:
 
 
 @dataclass(frozen=True, slots=True)
+class BootFiles:
+    """A kernel that a guest starts with, where its disk has no boot loader; the files are immutable."""
+
+    kernel: Path
+    ramdisk: Path | None = None
+    command_line: str = ""  # empty: the first disk is the root, the serial port the console
+
+
+@dataclass(frozen=True, slots=True)
 class BaseImage:
     """An immutable image file that overlays may be put on.
 
@@ -108,6 +118,7 @@ class BaseImage:
     format: str  # always named to qemu, never probed by it
     virtual_size: int  # bytes
     nbd: NbdExport | None = None
+    boot: BootFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +214,16 @@ class VirtDriver(ABC):
         Raises InstanceNotFound for an unknown id; needs CONSOLE_LOG.
         """
         raise Unsupported(f"virt driver {self.name} has no console log")
+
+    def open_serial(self, instance_id: str) -> int:
+        """Open the terminal at the first serial port of a guest that runs.
+
+        Returns a file descriptor that doesn't block, for reading and writing;
+        the caller closes it. It ends when the guest does. What is written
+        there goes to the log all the same. Raises InstanceNotFound, and
+        InvalidState for a guest that is off; needs SERIAL.
+        """
+        raise Unsupported(f"virt driver {self.name} has no serial consoles")
 
     def snapshot(self, instance_id: str) -> AbstractContextManager[Snapshot]:
         """Copy the root disk as it is at one moment; the file goes with the block.

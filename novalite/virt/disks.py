@@ -45,7 +45,9 @@ _FORMATS: dict[str, tuple[frozenset[str], str]] = {
     "vhdx": (frozenset({"vhdx"}), "vhdx"),
     "vdi": (frozenset({"vdi"}), "vdi"),
 }
-_USED_AS_THEY_ARE = ("raw", "qcow2")
+#: Kernels and ramdisks: no disks, QEMU loads their bytes and looks for no format in them.
+BOOT_FILES = ("aki", "ari")
+_USED_AS_THEY_ARE = ("raw", "qcow2", *BOOT_FILES)
 #: Formats of images (disk_format) that QEMU reads as they are.
 UNCONVERTED = frozenset(name for name, (_, used) in _FORMATS.items() if used in _USED_AS_THEY_ARE)
 #: How far the inspectors of all formats look, except into the descriptor of a vmdk.
@@ -80,7 +82,7 @@ class ImageCache:
         Unavailable when the cache can't hold it (an OSError of ``fetch`` counts
         as such); other errors of ``fetch`` pass.
         """
-        if disk_format not in _FORMATS:
+        if disk_format not in _FORMATS and disk_format not in BOOT_FILES:
             raise ImageUnusable(f"image {image_id}: no guest boots from disk_format {disk_format!r}")
         key = key_of(image_id, disk_format, digest)
         with self._failing_as_unavailable(), self.locked(key):
@@ -140,7 +142,10 @@ class ImageCache:
         part = self.directory / f"{key}.part"
         fetch(part)
         try:
-            qemu_format, size = inspect(part, disk_format)
+            if disk_format in BOOT_FILES:
+                qemu_format, size = disk_format, part.stat().st_size
+            else:
+                qemu_format, size = inspect(part, disk_format)
             if qemu_format not in _USED_AS_THEY_ARE:
                 check_size(image_id, size, max_virtual_size)
                 converted = self.directory / f"{key}.converted"

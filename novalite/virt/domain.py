@@ -10,11 +10,13 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from novalite.errors import InvalidInput
-from novalite.virt.base import InstanceSpec, NbdExport, Nic
+from novalite.virt.base import BootFiles, InstanceSpec, NbdExport, Nic
 
 #: Namespace of our own element in a domain's <metadata>.
 NAMESPACE = "urn:novalite:instance:1"
 ARCH = "x86_64"
+#: What a guest's firmware calls the machine; cloud-init's DataSourceOpenStack knows it.
+PRODUCT = "OpenStack Compute"
 
 _MACHINES = frozenset({"pc", "q35"})
 _DISK_BUSES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "ide": "hd"}
@@ -38,6 +40,14 @@ class Layout:
     @property
     def disk(self) -> Path:
         return self.folder / "disk.qcow2"
+
+    @property
+    def kernel(self) -> Path:
+        return self.folder / "kernel"
+
+    @property
+    def ramdisk(self) -> Path:
+        return self.folder / "ramdisk"
 
     @property
     def config_drive(self) -> Path:
@@ -121,6 +131,7 @@ def build(
         raise InvalidInput(f"instance {spec.id}: {spec.vcpus} vCPUs and {spec.memory_mb} MiB make no guest")
     hints = spec.image_properties
     machine = _one_of("hw_machine_type", hints.get("hw_machine_type", "pc"), _MACHINES)
+    bus = _one_of("hw_disk_bus", hints.get("hw_disk_bus", "virtio"), _DISK_BUSES)
     root = ET.Element("domain", type=virt_type)
     _text(root, "name", domain_name(spec.id))
     _text(root, "uuid", spec.id)
@@ -131,6 +142,9 @@ def build(
     os_element = ET.SubElement(root, "os")
     _text(os_element, "type", "hvm", arch=ARCH, machine=machine)
     ET.SubElement(os_element, "boot", dev="hd")
+    _platform(root, os_element)
+    if spec.base.boot is not None:
+        _kernel(os_element, spec.base.boot, layout.rescue if rescue else layout, bus)
     features = ET.SubElement(root, "features")
     ET.SubElement(features, "acpi")
     ET.SubElement(features, "apic")
@@ -142,7 +156,7 @@ def build(
     _text(root, "on_crash", "destroy")
     devices = ET.SubElement(root, "devices")
     ET.SubElement(devices, "controller", type="usb", model="none")
-    _disks(devices, spec, layout, machine, rescue=rescue)
+    _disks(devices, spec, layout, (machine, bus), rescue=rescue)
     default_model = hints.get("hw_vif_model", "")
     for nic in spec.nics:
         _nic(devices, nic, default_model)
@@ -154,13 +168,35 @@ def build(
     return ET.tostring(root, encoding="unicode")
 
 
-def _disks(devices: ET.Element, spec: InstanceSpec, layout: Layout, machine: str, *, rescue: bool) -> None:
+def _platform(root: ET.Element, os_element: ET.Element) -> None:
+    """Say in the firmware's tables what cloud this is.
+
+    cloud-init asks OpenStack's metadata service only where it finds that name.
+    """
+    ET.SubElement(os_element, "smbios", mode="sysinfo")
+    system = ET.SubElement(ET.SubElement(root, "sysinfo", type="smbios"), "system")
+    for name, text in (("manufacturer", "novalite"), ("product", PRODUCT), ("family", "Virtual Machine")):
+        _text(system, "entry", text, name=name)
+
+
+def _kernel(os_element: ET.Element, boot: BootFiles, place: Layout, bus: str) -> None:
+    """Have QEMU load the kernel; the boot loader that the disk may have isn't asked."""
+    _text(os_element, "kernel", str(place.kernel))
+    if boot.ramdisk is not None:
+        _text(os_element, "initrd", str(place.ramdisk))
+    default = f"root=/dev/{_DISK_BUSES[bus]}a console=tty0 console=ttyS0"
+    _text(os_element, "cmdline", writable(boot.command_line) or default)
+
+
+def _disks(
+    devices: ET.Element, spec: InstanceSpec, layout: Layout, hardware: tuple[str, str], *, rescue: bool
+) -> None:
     """Add the root disk and, on the same bus, the config drive.
 
     A guest that found its root disk needs no other driver to read the second.
     """
-    bus = _one_of("hw_disk_bus", spec.image_properties.get("hw_disk_bus", "virtio"), _DISK_BUSES)
-    if (machine, bus) == ("q35", "ide"):
+    _, bus = hardware
+    if hardware == ("q35", "ide"):
         raise InvalidInput("hw_disk_bus ide needs hw_machine_type pc: q35 has no IDE")
     if bus == "scsi":
         ET.SubElement(devices, "controller", type="scsi", model="virtio-scsi")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -73,6 +74,7 @@ class FakeDriver(VirtDriver):
         self._guests: dict[str, _Guest] = {}
         self._kept = _Kept(Path(self.settings["fake_directory"])) if self.settings["fake_directory"] else None
         self._lock = threading.RLock()
+        self._terminals: dict[str, socket.socket] = {}  # a guest's end of each
         self._failures: dict[str, float] = {}
         for entry in self.settings["fake_failures"]:
             method, _, times = entry.partition(":")
@@ -82,6 +84,11 @@ class FakeDriver(VirtDriver):
         """Find the guests of an earlier process."""
         if self._kept is not None:
             self._guests = self._kept.all()
+
+    def close(self) -> None:
+        """End the terminals; guests that are kept stay."""
+        for instance_id in list(self._terminals):
+            self._hang_up(instance_id)
 
     def host_info(self) -> HostInfo:
         """Tell what the options say."""
@@ -125,6 +132,7 @@ class FakeDriver(VirtDriver):
         domain.check_id(instance_id)
         with self._working("destroy"):
             self._guests.pop(instance_id, None)
+            self._hang_up(instance_id)
             if self._kept is not None:
                 self._kept.remove(instance_id)
 
@@ -134,6 +142,8 @@ class FakeDriver(VirtDriver):
         with self._working("set_power"):
             guest = self._guest(instance_id)
             _change(guest, action)
+            if action not in _GOING_ON:
+                self._hang_up(instance_id)
             self._keep(guest)
 
     def console_log(self, instance_id: str, *, tail_bytes: int = 102400) -> bytes:
@@ -142,6 +152,22 @@ class FakeDriver(VirtDriver):
         with self._working("console_log"):
             log = self._guest(instance_id).log.encode()
             return log[-tail_bytes:] if tail_bytes > 0 else b""
+
+    def open_serial(self, instance_id: str) -> int:
+        """Open a terminal that says what is typed there: nobody is behind it."""
+        domain.check_id(instance_id)
+        with self._working("open_serial"):
+            if self._kept is not None:  # another process may have changed them
+                self._guests = self._kept.all()
+            guest = self._guest(instance_id)
+            if guest.state is PowerState.SHUTDOWN:
+                raise InvalidState(f"instance {instance_id} isn't running")
+            self._hang_up(instance_id)
+            ours, theirs = socket.socketpair()
+            self._terminals[instance_id] = theirs
+            threading.Thread(target=_echo, args=(theirs,), name="fake-terminal", daemon=True).start()
+            ours.setblocking(False)
+            return ours.detach()
 
     @contextlib.contextmanager
     def snapshot(self, instance_id: str) -> Iterator[Snapshot]:
@@ -206,6 +232,12 @@ class FakeDriver(VirtDriver):
                 guest.state, guest.suspended = PowerState.SHUTDOWN, False
                 self._keep(guest)
 
+    def _hang_up(self, instance_id: str) -> None:
+        """End a guest's terminal, as power cuts do."""
+        if (terminal := self._terminals.pop(instance_id, None)) is not None:
+            with contextlib.suppress(OSError):  # its client has gone
+                terminal.shutdown(socket.SHUT_RDWR)
+
     def _keep(self, guest: _Guest) -> None:
         if self._kept is not None:
             self._kept.write(guest)
@@ -256,6 +288,12 @@ class _Kept:
         if folder.exists():
             faults.passing("guest-half-removed")
             shutil.rmtree(folder)
+
+
+def _echo(terminal: socket.socket) -> None:
+    with terminal, contextlib.suppress(OSError):
+        while data := terminal.recv(4096):
+            terminal.sendall(data)
 
 
 def _check(spec: InstanceSpec) -> None:

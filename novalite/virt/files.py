@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 from novalite.errors import ImageUnusable
+from novalite.virt.base import BootFiles
+from novalite.virt.domain import Layout
 
 
 def link(base: Path, target: Path) -> Path:
@@ -21,6 +23,15 @@ def link(base: Path, target: Path) -> Path:
     except OSError:
         return base
     return target
+
+
+def put_boot_files(boot: BootFiles | None, layout: Layout) -> None:
+    """Have a kernel and its ramdisk in an instance's directory, as links or as copies."""
+    if boot is None:
+        return
+    for source, target in ((boot.kernel, layout.kernel), (boot.ramdisk, layout.ramdisk)):
+        if source is not None and link(source, target) != target:
+            shutil.copyfile(source, target)
 
 
 def rmtree(folder: Path) -> None:

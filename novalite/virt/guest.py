@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import libvirt
 
@@ -94,6 +95,16 @@ def suspend(dom: Any) -> None:
 def _demand_active(dom: Any) -> None:
     if not dom.isActive():
         raise InvalidState(f"instance {dom.UUIDString()} isn't running")
+
+
+def terminal(dom: Any) -> str:
+    """Return the path of the terminal at the first serial port."""
+    _demand_active(dom)
+    source = ET.fromstring(dom.XMLDesc()).find("devices/serial[@type='pty']/source")  # noqa: S314 - libvirt's own
+    path = "" if source is None else source.get("path", "")
+    if not path.startswith("/dev/pts/"):
+        raise InvalidState(f"instance {dom.UUIDString()} has no serial terminal")
+    return path
 
 
 def undefine(dom: Any) -> None:

@@ -36,7 +36,7 @@ from novalite.errors import (
 from novalite.virt import configdrive, console, copying, domain, guest, probe, qemuimg, resizing
 from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, Snapshot, VirtCap, VirtDriver
 from novalite.virt.connection import Connection
-from novalite.virt.files import link, rmtree
+from novalite.virt.files import link, put_boot_files, rmtree
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -55,6 +55,7 @@ class LibvirtDriver(VirtDriver):
     name = "libvirt"
     capabilities = (
         VirtCap.CONSOLE_LOG
+        | VirtCap.SERIAL
         | VirtCap.PAUSE
         | VirtCap.SUSPEND
         | VirtCap.SNAPSHOT
@@ -217,6 +218,15 @@ class LibvirtDriver(VirtDriver):
         except OSError as exc:
             raise HypervisorDown(f"instance {instance_id}: {exc}") from exc
 
+    def open_serial(self, instance_id: str) -> int:
+        """Open the guest's end of a pseudoterminal, of which QEMU has the other."""
+        domain.check_id(instance_id)
+        path = self._with_domain(instance_id, guest.terminal)
+        try:
+            return os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError as exc:
+            raise HypervisorDown(f"instance {instance_id}: {exc}") from exc
+
     @contextlib.contextmanager
     def snapshot(self, instance_id: str) -> Iterator[Snapshot]:
         """Copy the disk: under a guest that is off by qemu-img, else by a mirror."""
@@ -254,6 +264,7 @@ class LibvirtDriver(VirtDriver):
                 rmtree(place.folder)
                 place.folder.mkdir(mode=0o711)
                 base = link(spec.base.path, place.base)
+                put_boot_files(spec.base.boot, place)
                 size = spec.root_bytes or spec.base.virtual_size
                 qemuimg.overlay(place.disk, base, spec.base.format, size)
                 (place.folder / "rescue.xml").write_text(xml)
@@ -319,6 +330,7 @@ class LibvirtDriver(VirtDriver):
         rmtree(layout.folder)
         layout.folder.mkdir(parents=True, mode=0o711)
         base = link(spec.base.path, layout.base)
+        put_boot_files(spec.base.boot, layout)
         backing = spec.base.nbd.url if spec.base.nbd else base
         qemuimg.overlay(layout.disk, backing, spec.base.format, size)
         if spec.config_drive is not None:

@@ -60,10 +60,12 @@ def left_running(state: Path) -> list[str]:
 
 
 class Quickstart:
-    def __init__(self, state: Path, *arguments: str, ports: list[int] | None = None) -> None:
+    def __init__(
+        self, state: Path, *arguments: str, ports: list[int] | None = None, within: tuple[str, ...] = ()
+    ) -> None:
         self.image_port, self.compute_port = ports or free_ports(2)
         self.output = state / "output.txt"
-        argv = [sys.executable, "-m", "novalite.quickstart", "--state", str(state)]
+        argv = [*within, sys.executable, "-m", "novalite.quickstart", "--state", str(state)]
         argv += ["--image-port", str(self.image_port), "--compute-port", str(self.compute_port), *arguments]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
@@ -116,6 +118,25 @@ def test_once_ends_by_itself_and_again(state: Path) -> None:
         assert run.wait() == 0, run.said()
         assert "The guest is up and knows itself" in run.said()
         assert left_running(state) == []
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """A network namespace: 169.254.169.254 may be somebody's here."""
+    name = f"nl-{os.getpid()}"
+    if os.geteuid() or not shutil.which("ip") or subprocess.run(["ip", "netns", "add", name]).returncode:
+        pytest.skip("no network namespace can be made here")
+    subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+    yield name
+    told = subprocess.run(["ip", "-n", name, "address"], capture_output=True, text=True, check=True)
+    assert "169.254" not in told.stdout, "the address is left behind"
+    subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def test_the_guest_asks_the_metadata_service_and_is_told_the_same(state: Path, elsewhere: str) -> None:
+    run = Quickstart(state, "--once", within=("ip", "netns", "exec", elsewhere))
+    assert run.wait() == 0, run.said()
+    assert "NOVALITE-GUEST metadata-service says the same" in run.said()
 
 
 def test_a_guest_that_does_not_come_up_is_told(state: Path) -> None:

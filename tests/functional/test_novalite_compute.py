@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from novalite.compose import build_all
-from novalite.compute.build import facts_of, mac_of, spec_of
+from novalite.compute.build import spec_of
 from novalite.errors import ConfigError, ServerNotFound
+from novalite.guestdata.facts import facts_of, mac_of
 from novalite.model import Flavor, ImageInfo, NewServer, Server, Status, TaskState
 from novalite.rpc import Bus
 from novalite.testing import Cloud
@@ -443,6 +444,6 @@ def test_compute_what_a_guest_learns(tmp_path: Path) -> None:
     assert (told["uuid"], told["hostname"], told["launch_index"]) == (server.id, "my-vm", 2)
     assert told["public_keys"] == {"key": "ssh-ed25519 AAAA"}
     assert drive["openstack/latest/user_data"] == b"#!/bin/sh"
-    assert facts_of(server, spec.nics).flavor == "m1.flavor"
+    assert facts_of(server, settings.network).flavor == "m1.flavor"
     none = replace(settings, network=replace(settings.network, kind="none"))
     assert spec_of(server, base, none).nics == ()

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import libvirt
 import pytest
+from websocket import create_connection
 
+from novalite.api.serial.proxy import SerialProxy
+from novalite.config import ConsoleSettings
 from novalite.errors import HypervisorDown, ImageUnusable, InvalidState
+from novalite.guestdata.drive import drive_files
+from novalite.guestdata.facts import GuestFacts
 from novalite.quickstart.libvirtd import Hypervisor
 from novalite.testing import VirtConformance
-from novalite.virt import configdrive, domain, qemuimg
+from novalite.virt import domain, qemuimg
 from novalite.virt.base import BaseImage, Nic, PowerAction, PowerState, Snapshot, VirtDriver
 from novalite.virt.disks import ImageCache
 from novalite.virt.libvirt import LibvirtDriver
@@ -107,13 +115,13 @@ def test_a_guest_learns_who_it_is_and_obeys_the_power_button(
     cache = ImageCache(tmp_path / "instances" / "_base")
     base = cache.ensure("demo", "qcow2", lambda path: _copy(guest_image, path))
     instance_id = str(uuid.uuid4())
-    facts = configdrive.GuestFacts(uuid=instance_id, name="first-guest", hostname="first")
+    facts = GuestFacts(uuid=instance_id, name="first-guest", hostname="first")
     spec = make_spec(
         base,
         id=instance_id,
         memory_mb=128,
         root_bytes=64 << 20,
-        config_drive=configdrive.openstack_files(facts),
+        config_drive=drive_files(facts),
         nics=(Nic(mac="52:54:00:12:34:57"),),
     )
 
@@ -126,6 +134,12 @@ def test_a_guest_learns_who_it_is_and_obeys_the_power_button(
         wait_for("instance id", printed(f"NOVALITE-GUEST instance-id={instance_id} name=first-guest"), 120)
         wait_for("readiness", printed("NOVALITE-GUEST ready"))
         wait_for("an address", printed("NOVALITE-GUEST address=10.0.2.15"))
+        with websockets_to(driver, instance_id) as url, closing(create_connection(url, timeout=60)) as client:
+            said = b""
+            while b"42 of them" not in said:  # a shell, and no echo alone
+                client.send_binary(b"echo $((6*7)) of them\n")
+                said += client.recv_data()[1]
+        wait_for("what was typed is in the log", printed("42 of them"))
         driver.set_power(instance_id, PowerAction.SOFT_REBOOT)
         assert printed("NOVALITE-GUEST power-button")(), "the guest was asked, not killed"
         wait_for("readiness after reboot", printed("NOVALITE-GUEST ready", 2), 120)
@@ -138,6 +152,26 @@ def test_a_guest_learns_who_it_is_and_obeys_the_power_button(
         driver.close()
     assert leftovers(private_libvirtd, tmp_path, instance_id) == []
     assert cache.prune(set()) == [base.path]
+
+
+@contextmanager
+def websockets_to(driver: LibvirtDriver, instance_id: str) -> Iterator[str]:
+    """Serve a guest's terminal by the proxy; yields the URL."""
+    told = ConsoleSettings("ws://127.0.0.1/", "127.0.0.1", 0, frozenset(), 600)
+    proxy = SerialProxy(told, redeem=lambda _token: instance_id, open_serial=driver.open_serial)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    server = asyncio.run_coroutine_threadsafe(proxy.start(), loop).result(60)
+    try:
+        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/?token=any"
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(server.wait_closed(), loop).result(60)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -29,6 +29,7 @@ HOMES = {
     "cursive": ("glancelike/signatures.py",),
     "fsspec": ("glancelike/fs.py",),
     "msgspec": ("glancelike/registry/", "glancelike/sql/engine.py", "glancelike/web/body.py"),
+    "websockets": ("novalite/api/serial/",),
 }
 
 
@@ -99,6 +100,7 @@ DOORS = {
     "novalite/images.py": ("glancelike",),
     "novalite/config_options.py": ("glancelike.sql.options",),
     "novalite/programs.py": ("glancelike.starting",),
+    "novalite/serialproxy.py": ("glancelike.starting",),
     "novalite/worker.py": ("glancelike.starting",),
     "novalite/plugins.py": ("glancelike.plugins", "glancelike.errors", "glancelike"),
     "novalite/virt/qemuimg.py": ("glancelike.qemuimg", "glancelike.errors", "glancelike"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from novalite.errors import InvalidInput
 from novalite.virt import domain
-from novalite.virt.base import BaseImage, InstanceSpec, Nic
+from novalite.virt.base import BaseImage, BootFiles, InstanceSpec, Nic
 
 BASE = BaseImage(path=Path("/cache/x.base"), format="qcow2", virtual_size=1 << 20)
 LAYOUT = domain.Layout(Path("/instances/one"))
@@ -115,3 +116,15 @@ def test_the_owner_is_read_as_libvirt_tells_it() -> None:
     assert domain.read_owner('<instance><owner path="/a b"/></instance>') == "/a b"
     assert domain.read_owner("<instance/>") == ""
     assert domain.read_owner("no xml") == ""
+
+
+def test_a_kernel_of_its_own_is_loaded_with_ramdisk_and_command_line() -> None:
+    boot = BootFiles(Path("/cache/kernel.base"), Path("/cache/ramdisk.base"), 'root=LABEL="a&b"\nquiet')
+    root = build(base=replace(BASE, boot=boot))
+    assert root.findtext("os/kernel") == "/instances/one/kernel"
+    assert root.findtext("os/initrd") == "/instances/one/ramdisk"
+    assert root.findtext("os/cmdline") == 'root=LABEL="a&b" quiet'
+    root = build(base=replace(BASE, boot=BootFiles(Path("/k"))), image_properties={"hw_disk_bus": "scsi"})
+    assert root.find("os/initrd") is None
+    assert root.findtext("os/cmdline") == "root=/dev/sda console=tty0 console=ttyS0"
+    assert build().find("os/kernel") is None

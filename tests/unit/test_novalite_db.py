@@ -592,3 +592,16 @@ def test_db_revisions_are_what_alembic_finds() -> None:
     scripts = ScriptDirectory.from_config(config)
     assert [script.revision for script in scripts.walk_revisions()][::-1] == schema.revisions()
     assert scripts.get_heads() == [Database.head()]
+
+
+def test_db_a_console_token_is_taken_once_under_race_and_expires(database: Database) -> None:
+    good, late, other = ("".join((letter,) * 64) for letter in "abc")
+    database.consoles.add(good, "server-1", seconds=60)
+    taken = race(8, lambda _: database.consoles.take(good))
+    assert sorted(taken, key=str) == [*[None] * 7, "server-1"]
+    database.consoles.add(late, "server-2", seconds=0)
+    assert database.consoles.take(late) is None
+    database.consoles.add(late, "server-2", seconds=0)
+    database.consoles.add(other, "server-3", seconds=60)  # sweeps the one before
+    database.consoles.add(late, "server-2", seconds=60)
+    assert (database.consoles.take(late), database.consoles.take(other)) == ("server-2", "server-3")

@@ -6,6 +6,7 @@ Identity service and needs the extra of that name. Entry points
 ``glancelike.auth``; the name comes from the option ``auth_strategy``.
 """
 
+from glancelike.model import Caller
 from glancelike.web.auth.base import DEFAULT_ROLES, Auth, is_loopback, warn_if_exposed
 from glancelike.web.auth.basic import BasicAuth, Verified, parse_accounts
 from glancelike.web.auth.none import NoneAuth
@@ -14,6 +15,7 @@ __all__ = [
     "DEFAULT_ROLES",
     "Auth",
     "BasicAuth",
+    "Caller",
     "NoneAuth",
     "Verified",
     "is_loopback",

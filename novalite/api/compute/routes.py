@@ -17,6 +17,7 @@ from novalite.api.compute.instance_actions import InstanceActions
 from novalite.api.compute.keypairs import KeyPairs
 from novalite.api.compute.limits import Limits
 from novalite.api.compute.quotas import QuotaClassSets, QuotaSets
+from novalite.api.compute.remote_consoles import RemoteConsoles
 from novalite.api.compute.server_actions import ServerActions
 from novalite.api.compute.server_metadata import ServerMetadata
 from novalite.api.compute.server_tags import ServerTags
@@ -48,6 +49,7 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", f"{SERVER}/metadata/{{key}}", ServerMetadata, "delete"),
     Route("GET", f"{SERVER}/os-instance-actions", InstanceActions, "list"),
     Route("GET", f"{SERVER}/os-instance-actions/{{request_id}}", InstanceActions, "show"),
+    Route("POST", f"{SERVER}/remote-consoles", RemoteConsoles, "create"),
     Route("GET", f"{SERVER}/tags", ServerTags, "list"),
     Route("PUT", f"{SERVER}/tags", ServerTags, "replace"),
     Route("DELETE", f"{SERVER}/tags", ServerTags, "clear"),

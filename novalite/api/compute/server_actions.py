@@ -46,6 +46,14 @@ LOCK = Schema(
         "additionalProperties": False,
     }
 )
+SERIAL_CONSOLE = Schema(
+    {
+        "type": "object",
+        "properties": {"type": {"enum": ["serial"]}},
+        "required": ["type"],
+        "additionalProperties": False,
+    }
+)
 RESET_STATE = Schema(
     {
         "type": "object",
@@ -92,6 +100,15 @@ class ServerActions(Resource):
         resp.status = 200
         resp.media = {"output": output}
 
+    def _serial_console(
+        self, req: falcon.Request, resp: falcon.Response, server_id: str, arguments: Any
+    ) -> None:
+        if microversion.since(req, (2, 6)):
+            raise falcon.HTTPNotFound(description="From 2.6 on consoles are asked for by remote-consoles.")
+        url = self.service.consoles.open(caller_of(req), server_id, arguments["type"])
+        resp.status = 200
+        resp.media = {"console": {"type": arguments["type"], "url": url}}
+
     def _lock(self, req: falcon.Request, resp: falcon.Response, server_id: str, arguments: Any) -> None:
         # Before 2.73 nobody looks at what comes along, as with the other plain actions.
         reason = (arguments or {}).get("locked_reason") if microversion.since(req, (2, 73)) else None
@@ -124,5 +141,6 @@ ACTIONS: dict[str, tuple[Schema, Act]] = {
     "lock": (LOCK, ServerActions._lock),
     "unlock": _plain("unlock"),
     "os-resetState": (RESET_STATE, ServerActions._reset_state),
+    "os-getSerialConsole": (SERIAL_CONSOLE, ServerActions._serial_console),
     "os-getConsoleOutput": (CONSOLE, ServerActions._console),
 }

@@ -105,8 +105,8 @@ def _for_admins(req: falcon.Request, value: Server, hosts: Mapping[str, ComputeH
             "OS-EXT-SRV-ATTR:reservation_id": value.reservation_id,
             "OS-EXT-SRV-ATTR:launch_index": value.launch_index,
             "OS-EXT-SRV-ATTR:hostname": value.hostname,
-            "OS-EXT-SRV-ATTR:kernel_id": "",
-            "OS-EXT-SRV-ATTR:ramdisk_id": "",
+            "OS-EXT-SRV-ATTR:kernel_id": value.image.properties.get("kernel_id", ""),
+            "OS-EXT-SRV-ATTR:ramdisk_id": value.image.properties.get("ramdisk_id", ""),
             "OS-EXT-SRV-ATTR:root_device_name": "/dev/vda",
             "OS-EXT-SRV-ATTR:user_data": value.user_data,
         }
