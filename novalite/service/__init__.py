@@ -11,6 +11,7 @@ from novalite.service.changes import Changes
 from novalite.service.flavors import Flavors
 from novalite.service.hosts import Hosts
 from novalite.service.keypairs import KeyPairs
+from novalite.service.moves import Moves
 from novalite.service.quotas import Quotas
 from novalite.service.servers import Servers
 from novalite.service.tags import Tags
@@ -25,6 +26,7 @@ class ComputeService:
         self.servers = Servers(settings, database, bus, images)
         self.actions = ServerActions(database, bus)
         self.changes = Changes(settings, database, bus, images)
+        self.moves = Moves(database, bus)
         self.tags = Tags(database, bus)
         self.flavors = Flavors(database)
         self.quotas = Quotas(settings, database)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from novalite.db import Database
-from novalite.model import Caller, ComputeHost, Zone
+from novalite.model import Caller, ComputeHost, Server, Zone
 from novalite.service.checks import demand_admin
 
 
@@ -31,6 +32,20 @@ class Hosts:
         """Say whether a host may get new servers; raise Forbidden or NotFound."""
         demand_admin(caller, "enable or disable hosts")
         return self._hosts.set_enabled(name, enabled=enabled, reason=None if enabled else reason)
+
+    def set_forced_down(self, caller: Caller, name: str, forced_down: bool) -> ComputeHost:
+        """Say that a host is down, or that it is no longer so; raise Forbidden or NotFound.
+
+        Whoever says so knows that no guest runs there any more: its servers
+        may then be evacuated at once.
+        """
+        demand_admin(caller, "say that hosts are down")
+        return self._hosts.set_forced_down(name, forced_down=forced_down)
+
+    def of(self, servers: Iterable[Server]) -> dict[str, ComputeHost]:
+        """Map the names of servers' hosts to them, without what is claimed there."""
+        names = {server.host for server in servers if server.host is not None}
+        return {host.name: host for host in self._hosts.briefly(names)}
 
     def zones(self, caller: Caller) -> tuple[Zone, ...]:
         """Return the zones by name, for administrators with their hosts."""

@@ -16,7 +16,7 @@ from novalite.service import ComputeService
 def shown(service: ComputeService, req: falcon.Request, servers: Sequence[Server]) -> list[dict[str, Any]]:
     """Return the bodies of servers that the caller may see."""
     caller = caller_of(req)
-    hosts = {host.name: host for host in service.hosts.list(caller)} if caller.admin else {}
+    hosts = service.hosts.of(servers) if caller.admin else {}
     tags = service.tags.of(servers) if microversion.since(req, (2, 26)) else {}
     return [
         view.server(req, each, admin=caller.admin, hosts=hosts, tags=tags.get(each.id, ()))
