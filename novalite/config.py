@@ -97,6 +97,18 @@ class ImageCacheSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MigrationSettings:
+    """How disks are carried between hosts. ``timeout`` is seconds."""
+
+    listen: str
+    port: int
+    cert: str | None
+    key: str | None
+    cafile: str | None
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkSettings:
     kind: str
     source: str
@@ -152,6 +164,7 @@ class Settings:
     redrive_interval: float
     lease_seconds: float
     shelved_offload: bool
+    resize_to_same_host: bool
     sync_power_state_interval: float
     max_concurrent_builds: int
     reserved_cpus: int
@@ -164,6 +177,7 @@ class Settings:
     scheduler: SchedulerSettings
     glance: GlanceSettings
     image_cache: ImageCacheSettings
+    migration: MigrationSettings
     network: NetworkSettings
     metadata: MetadataSettings
     console: ConsoleSettings
@@ -289,6 +303,7 @@ def _settings(
         redrive_interval=default["redrive_interval"],
         lease_seconds=default["lease_seconds"],
         shelved_offload=default["shelved_offload_time"] == 0,
+        resize_to_same_host=default["allow_resize_to_same_host"],
         sync_power_state_interval=default["sync_power_state_interval"],
         max_concurrent_builds=default["max_concurrent_builds"],
         reserved_cpus=default["reserved_host_cpus"],
@@ -330,6 +345,7 @@ def _settings(
                 boot_trace=cache["boot_trace"],
             ),
         ),
+        migration=MigrationSettings(**values.section("migration")),
         network=NetworkSettings(**values.section("network")),
         metadata=MetadataSettings(
             listen=default["metadata_listen"],

@@ -63,6 +63,11 @@ DEFAULT = (
         max=0,
         help="0: a shelved server leaves its host at once; -1: when an administrator says so.",
     ),
+    cfg.BoolOpt(
+        "allow_resize_to_same_host",
+        default=True,
+        help="Resize a server where it is, if there is room: its disk needn't be carried then.",
+    ),
     cfg.IntOpt(
         "max_concurrent_builds", default=10, min=1, help="Servers this host works on at the same time."
     ),
@@ -200,6 +205,18 @@ IMAGE_CACHE = (
         "manager_interval", default=2400, min=0.05, help="Seconds between looks for unused base images."
     ),
 )
+MIGRATION = (
+    cfg.HostAddressOpt(
+        "listen",
+        default="$my_ip",
+        help="Address at which other hosts fetch the disks of servers that leave this host.",
+    ),
+    cfg.PortOpt("port", default=0, help="Port of the same; 0 is any free one."),
+    cfg.StrOpt("cert", help="Certificate to give disks by HTTPS with. Without one they travel openly."),
+    cfg.StrOpt("key", help="Key of the certificate."),
+    cfg.StrOpt("cafile", help="Certificates to trust of the other hosts, instead of the system's."),
+    cfg.FloatOpt("timeout", default=30, min=0.1, help="Seconds to wait for each piece of a disk."),
+)
 NETWORK = (
     cfg.StrOpt(
         "kind",
@@ -281,6 +298,7 @@ GROUPS: dict[str, tuple[cfg.Opt, ...]] = {
     "console": CONSOLE,
     "consoleauth": CONSOLEAUTH,
     "metadata": METADATA,
+    "migration": MIGRATION,
     "network": NETWORK,
     "neutron": NEUTRON,
     "quota": QUOTA,

@@ -28,20 +28,70 @@ class Point:
 
 
 ALL = ("boot", "stop", "start", "delete")
+#: Orders of a server that is on one host, and of one that goes to another.
+CHANGES = ("rebuild", "rescue", "unrescue", "image", "shelve", "unshelve", "resize", "confirm", "revert")
+MOVES = ("migrate", "confirm the move", "revert the move", "evacuate")
+ORDERS = (*ALL, *CHANGES, *MOVES)
 POINTS: Mapping[str, Point] = {
-    "order-recorded": Point("api", ALL, "the order is in the database, nobody has been told"),
+    "order-recorded": Point("api", (*ALL, "migrate"), "the order is in the database, nobody has been told"),
     "order-told": Point("api", ALL, "the message is on its way, the caller has no answer"),
-    "placing-begun": Point("scheduler", ("boot",), "the scheduler holds the server's lease"),
-    "host-claimed": Point("scheduler", ("boot",), "the host is claimed, its worker has not been told"),
+    "placing-begun": Point(
+        "scheduler", ("boot", "migrate", "evacuate"), "the scheduler holds the server's lease"
+    ),
+    "host-claimed": Point(
+        "scheduler",
+        ("boot", "resize", "migrate", "evacuate"),
+        "the host is claimed, no worker has been told",
+    ),
     "host-told": Point("scheduler", ("boot",), "the message to the host's worker is on its way"),
-    "task-begun": Point("compute", ALL, "the worker holds the server's lease"),
+    "task-begun": Point(
+        "compute", (*ALL, "migrate", "revert the move"), "the first worker holds the server's lease"
+    ),
     "image-ready": Point("compute", ("boot",), "the base image is in the cache, verified"),
-    "guest-half-made": Point("compute", ("boot",), "the guest has a disk, the hypervisor doesn't know it"),
-    "guest-made": Point("compute", ("boot",), "the guest runs, the database doesn't know"),
+    "disk-waits": Point(
+        "compute", ("migrate",), "the old host has made a file of the disk, the database doesn't know"
+    ),
+    "disk-fetched": Point("compute", ("migrate",), "the new host has that file, verified"),
+    "guest-half-made": Point(
+        "compute",
+        ("boot", "rebuild", "unshelve", "migrate", "evacuate"),
+        "the guest has a disk, the hypervisor doesn't know it",
+    ),
+    "guest-made": Point("compute", ("boot", "unshelve"), "the guest runs, the database doesn't know"),
+    "guest-arrived": Point(
+        "compute", ("migrate",), "the guest runs on the new host, the database doesn't know"
+    ),
+    "guest-made-anew": Point(
+        "compute", ("rebuild", "evacuate"), "the guest runs anew, the database doesn't know"
+    ),
+    "guest-rebooted": Point(
+        "compute", ("rescue", "unrescue"), "the guest has another first disk, the database doesn't know"
+    ),
+    "guest-resized": Point("compute", ("resize",), "the guest has another size, the database doesn't know"),
+    "resize-ended": Point(
+        "compute",
+        ("confirm", "revert"),
+        "what the guest was is gone, or is what it is again; the database doesn't know",
+    ),
+    "guest-is-back": Point(
+        "compute", ("revert the move",), "the guest runs on the old host, the database doesn't know"
+    ),
+    "disk-copied": Point("compute", ("image", "shelve"), "there is a copy of the disk, not yet uploaded"),
+    "image-filled": Point("compute", ("image", "shelve"), "the image is active, the database doesn't know"),
     "power-changed": Point("compute", ("stop", "start"), "the guest is off or on, the database doesn't know"),
-    "guest-half-removed": Point("compute", ("delete",), "the guest is gone, its disk is left"),
-    "guest-removed": Point("compute", ("delete",), "nothing is left of the guest, the database doesn't know"),
-    "outcome-recorded": Point("compute", ALL, "the database knows"),
+    "guest-half-removed": Point(
+        "compute",
+        ("delete", "rebuild", "confirm the move", "evacuate"),
+        "the guest is gone, its disk is left",
+    ),
+    "guest-removed": Point(
+        "compute", ("delete", "shelve"), "nothing is left of the guest, the database doesn't know"
+    ),
+    "outcome-recorded": Point(
+        "compute",
+        (*ALL, "migrate", "confirm the move", "evacuate"),
+        "the database knows, of the first half at least",
+    ),
 }
 
 

@@ -45,9 +45,9 @@ class TaskState(enum.StrEnum):
     """What is being done to a server; a worker owes the end of it.
 
     A server without a task needs nobody. One with a task is unfinished
-    work, found and driven on by the scheduler (``SCHEDULING``, and for what
-    the host must have room for ``RESIZE_PREP``) or by the compute manager of
-    its host (all others).
+    work, found and driven on by the scheduler (``SCHEDULING`` of a server
+    without a host, and ``OF_SCHEDULER``) or by the compute manager of its
+    host (all others).
     """
 
     SCHEDULING = "scheduling"
@@ -66,14 +66,21 @@ class TaskState(enum.StrEnum):
     IMAGE_SNAPSHOT = "image_snapshot"
     IMAGE_BACKUP = "image_backup"
     RESIZE_PREP = "resize_prep"
+    RESIZE_MIGRATING = "resize_migrating"
+    RESIZE_MIGRATED = "resize_migrated"
     RESIZE_FINISH = "resize_finish"
     RESIZE_CONFIRMING = "resize_confirming"
     RESIZE_REVERTING = "resize_reverting"
     SHELVING = "shelving"
     SHELVING_OFFLOADING = "shelving_offloading"
     UNSHELVING = "unshelving"
+    EVACUATING = "evacuating"
+    REBUILD_SPAWNING = "rebuild_spawning"
     DELETING = "deleting"
 
+
+#: Tasks of servers that have a host, for which the scheduler is to find room.
+OF_SCHEDULER = (TaskState.RESIZE_PREP, TaskState.EVACUATING)
 
 # Keys of ``Server.kept``.
 RESIZED_FROM = "resized_from"
@@ -119,7 +126,11 @@ STATUS_OF_TASK = {
     TaskState.REBOOTING: Status.REBOOT,
     TaskState.REBOOTING_HARD: Status.HARD_REBOOT,
     TaskState.REBUILDING: Status.REBUILD,
+    TaskState.EVACUATING: Status.REBUILD,
+    TaskState.REBUILD_SPAWNING: Status.REBUILD,
     TaskState.RESIZE_PREP: Status.RESIZE,
+    TaskState.RESIZE_MIGRATING: Status.RESIZE,
+    TaskState.RESIZE_MIGRATED: Status.RESIZE,
     TaskState.RESIZE_FINISH: Status.RESIZE,
     TaskState.RESIZE_REVERTING: Status.REVERT_RESIZE,
 }
@@ -472,7 +483,10 @@ class ComputeHost:
     """One host that runs servers: what it offers, and what is claimed.
 
     ``generation`` counts changes of what schedulers decide by; a claim is
-    a compare-and-set on it. ``up`` says whether its heartbeat is fresh.
+    a compare-and-set on it. ``up`` says whether its heartbeat is fresh and
+    nobody has said that it is down. ``server_ids`` are the servers placed
+    here; what is claimed by one that moves, its other host has as well.
+    ``disks_url`` is where other hosts fetch disks of servers that leave.
     """
 
     name: str
@@ -495,6 +509,32 @@ class ComputeHost:
     up: bool = True
     heartbeat_at: datetime = field(default_factory=utcnow)
     generation: int = 0
+    forced_down: bool = False
+    disks_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A server's way from one host to another, as it went so far.
+
+    ``migration_type`` is resize, migration, live-migration or evacuation;
+    ``status`` is one of Nova's: pre-migrating, migrating, post-migrating,
+    finished, confirmed, reverted, done, completed, failed or error.
+    """
+
+    id: int
+    uuid: str
+    server_id: str
+    source_host: str
+    dest_host: str
+    status: str
+    migration_type: str
+    old_flavor_id: str
+    new_flavor_id: str
+    user_id: str | None
+    project_id: str | None
+    created_at: datetime
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from tests.waiting import wait_for
 
 CONFIG = """\
 [DEFAULT]
-host = host
+host = {host}
 state_path = {state}
 osapi_compute_listen_port = 0
 transport_url = {queue}
@@ -35,6 +37,8 @@ connection = {database}
 endpoint_override = {glance}
 {further}
 """
+#: What else than instances is in their directory.
+OTHERS = ("_base", "_moving")
 # Short, since what is tested is what happens after them.
 QUICK: Mapping[str, object] = {
     "compute_driver": "fake",
@@ -47,9 +51,10 @@ QUICK: Mapping[str, object] = {
 
 
 class Site:
-    """A cloud of an API, a scheduler and a worker; each may be killed and started again.
+    """A cloud of an API, a scheduler and a worker a host; each may be killed and started again.
 
-    ``url`` is the API's. ``database`` is read to see what no API tells.
+    ``database`` is read to see what no API tells. Each host has a directory
+    of its own, and the file of ``options`` with what ``of_host`` adds for it.
     """
 
     def __init__(
@@ -59,35 +64,52 @@ class Site:
         queue: str,
         database: str,
         glance: str,
+        hosts: Sequence[str] = ("host",),
         options: Mapping[str, object] | None = None,
         further: str = "",
+        of_host: Callable[[str], str] = lambda _: "",
     ) -> None:
         self.directory = directory
-        self.instances = directory / "instances"
+        self.hosts = tuple(hosts)
         self.faults = directory / "faults"
         self.faults.mkdir(parents=True)
         told = {**QUICK, **(options or {})}
-        if told["compute_driver"] == "fake":
-            further += f"\n[fake]\nfake_directory = {self.instances}"
-        text = CONFIG.format(
-            state=directory,
-            queue=queue,
-            database=database,
-            glance=glance,
-            options="\n".join(f"{name} = {value}" for name, value in told.items()),
-            further=further,
-        )
-        self.config_file = directory / "novalite.conf"
-        self.config_file.write_text(text)
+        self.config_files: dict[str, Path] = {}
+        for host in self.hosts:
+            state = directory / host
+            state.mkdir()
+            own = further + of_host(host)
+            if told["compute_driver"] == "fake":
+                own += f"\n[fake]\nfake_directory = {self.instances(host)}"
+            text = CONFIG.format(
+                host=host,
+                state=state,
+                queue=queue,
+                database=database,
+                glance=glance,
+                options="\n".join(f"{name} = {value}" for name, value in told.items()),
+                further=own,
+            )
+            self.config_files[host] = state / "novalite.conf"
+            self.config_files[host].write_text(text)
         self.database = Database(database)
-        self.processes: dict[str, warm.Process] = {}
+        self.processes: dict[str, warm.Process | subprocess.Popen[bytes]] = {}
         self.api: Server | None = None
         self._http = urllib3.PoolManager(retries=False, timeout=60)
+
+    def instances(self, host: str) -> Path:
+        """Return where a host has its guests' files."""
+        return self.directory / host / "instances"
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """Name the processes of the hosts."""
+        return tuple(f"compute {host}" for host in self.hosts)
 
     def open(self) -> None:
         """Make the tables and start everything."""
         self.database.open(upgrade=True)
-        for name in ("scheduler", "compute"):
+        for name in ("scheduler", *self.workers):
             self.start(name)
         self.start_api()
         self.wait_up()
@@ -95,21 +117,41 @@ class Site:
     def start_api(self) -> None:
         with pytest.MonkeyPatch.context() as patched:
             patched.setenv(VARIABLE, str(self.faults))
-            self.api = start(self.config_file, "novalite-api")
+            self.api = start(self.config_files[self.hosts[0]], "novalite-api")
 
     def start(self, name: str) -> None:
-        """Start the scheduler or the worker."""
+        """Start the scheduler, or the worker of a host."""
+        program, _, host = name.partition(" ")
         with (self.directory / f"{name}.log").open("ab") as log:
-            self.processes[name] = warm.start(
-                command(self.config_file, f"novalite-{name}"),
+            self.processes[name] = self._start(
+                command(self.config_files[host or self.hosts[0]], f"novalite-{program}"),
+                host,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, VARIABLE: str(self.faults)},
             )
 
+    def _start(self, words: list[str], host: str, **values: Any) -> warm.Process | subprocess.Popen[bytes]:
+        """Run a program, of a host if one is named; to be overridden."""
+        return warm.start(words, **values)
+
+    def killed(self) -> str:
+        """Wait until some process is killed; return its name."""
+        found: list[str] = []
+
+        def look() -> bool:
+            found.extend(n for n, each in self.processes.items() if each.poll() == -signal.SIGKILL)
+            return bool(found)
+
+        wait_for("a process is killed", look)
+        return found[0]
+
     def wait_up(self) -> None:
-        """Wait until the host can get servers."""
-        wait_for("the host is up", lambda: any(host.up for host in self.database.hosts.list()))
+        """Wait until the hosts can get servers."""
+        wait_for(
+            "the hosts are up",
+            lambda: sum(host.up for host in self.database.hosts.list()) == len(self.hosts),
+        )
 
     def close(self) -> dict[str, int]:
         """Stop everything; return each one's exit status."""
@@ -124,14 +166,14 @@ class Site:
 
     # What a user does
 
-    def call(self, method: str, path: str, body: object = None) -> Any:
+    def call(self, method: str, path: str, body: object = None, version: str = "2.45") -> Any:
         """Send a request; return the JSON of the answer, None where there is none."""
         assert self.api is not None
         answer = self._http.request(
             method,
             f"{self.api.url}/v2.1{path}",
             body=None if body is None else json.dumps(body),
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", "OpenStack-API-Version": f"compute {version}"},
         )
         assert answer.status < 400, (answer.status, answer.data)
         return answer.json() if answer.data else None
@@ -139,12 +181,15 @@ class Site:
     def boot(self, image_id: str, name: str = "vm", **values: object) -> str:
         """Order a server of the smallest flavor; return its id."""
         wanted = {"name": name, "imageRef": image_id, "flavorRef": "42", "networks": "auto", **values}
-        if wanted["networks"] == "auto":
-            del wanted["networks"]
         return str(self.call("POST", "/servers", {"server": wanted})["server"]["id"])
 
-    def act(self, server_id: str, action: str) -> None:
-        self.call("POST", f"/servers/{server_id}/action", {action: None})
+    def act(self, server_id: str, action: str, arguments: object = None) -> Any:
+        return self.call("POST", f"/servers/{server_id}/action", {action: arguments})
+
+    def force_down(self, host: str, *, down: bool) -> None:
+        """Say that a host is down, or no longer so."""
+        body = {"host": host, "binary": "nova-compute", "forced_down": down}
+        self.call("PUT", "/os-services/force-down", body)
 
     def status(self, server_id: str) -> str:
         """Return the status, "gone" for a server that isn't there, with the task while there is one."""
@@ -160,17 +205,24 @@ class Site:
             raise AssertionError(f"{self.status(server_id)}\n{self.log()}") from error
 
     def agrees(self) -> bool:
-        """Tell whether host, guests, disks, claims and records are all the same, and nothing is held."""
-        placed = {server.id: server for server in self.database.servers.on_host("host")}
-        folders = {path.name for path in self.instances.iterdir() if path.name != "_base"}
-        guests = {path.parent.name for path in self.instances.glob("*/guest.json")}
-        claimed = self.database.hosts.get("host").server_ids
+        """Tell whether hosts, guests, disks, claims and records are all the same, and nothing is held."""
+        return all(self._agrees(host) for host in self.hosts)
+
+    def _agrees(self, host: str) -> bool:
+        placed = {server.id: server for server in self.database.servers.on_host(host)}
+        files = [path.name for path in self.instances(host).iterdir() if path.name not in OTHERS]
+        guests = {path.parent.name for path in self.instances(host).glob("*/guest.json")}
+        waiting = [*self.instances(host).glob("_moving/*")]
+        claimed = self.database.hosts.get(host).server_ids
         free = all(server.lease_holder is None and server.task_state is None for server in placed.values())
-        return free and set(placed) == folders == guests == set(claimed)
+        # What was before a move is kept, and only that.
+        kept = {name for name in files if self.database.moves.place(name)[1] == host}
+        here = set(placed) | kept
+        return free and not waiting and here == set(files) == guests and set(placed) == set(claimed)
 
     def log(self) -> str:
         return "\n".join(
-            f"== {path.name}\n{path.read_text()[-3000:]}" for path in self.directory.glob("*.log")
+            f"== {path.name}\n{path.read_text()[-3000:]}" for path in self.directory.rglob("*.log")
         )
 
 
@@ -179,14 +231,30 @@ def running(
     directory: Path, rabbit: RabbitServer, database: DatabaseServer, glance: str, **values: Any
 ) -> Iterator[Site]:
     """Run a site on a database of its own."""
+    with ExitStack() as stack:
+        url = stack.enter_context(of_its_own(directory, database))
+        site = Site(directory, queue=rabbit.url, database=url, glance=glance, **values)
+        yield stack.enter_context(opened(site))
+
+
+@contextmanager
+def of_its_own(directory: Path, database: DatabaseServer) -> Iterator[str]:
+    """Make a database for a while."""
     name = f"site_{directory.name.replace('-', '_')}".lower()
-    site = Site(directory, queue=rabbit.url, database=database.make_database(name), glance=glance, **values)
+    try:
+        yield database.make_database(name)
+    finally:
+        database.drop_database(name)
+
+
+@contextmanager
+def opened(site: Site) -> Iterator[Site]:
+    """Run a site, and see that all of it ends well."""
     try:
         site.open()
         yield site
     finally:
         ended = site.close()
-        database.drop_database(name)
     assert set(ended.values()) == {0}, (ended, site.log())
 
 

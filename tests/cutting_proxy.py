@@ -19,9 +19,9 @@ class CuttingProxy:
     before the server hears of it. ``commits`` counts those that passed.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
         self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((address, 0))
         self.port: int = self._listener.getsockname()[1]
         self.commits = 0
         self.cuts = 0
@@ -89,9 +89,9 @@ def _shut(*sockets: socket.socket) -> None:
 
 
 @contextmanager
-def cutting(port: int) -> Iterator[CuttingProxy]:
-    """Run a proxy before the server at ``port``."""
-    proxy = CuttingProxy(port)
+def cutting(port: int, address: str = "127.0.0.1") -> Iterator[CuttingProxy]:
+    """Run a proxy, at an address of this host, before the server at ``port`` on loopback."""
+    proxy = CuttingProxy(port, address)
     try:
         yield proxy
     finally:

@@ -8,16 +8,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from novalite.faults import ALL, POINTS
+from novalite.faults import ORDERS, POINTS
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "compute-faults.md"
 START, END = "<!-- table, made by tests/fault_table.py -->\n", "<!-- end of the table -->\n"
-ENDS = {"boot": "ACTIVE", "stop": "SHUTOFF", "start": "ACTIVE", "delete": "gone"}
+ENDS = {
+    "boot": "ACTIVE",
+    "stop": "SHUTOFF",
+    "start": "ACTIVE",
+    "delete": "gone",
+    "rebuild": "ACTIVE",
+    "rescue": "RESCUE",
+    "unrescue": "ACTIVE",
+    "image": "ACTIVE",
+    "shelve": "SHELVED_OFFLOADED",
+    "unshelve": "ACTIVE",
+    "resize": "VERIFY_RESIZE",
+    "confirm": "ACTIVE",
+    "revert": "ACTIVE",
+    "migrate": "VERIFY_RESIZE",
+    "confirm the move": "ACTIVE",
+    "revert the move": "ACTIVE",
+    "evacuate": "ACTIVE",
+}
 
 
 def cases() -> Iterator[tuple[str, str]]:
     """Yield each order with each point of it."""
-    for order in ALL:
+    for order in ORDERS:
         for name, point in POINTS.items():
             if order in point.orders:
                 yield order, name

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from novalite import faults
 from novalite.compute.build import BaseImages, spec_of, with_image
 from novalite.compute.leases import Work
 from novalite.compute.worker import LOG, Worker, state_by_power
@@ -48,6 +49,7 @@ class Changes(Worker):
                 work.check()
                 self._driver.destroy(server.id)
                 self._driver.spawn(spec_of(server, base, self._settings))
+            faults.passing("guest-made-anew")
             if server.vm_state == VmState.STOPPED:
                 self._driver.set_power(server.id, PowerAction.FORCE_STOP)
 
@@ -68,6 +70,7 @@ class Changes(Worker):
             work.check()
             self.end(server)
             self._driver.rescue(replace(spec_of(source, base, self._settings), root_bytes=0))
+            faults.passing("guest-rebooted")
 
         ended, fault = self.attempt(server, act)
         if not ended:
@@ -80,7 +83,12 @@ class Changes(Worker):
 
     def _unrescue(self, work: Work) -> None:
         server = work.server
-        ended, fault = self.attempt(server, lambda: self._driver.unrescue(server.id))
+
+        def act() -> None:
+            self._driver.unrescue(server.id)
+            faults.passing("guest-rebooted")
+
+        ended, fault = self.attempt(server, act)
         if ended:
             state = self.state(server)
             vm_state = VmState.ERROR if fault else state_by_power(state)
@@ -101,6 +109,7 @@ class Changes(Worker):
                 memory_mb=after.memory_mb,
                 root_bytes=after.disk_gb * GIB,
             )
+            faults.passing("guest-resized")
             if was_on:
                 self._driver.set_power(server.id, PowerAction.START)
 
@@ -125,7 +134,12 @@ class Changes(Worker):
 
     def _confirm(self, work: Work) -> None:
         server = work.server
-        ended, fault = self.attempt(server, lambda: self._driver.confirm_resize(server.id))
+
+        def act() -> None:
+            self._driver.confirm_resize(server.id)
+            faults.passing("resize-ended")
+
+        ended, fault = self.attempt(server, act)
         if ended:
             state = self.state(server)
             vm_state = VmState.ERROR if fault else state_by_power(state)
@@ -139,6 +153,7 @@ class Changes(Worker):
         def act() -> None:
             self.end(server)
             self._back(server, on=bool(kept["on"]))
+            faults.passing("resize-ended")
 
         ended, fault = self.attempt(server, act)
         if ended:
@@ -154,7 +169,12 @@ class Changes(Worker):
 
     def _offload(self, work: Work) -> None:
         server = work.server
-        ended, fault = self.attempt(server, lambda: self._driver.destroy(server.id))
+
+        def act() -> None:
+            self._driver.destroy(server.id)
+            faults.passing("guest-removed")
+
+        ended, fault = self.attempt(server, act)
         if ended and fault is None:
             self._database.work.offloaded(server)
             LOG.info("server %s has left this host", server.id)

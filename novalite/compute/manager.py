@@ -22,12 +22,13 @@ from novalite.bases.keeper import Keeper
 from novalite.bases.settings import BasesSettings
 from novalite.compute.basewatch import BaseWatch
 from novalite.compute.build import BaseImages
+from novalite.compute.carrying import DiskServer, Places
 from novalite.compute.leases import LeaseKeeper, Stopping, Superseded
 from novalite.compute.sync import Sync
 from novalite.compute.tasks import Tasks
 from novalite.config import Settings
 from novalite.db import Database
-from novalite.errors import ConfigError, HypervisorDown, StaleRecord, Unsupported
+from novalite.errors import ConfigError, HypervisorDown, StaleRecord, Unavailable, Unsupported
 from novalite.images import Images
 from novalite.model import ComputeHost
 from novalite.rpc import Bus
@@ -55,9 +56,11 @@ class ComputeManager:
         nbd = VirtCap.NBD_BASE in driver.capabilities
         keeper = Keeper(BasesSettings.of(settings))
         bases = BaseImages(settings, images, keeper, nbd=nbd)
-        self._tasks = Tasks(settings, database, bus, driver, bases, images)
+        places = Places(settings.instances_path)
+        self._disks = DiskServer(settings.migration, settings.host, settings.my_ip, database, places)
+        self._tasks = Tasks(settings, database, bus, driver, bases, images, places)
         self._workers = Workers("compute", settings.max_concurrent_builds, self._drive)
-        self._sync = Sync(settings.host, settings.instances_path, database, driver, self._workers)
+        self._sync = Sync(settings.host, settings.instances_path, database, driver, self._workers, places)
         self._watch = BaseWatch(settings, database, driver, self._workers, keeper, wanted=bases.early)
         self._periodic = (
             Periodic("compute-redrive", settings.redrive_interval, self.redrive),
@@ -76,8 +79,10 @@ class ComputeManager:
         self._lock = self._take_host()
         try:
             self._driver.open()
+            self._disks.open()
             self.report()
         except BaseException:
+            self._disks.close()
             self._leave_host()
             raise
         freed = self._database.work.release_dead(self._settings.host)
@@ -114,6 +119,7 @@ class ComputeManager:
 
     def _end(self) -> None:
         self._watch.close()
+        self._disks.close()
         self._driver.close()
         self._leave_host()
 
@@ -135,6 +141,7 @@ class ComputeManager:
                 arch=info.arch,
                 ip=told.my_ip,
                 console_url=told.console.base_url if VirtCap.SERIAL in self._driver.capabilities else None,
+                disks_url=self._disks.url,
                 vcpus=max(0, info.vcpus - told.reserved_cpus),
                 memory_mb=max(0, info.memory_mb - told.reserved_memory_mb),
                 disk_gb=max(0, (info.disk_gb * 1024 - told.reserved_disk_mb) // 1024),
@@ -161,6 +168,7 @@ class ComputeManager:
                 seconds=self._settings.lease_seconds,
             )
             if server is None:
+                self._let_go(server_id)
                 return
             faults.passing("task-begun")
             try:
@@ -177,6 +185,12 @@ class ComputeManager:
                 return
             except (Superseded, StaleRecord):
                 LOG.info("server %s: there is something else to do than %s", server_id, server.task_state)
+
+    def _let_go(self, server_id: str) -> None:
+        try:
+            self._sync.let_go(server_id)
+        except Unavailable as error:
+            LOG.warning("server %s: what is here of it is looked at later: %s", server_id, error)
 
     def _take_host(self) -> IO[str]:
         path = self._settings.state_path / f"compute-{self._settings.host}.lock"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from novalite import faults
 from novalite.compute.leases import Superseded, Work
 from novalite.compute.worker import LOG, Worker
 from novalite.config import Settings
@@ -81,9 +82,11 @@ class Snapshots(Worker):
         self.demand(VirtCap.SNAPSHOT)
         server = work.server
         with self._driver.snapshot(server.id) as made:
+            faults.passing("disk-copied")
             gigabytes = max(server.flavor.disk_gb, -(-made.virtual_size // GIB))
             told = {"disk_format": made.format, "container_format": "bare", "min_disk": gigabytes}
             self._images.upload(str(server.task_args["image_id"]), made.path, told, work.check)
+        faults.passing("image-filled")
 
     def _drop(self, server: Server) -> None:
         try:

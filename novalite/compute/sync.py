@@ -6,9 +6,10 @@ import logging
 import re
 from pathlib import Path
 
+from novalite.compute.carrying import Places
 from novalite.db import Database
 from novalite.errors import StaleRecord
-from novalite.model import Fault, Server, VmState, utcnow
+from novalite.model import Fault, Server, TaskState, VmState, utcnow
 from novalite.virt.base import PowerAction, PowerState, VirtDriver
 from novalite.workers import Workers
 
@@ -18,6 +19,7 @@ _PLACED = (
     *(VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED),
     *(VmState.RESCUED, VmState.RESIZED, VmState.SHELVED),
 )
+_CARRIED = (TaskState.RESIZE_MIGRATING, TaskState.RESIZE_MIGRATED)
 _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
 
 
@@ -25,7 +27,13 @@ class Sync:
     """Finds guests that changed by themselves, and what shouldn't be here."""
 
     def __init__(
-        self, host: str, instances_path: Path, database: Database, driver: VirtDriver, workers: Workers
+        self,
+        host: str,
+        instances_path: Path,
+        database: Database,
+        driver: VirtDriver,
+        workers: Workers,
+        places: Places,
     ) -> None:
         self._host = host
         self._instances_path = instances_path
@@ -33,6 +41,7 @@ class Sync:
         self._database = database
         self._driver = driver
         self._workers = workers
+        self._places = places
 
     def run(self) -> None:
         """Compare everything once; raises when database or hypervisor is away."""
@@ -44,7 +53,13 @@ class Sync:
             if server.task_state is None:
                 self._compare(server, states.get(server.id))
         for instance_id in sorted((states.keys() | self._found_here()) - records.keys()):
-            self._remove_orphan(instance_id)
+            with self._workers.hold(instance_id) as free:
+                if free:
+                    self._see_to_another_hosts(instance_id)
+        for server_id in self._places.all():
+            with self._workers.hold(server_id) as free:
+                if free:
+                    self._see_to_its_disk(server_id)
         dropped = self._database.hosts.drop_stray_allocations(self._host)
         if dropped:
             LOG.warning("%d allocations of servers that aren't here were removed", dropped)
@@ -84,17 +99,36 @@ class Sync:
             return set()
         return {name for name in names if _UUID.fullmatch(name)}
 
-    def _remove_orphan(self, instance_id: str) -> None:
-        with self._workers.hold(instance_id) as free:
-            if not free:
-                return
-            # Nothing is spawned while it's held, so what is read now stays true.
-            record = self._database.servers.find([instance_id]).get(instance_id)
-            if record is None:
-                # Rather is the database the wrong one than this instance nobody's.
-                if instance_id not in self._unknown:
-                    self._unknown.add(instance_id)
-                    LOG.error("instance %s is in no record: it is left alone", instance_id)
-            elif record.host != self._host or record.vm_state == VmState.DELETED:
-                LOG.warning("instance %s has no server on this host any more: removing it", instance_id)
-                self._driver.destroy(instance_id)
+    def let_go(self, server_id: str) -> None:
+        """Drop what is here of a server that has left, while nothing else is done to it here."""
+        if server_id in self._driver.list_states() or server_id in self._found_here():
+            self._see_to_another_hosts(server_id)
+        self._see_to_its_disk(server_id)
+
+    def _see_to_another_hosts(self, instance_id: str) -> None:
+        """Have an instance be off that its server may come back to, and remove one that it won't.
+
+        The caller holds its id: nothing is spawned meanwhile, so what is read stays true.
+        """
+        record, other = self._database.moves.place(instance_id)
+        if record is None:
+            # Rather is the database the wrong one than this instance nobody's.
+            if instance_id not in self._unknown:
+                self._unknown.add(instance_id)
+                LOG.error("instance %s is in no record: it is left alone", instance_id)
+        elif record.host == self._host and record.vm_state != VmState.DELETED:
+            return
+        elif other == self._host and record.vm_state != VmState.DELETED:
+            if self._driver.list_states().get(instance_id, PowerState.SHUTDOWN) not in _OFF:
+                LOG.warning("server %s runs here though it has left: stopping it", instance_id)
+                self._driver.set_power(instance_id, PowerAction.FORCE_STOP)
+        else:
+            LOG.warning("instance %s has no server on this host any more: removing it", instance_id)
+            self._driver.destroy(instance_id)
+            self._database.moves.dropped(instance_id, self._host)
+
+    def _see_to_its_disk(self, server_id: str) -> None:
+        """Remove what was to be carried and isn't any more; the caller holds the id."""
+        record = self._database.servers.find([server_id]).get(server_id)
+        if record is None or record.task_state not in _CARRIED:
+            self._places.drop(server_id)

@@ -11,8 +11,10 @@ import logging
 
 from novalite import faults
 from novalite.compute.build import BaseImages, spec_of, with_image
+from novalite.compute.carrying import Places
 from novalite.compute.changes import Changes
 from novalite.compute.leases import Work
+from novalite.compute.moves import Moves, moved
 from novalite.compute.snapshots import Snapshots
 from novalite.compute.worker import INTERRUPTED, Worker
 from novalite.config import Settings
@@ -50,6 +52,7 @@ class Tasks(Worker):
         driver: VirtDriver,
         bases: BaseImages,
         images: Images,
+        places: Places,
     ) -> None:
         super().__init__(settings, database, driver)
         self._bus = bus
@@ -57,7 +60,9 @@ class Tasks(Worker):
         self._images = images
         changes = Changes(settings, database, driver, bases, images)
         snapshots = Snapshots(settings, database, driver, images)
-        self._others = {**changes.tasks, **snapshots.tasks}
+        moves = Moves(settings, database, bus, driver, bases, places)
+        self._others = {**changes.tasks, **snapshots.tasks, **moves.tasks}
+        self._of_moved = moves.of_moved
 
     def do(self, work: Work) -> None:
         """Do the task, record how it ended, or leave it for later.
@@ -66,12 +71,16 @@ class Tasks(Worker):
         again, and Stopping when this process is to end.
         """
         task = work.server.task_state
+        if task is None:
+            return
         if task == TaskState.SPAWNING:
             self._spawn(work)
         elif task == TaskState.DELETING:
             self._delete(work)
         elif task in _POWER:
             self._power(work, _POWER[task])
+        elif task in self._of_moved and moved(work.server):
+            self._of_moved[task](work)
         elif task in self._others:
             self._others[task](work)
 

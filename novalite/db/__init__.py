@@ -17,6 +17,7 @@ from novalite.db.catalog import FlavorRecords, KeyPairRecords
 from novalite.db.consoles import ConsoleRecords
 from novalite.db.engine import DEFAULTS, Engine
 from novalite.db.hosts import HostRecords
+from novalite.db.moves import MoveRecords
 from novalite.db.quotas import QuotaRecords
 from novalite.db.servers import ServerRecords
 from novalite.db.tags import TagRecords
@@ -39,6 +40,7 @@ class Database:
         self.actions = ActionRecords(self._engine)
         self.tags = TagRecords(self._engine)
         self.hosts = HostRecords(self._engine, down_after=down_after)
+        self.moves = MoveRecords(self._engine)
         self.quotas = QuotaRecords(self._engine)
         self.flavors = FlavorRecords(self._engine)
         self.consoles = ConsoleRecords(self._engine)

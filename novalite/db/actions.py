@@ -34,12 +34,16 @@ EVENTS = {
     TaskState.IMAGE_SNAPSHOT: "compute_snapshot_instance",
     TaskState.IMAGE_BACKUP: "compute_backup_instance",
     TaskState.RESIZE_PREP: "conductor_migrate_server",
+    TaskState.RESIZE_MIGRATING: "compute_resize_instance",
+    TaskState.RESIZE_MIGRATED: "compute_finish_resize",
     TaskState.RESIZE_FINISH: "compute_finish_resize",
     TaskState.RESIZE_CONFIRMING: "compute_confirm_resize",
     TaskState.RESIZE_REVERTING: "compute_finish_revert_resize",
     TaskState.SHELVING: "compute_shelve_instance",
     TaskState.SHELVING_OFFLOADING: "compute_shelve_offload_instance",
     TaskState.UNSHELVING: "compute_unshelve_instance",
+    TaskState.EVACUATING: "conductor_rebuild_server",
+    TaskState.REBUILD_SPAWNING: "compute_rebuild_instance",
     TaskState.DELETING: "compute_terminate_instance",
 }
 SUCCESS, ERROR = "Success", "Error"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from novalite.db import actions, records
 from novalite.db.engine import Engine, Records, insert_new, now, tried_again
-from novalite.db.tables import allocations, hosts, servers
+from novalite.db.tables import allocations, held_allocations, hosts, servers
 from novalite.errors import NotFound, StaleRecord
 from novalite.model import ComputeHost, Flavor, Server, TaskState, VmState, utcnow
 
@@ -28,9 +28,18 @@ _OFFER = (
     "vcpus",
     "memory_mb",
     "disk_gb",
+    "disks_url",
 )
+_SIZES = ("vcpus", "memory_mb", "disk_gb")
 
-_NOTHING = {"vcpus": 0, "memory_mb": 0, "disk_gb": 0}
+
+class HostMark(NamedTuple):
+    """What tells whether a host is as it was when it was read."""
+
+    name: str
+    generation: int
+    up: bool
+    heartbeat_at: datetime
 
 
 def largest(one: Flavor, other: Flavor) -> Flavor:
@@ -48,7 +57,7 @@ class HostRecords(Records):
     """Queries on hosts and claims; one method is one transaction.
 
     A host is up while its heartbeat is younger than ``down_after`` seconds,
-    by the database's clock.
+    by the database's clock, and nobody has said that it is down.
     """
 
     def __init__(self, engine: Engine, *, down_after: float) -> None:
@@ -86,29 +95,58 @@ class HostRecords(Records):
                 .where(hosts.c.name == name)
                 .values(enabled=enabled, disabled_reason=reason, generation=hosts.c.generation + 1)
             )
-            return self._read(connection, name)[0]
+            return self._one(connection, name)
+
+    def set_forced_down(self, name: str, *, forced_down: bool) -> ComputeHost:
+        """Say that a host is down whatever its heartbeat, or that it's no longer so; raise NotFound."""
+        with self._engine.writing() as connection:
+            connection.execute(
+                sa.update(hosts)
+                .where(hosts.c.name == name)
+                .values(forced_down=forced_down, generation=hosts.c.generation + 1)
+            )
+            return self._one(connection, name)
 
     def get(self, name: str) -> ComputeHost:
         """Return one host; raise NotFound."""
         with self._engine.reading() as connection:
-            return self._read(connection, name)[0]
+            return self._one(connection, name)
 
     def list(self) -> tuple[ComputeHost, ...]:
         """Return all hosts by name, with what is claimed of each."""
         with self._engine.reading() as connection:
             return self._read(connection, None)
 
-    def states(self, names: Iterable[str]) -> tuple[ComputeHost, ...]:
-        """Return hosts by name, those that there are, without what is claimed of them."""
-        wanted = sorted(set(names))
-        if not wanted:
+    def some(self, names: Collection[str]) -> tuple[ComputeHost, ...]:
+        """Return the hosts of these names that are there, with what is claimed of each."""
+        if not names:
             return ()
         with self._engine.reading() as connection:
-            rows = connection.execute(sa.select(hosts).where(hosts.c.name.in_(wanted))).mappings().all()
+            return self._read(connection, names)
+
+    def briefly(self, names: Collection[str]) -> tuple[ComputeHost, ...]:
+        """Return the hosts of these names that are there, as if nothing were claimed of them."""
+        if not names:
+            return ()
+        with self._engine.reading() as connection:
+            return self._read(connection, names, claims=False)
+
+    def marks(self) -> tuple[HostMark, ...]:
+        """Return of each host, by name, what says whether it has changed.
+
+        This costs the same whatever is claimed.
+        """
+        with self._engine.reading() as connection:
             oldest = now(connection) - self._down_after
-        return tuple(
-            records.host(row, _NOTHING, frozenset(), up=row["heartbeat_at"] >= oldest) for row in rows
-        )
+            rows = connection.execute(
+                sa.select(
+                    hosts.c.name, hosts.c.generation, hosts.c.forced_down, hosts.c.heartbeat_at
+                ).order_by(hosts.c.name)
+            )
+            return tuple(
+                HostMark(name, generation, not forced_down and beat >= oldest, beat)
+                for name, generation, forced_down, beat in rows
+            )
 
     def claim(self, server: Server, host: ComputeHost) -> Server | None:
         """Place a server on a host, exactly as the host was when it was read.
@@ -119,7 +157,7 @@ class HostRecords(Records):
         Raises StaleRecord when the server isn't the holder's to place.
         """
         with self._engine.writing() as connection:
-            if not _hold(connection, host):
+            if not hold(connection, host):
                 return None
             placed = connection.execute(
                 sa.update(servers)
@@ -162,7 +200,7 @@ class HostRecords(Records):
         """
         both = largest(server.flavor, flavor)
         with self._engine.writing() as connection:
-            if not _hold(connection, host):
+            if not hold(connection, host):
                 return None
             taken = connection.execute(
                 sa.update(servers)
@@ -194,39 +232,55 @@ class HostRecords(Records):
 
     def drop_stray_allocations(self, name: str) -> int:
         """Remove allocations on a host of servers that aren't there."""
-        placed = sa.select(servers.c.id).where(servers.c.host == name, servers.c.vm_state != VmState.DELETED)
+        there = sa.select(servers.c.id).where(servers.c.vm_state != VmState.DELETED)
         with self._engine.writing() as connection:
-            dropped = connection.execute(
-                sa.delete(allocations).where(
-                    allocations.c.host == name, allocations.c.server_id.not_in(placed)
-                )
-            )
-            if dropped.rowcount:
+            dropped = 0
+            for claims, right in (
+                (allocations, there.where(servers.c.host == name)),
+                (held_allocations, there),
+            ):
+                strays = sa.delete(claims).where(claims.c.host == name, claims.c.server_id.not_in(right))
+                dropped += connection.execute(strays).rowcount
+            if dropped:
                 connection.execute(
                     sa.update(hosts).where(hosts.c.name == name).values(generation=hosts.c.generation + 1)
                 )
-            return int(dropped.rowcount)
+            return dropped
 
-    def _read(self, connection: Connection, name: str | None) -> tuple[ComputeHost, ...]:
-        of_host = sa.true() if name is None else hosts.c.name == name
-        rows = connection.execute(sa.select(hosts).where(of_host).order_by(hosts.c.name)).mappings().all()
-        if name is not None and not rows:
+    def _one(self, connection: Connection, name: str) -> ComputeHost:
+        found = self._read(connection, (name,))
+        if not found:
             raise NotFound(f"host {name} not found")
-        claims: dict[str, list[Any]] = defaultdict(list)
-        on_host = sa.true() if name is None else allocations.c.host == name
-        for claim in connection.execute(sa.select(allocations).where(on_host)):
-            claims[claim.host].append(claim)
+        return found[0]
+
+    def _read(
+        self, connection: Connection, names: Collection[str] | None, *, claims: bool = True
+    ) -> tuple[ComputeHost, ...]:
+        wanted = sa.true() if names is None else hosts.c.name.in_(names)
+        rows = connection.execute(sa.select(hosts).where(wanted).order_by(hosts.c.name)).mappings().all()
+        held: dict[str, list[Any]] = defaultdict(list)
+        if claims:
+            both = (_claims(table, names) for table in (allocations, held_allocations))
+            for claim in connection.execute(sa.union_all(*both)):
+                held[claim.host].append(claim)
         oldest = now(connection) - self._down_after
         found = []
         for row in rows:
-            held = claims[row["name"]]
-            used = {what: sum(getattr(c, what) for c in held) for what in _NOTHING}
-            ids = frozenset(claim.server_id for claim in held)
-            found.append(records.host(row, used, ids, up=row["heartbeat_at"] >= oldest))
+            here = held[row["name"]]
+            used = {what: sum(getattr(claim, what) for claim in here) for what in _SIZES}
+            ids = frozenset(claim.server_id for claim in here if claim.placed)
+            up = not row["forced_down"] and row["heartbeat_at"] >= oldest
+            found.append(records.host(row, used, ids, up=up))
         return tuple(found)
 
 
-def _hold(connection: Connection, host: ComputeHost) -> bool:
+def _claims(claims: sa.Table, names: Collection[str] | None) -> sa.Select[Any]:
+    placed = sa.literal(int(claims is allocations)).label("placed")
+    found = sa.select(claims.c.host, claims.c.server_id, *(claims.c[name] for name in _SIZES), placed)
+    return found if names is None else found.where(claims.c.host.in_(names))
+
+
+def hold(connection: Connection, host: ComputeHost) -> bool:
     """Move a host's generation on; False when it has changed since it was read."""
     held = connection.execute(
         sa.update(hosts)

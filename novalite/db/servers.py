@@ -13,7 +13,7 @@ from glancelike.sql.types import UtcTime
 from novalite.db import actions, records, tags
 from novalite.db.engine import Records, insert_new, tried_again
 from novalite.db.quotas import usage_allowed
-from novalite.db.tables import allocations, hosts, quota_locks, servers
+from novalite.db.tables import allocations, held_allocations, hosts, migrations, quota_locks, servers
 from novalite.errors import InvalidInput, QuotaExceeded, ServerNotFound, StaleRecord
 from novalite.model import (
     SERVER_SORT_FIELDS,
@@ -32,14 +32,24 @@ from novalite.model import (
 )
 
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+#: How a way to another host that hasn't come to its end may stand.
+UNDER_WAY = ("pre-migrating", "migrating", "post-migrating", "finished")
 _ALIVE = servers.c.vm_state != VmState.DELETED
 
 
 def release_allocation(connection: Connection, server_id: str) -> None:
-    """Give back what a server has claimed, within the caller's transaction."""
-    held = sa.select(allocations.c.host).where(allocations.c.server_id == server_id).scalar_subquery()
-    connection.execute(sa.update(hosts).where(hosts.c.name == held).values(generation=hosts.c.generation + 1))
-    connection.execute(sa.delete(allocations).where(allocations.c.server_id == server_id))
+    """Give back all that a server has claimed, within the caller's transaction."""
+    for claims in (allocations, held_allocations):
+        held = sa.select(claims.c.host).where(claims.c.server_id == server_id).scalar_subquery()
+        changed = sa.update(hosts).where(hosts.c.name == held).values(generation=hosts.c.generation + 1)
+        connection.execute(changed)
+        gone = connection.execute(sa.delete(claims).where(claims.c.server_id == server_id))
+    if gone.rowcount:  # it was on its way, which ends here
+        connection.execute(
+            sa.update(migrations)
+            .where(migrations.c.server_id == server_id, migrations.c.status.in_(UNDER_WAY))
+            .values(status="error", updated_at=utcnow())
+        )
 
 
 def set_allocation(connection: Connection, server_id: str, flavor: Flavor) -> None:

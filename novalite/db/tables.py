@@ -126,6 +126,8 @@ hosts = sa.Table(
     sa.Column("disabled_reason", Exact(255)),
     sa.Column("heartbeat_at", UtcTime, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("forced_down", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("disks_url", Exact(255)),
 )
 
 # What each placed server takes of its host: made by the claim, removed with
@@ -138,6 +140,41 @@ allocations = sa.Table(
     sa.Column("vcpus", sa.Integer, nullable=False),
     sa.Column("memory_mb", sa.Integer, nullable=False),
     sa.Column("disk_gb", sa.Integer, nullable=False),
+)
+
+# What a server that moves takes of its other host: of the one that it goes to
+# until it is there, then of the one that it came from. Where there is such a row
+# the host keeps the server's disk, and only there.
+held_allocations = sa.Table(
+    "held_allocations",
+    metadata,
+    sa.Column("server_id", Exact(36), primary_key=True),
+    sa.Column("host", Exact(255), sa.ForeignKey("hosts.name"), nullable=False, index=True),
+    sa.Column("vcpus", sa.Integer, nullable=False),
+    sa.Column("memory_mb", sa.Integer, nullable=False),
+    sa.Column("disk_gb", sa.Integer, nullable=False),
+)
+
+# What came of each server's way from one host to another; nothing is decided by it.
+migrations = sa.Table(
+    "migrations",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("uuid", Exact(36), nullable=False),
+    sa.Column("server_id", Exact(36), nullable=False),
+    sa.Column("source_host", Exact(255), nullable=False),
+    sa.Column("dest_host", Exact(255), nullable=False),
+    sa.Column("status", Exact(32), nullable=False),
+    sa.Column("migration_type", Exact(32), nullable=False),
+    sa.Column("old_flavor_id", Exact(255), nullable=False),
+    sa.Column("new_flavor_id", Exact(255), nullable=False),
+    sa.Column("user_id", Exact(255)),
+    sa.Column("project_id", Exact(255)),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("updated_at", UtcTime, nullable=False),
+    sa.Index(None, "uuid"),
+    sa.Index(None, "server_id", "id"),
+    sa.Index(None, "updated_at"),
 )
 
 flavors = sa.Table(

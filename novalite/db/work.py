@@ -23,10 +23,10 @@ from novalite.db.engine import Records, now, tried_again
 from novalite.db.servers import release_allocation, set_allocation
 from novalite.db.tables import servers
 from novalite.errors import StaleRecord
-from novalite.model import Fault, Flavor, Server, TaskState, VmState, utcnow
+from novalite.model import OF_SCHEDULER, Fault, Flavor, Server, TaskState, VmState, utcnow
 
 _FREE: dict[str, Any] = {"lease_holder": None, "lease_until": None}
-_DONE: dict[str, Any] = {**_FREE, "task_state": None, "task_args": {}, "attempts": 0}
+DONE: dict[str, Any] = {**_FREE, "task_state": None, "task_args": {}, "attempts": 0}
 
 
 @tried_again
@@ -192,41 +192,45 @@ class WorkRecords(Records):
         **values: Any,
     ) -> Server:
         claimed = claimed or values.get("flavor")
-        values = {**_DONE, **values}
+        values = {**DONE, **values}
         if values.get("vm_state") != VmState.DELETED:  # what was wrong with it stays told
             values["fault"] = fault
         columns = records.columns(values)
         if claimed is not None:  # what counts against the project's quota
             columns |= {"vcpus": claimed.vcpus, "memory_mb": claimed.memory_mb, "disk_gb": claimed.disk_gb}
         with self._engine.writing() as connection:
-            ended = connection.execute(
-                sa.update(servers)
-                .where(
-                    servers.c.id == server.id,
-                    servers.c.lease_holder == server.lease_holder,
-                    servers.c.task_state == server.task_state,
-                )
-                .values(**columns, version=servers.c.version + 1, updated_at=utcnow())
-            )
-            if ended.rowcount != 1:
-                raise StaleRecord(
-                    f"server {server.id} isn't {server.task_state} by {server.lease_holder} any more"
-                )
-            actions.end_step(connection, server, fault)
+            ended = end(connection, server, fault, columns)
             if release:
                 release_allocation(connection, server.id)
             elif claimed is not None:
                 set_allocation(connection, server.id, claimed)
-            row = connection.execute(sa.select(servers).where(servers.c.id == server.id)).mappings().one()
-            return records.server(row)
+            return ended
+
+
+def end(connection: Connection, server: Server, fault: Fault | None, columns: dict[str, Any]) -> Server:
+    """End the task of a server as ``begin`` returned it, within the caller's transaction."""
+    ended = connection.execute(
+        sa.update(servers)
+        .where(
+            servers.c.id == server.id,
+            servers.c.lease_holder == server.lease_holder,
+            servers.c.task_state == server.task_state,
+        )
+        .values(**columns, version=servers.c.version + 1, updated_at=utcnow())
+    )
+    if ended.rowcount != 1:
+        raise StaleRecord(f"server {server.id} isn't {server.task_state} by {server.lease_holder} any more")
+    actions.end_step(connection, server, fault)
+    row = connection.execute(sa.select(servers).where(servers.c.id == server.id)).mappings().one()
+    return records.server(row)
 
 
 def _belongs(host: str | None) -> sa.ColumnElement[bool]:
     task = servers.c.task_state
     if host is None:
         unplaced = sa.and_(task == TaskState.SCHEDULING, servers.c.host.is_(None))
-        return sa.or_(unplaced, task == TaskState.RESIZE_PREP)
-    return sa.and_(task.is_not(None), task != TaskState.RESIZE_PREP, servers.c.host == host)
+        return sa.or_(unplaced, task.in_(OF_SCHEDULER))
+    return sa.and_(task.is_not(None), task.not_in(OF_SCHEDULER), servers.c.host == host)
 
 
 def _takeable(connection: Connection, holder: str) -> sa.ColumnElement[bool]:

@@ -72,11 +72,14 @@ class Hook:
 
     Override one or both. ``options`` are oslo.config options; ``settings``
     maps their names to values. They stand in the configuration section
-    ``group``, which is the hook's name where it says nothing else.
+    ``group``, which is the hook's name where it says nothing else. A hook
+    that is ``always`` asked has a say even where an administrator forces a
+    server onto a host.
     """
 
     name: ClassVar[str]
     group: ClassVar[str | None] = None
+    always: ClassVar[bool] = False
     options: ClassVar[tuple[Any, ...]] = ()
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:

@@ -18,6 +18,7 @@ class CapacityHook(Hook):
 
     name = "capacity"
     group = "DEFAULT"
+    always = True
     options = (
         cfg.FloatOpt("cpu_allocation_ratio", default=4.0, min=0.0, help="Virtual CPUs per CPU of a host."),
         cfg.FloatOpt("ram_allocation_ratio", default=1.0, min=0.0, help="MiB of servers per MiB of a host."),

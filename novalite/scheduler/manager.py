@@ -15,11 +15,14 @@ from dataclasses import replace
 from novalite import faults
 from novalite.config import Settings
 from novalite.db import Database
+from novalite.db.moves import EVACUATION, MIGRATION, RESIZE
 from novalite.db.records import flavor_of
 from novalite.errors import NoValidHost, NovaliteError, QueueDown, StaleRecord
-from novalite.model import Fault, Server, TaskState
+from novalite.model import OF_SCHEDULER, Fault, Flavor, Server, TaskState, VmState
 from novalite.rpc import Bus
-from novalite.scheduler.selection import choose, request_of, state_of, unfit, without
+from novalite.scheduler.base import Hook
+from novalite.scheduler.selection import choose, request_of, unfit, without
+from novalite.scheduler.view import HostView
 from novalite.workers import Periodic, Workers
 
 LOG = logging.getLogger(__name__)
@@ -38,6 +41,7 @@ class SchedulerManager:
         self._bus = bus
         self._driver = settings.scheduler.driver()
         self._hooks = [hook(values) for hook, values in settings.scheduler.hooks]
+        self._hosts = HostView(database.hosts)
         self._holder = f"scheduler/{settings.host}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._workers = Workers("scheduler", _THREADS, self._place)
         self._redrive = Periodic("scheduler-redrive", settings.redrive_interval, self.redrive)
@@ -66,8 +70,8 @@ class SchedulerManager:
             return
         faults.passing("placing-begun")
         try:
-            resize = server.task_state == TaskState.RESIZE_PREP
-            placed = self._claim_larger(server) if resize else self._claim(server)
+            moves = server.task_state in OF_SCHEDULER
+            placed = self._claim_move(server) if moves else self._claim(server)
         except StaleRecord as stale:
             LOG.info("%s", stale)
         except NovaliteError as error:
@@ -91,37 +95,81 @@ class SchedulerManager:
     def _claim(self, server: Server) -> Server | None:
         request = request_of(server)
         for _ in range(_CLAIMS):
-            hosts = {host.name: host for host in self._database.hosts.list()}
+            seen = self._hosts.read()
             refused = {
-                name: reason for name, host in hosts.items() if (reason := unfit(server, host)) is not None
+                name: reason
+                for name, each in seen.items()
+                if (reason := unfit(server, each.host)) is not None
             }
-            states = [state_of(host) for name, host in hosts.items() if name not in refused]
+            states = [each.state for name, each in seen.items() if name not in refused]
             picked = choose(request, states, self._hooks, self._driver, refused)
-            placed = self._database.hosts.claim(server, hosts[picked.name])
+            placed = self._database.hosts.claim(server, seen[picked.name].host)
             if placed is not None:
                 return placed
             LOG.debug("host %s changed while server %s was placed", picked.name, server.id)
-        LOG.warning("server %s: hosts kept changing while it was placed; trying again later", server.id)
-        self._database.work.release(server)
+        self._later(server)
         return None
 
-    def _claim_larger(self, server: Server) -> Server | None:
+    def _claim_move(self, server: Server) -> Server | None:
+        """Have a host hold room for a server that is to be another size, or elsewhere.
+
+        A resize stays where the server is, if that has room: no disk has to
+        be carried then.
+        """
+        told = server.task_args
+        flavor = flavor_of(told["flavor"]) if "flavor" in told else server.flavor
+        kind = _kind(server)
+        for _ in range(_CLAIMS):
+            refused = {str(server.host): "is where the server is"}
+            if kind == RESIZE and self._settings.resize_to_same_host:
+                try:
+                    if (claimed := self._claim_larger(server, flavor)) is not None:
+                        return claimed
+                    continue
+                except NoValidHost as error:
+                    refused = dict(error.reasons)
+            if (claimed := self._claim_other(server, flavor, kind, refused)) is not None:
+                return claimed
+        self._later(server)
+        return None
+
+    def _claim_larger(self, server: Server, flavor: Flavor) -> Server | None:
         """Have the server's own host hold room for another flavor.
 
         The hooks see the host as if the server weren't there.
         """
-        flavor = flavor_of(server.task_args["flavor"])
+        seen = self._hosts.read().get(str(server.host))
+        if seen is None:
+            raise NoValidHost({str(server.host): "isn't there any more"})
+        if (reason := unfit(replace(server, zone=None, tried_hosts=()), seen.host)) is not None:
+            raise NoValidHost({seen.host.name: reason})
         request = request_of(replace(server, flavor=flavor))
-        for _ in range(_CLAIMS):
-            host = self._database.hosts.get(str(server.host))
-            if (reason := unfit(replace(server, zone=None, tried_hosts=()), host)) is not None:
-                raise NoValidHost({host.name: reason})
-            choose(request, [without(state_of(host), server)], self._hooks, self._driver, {})
-            claimed = self._database.hosts.claim_larger(server, host, flavor)
-            if claimed is not None:
-                return claimed
+        choose(request, [without(seen.state, server)], self._hooks, self._driver, {})
+        return self._database.hosts.claim_larger(server, seen.host, flavor)
+
+    def _claim_other(
+        self, server: Server, flavor: Flavor, kind: str, refused: dict[str, str]
+    ) -> Server | None:
+        """Have another host hold room; a host that is named may be in another zone."""
+        told = server.task_args
+        target = told.get("host")
+        forced = bool(told.get("force"))
+        zone = None if target else server.zone
+        fits = replace(server, forced_host=target, zone=zone, tried_hosts=())
+        seen = self._hosts.read()
+        for name, each in seen.items():
+            host = replace(each.host, enabled=True) if forced else each.host
+            if name not in refused and (reason := unfit(fits, host)) is not None:
+                refused[name] = reason
+        states = [each.state for name, each in seen.items() if name not in refused]
+        hooks: list[Hook] = [hook for hook in self._hooks if hook.always or not forced]
+        request = request_of(replace(fits, flavor=flavor))
+        picked = choose(request, states, hooks, self._driver, refused)
+        return self._database.moves.claim(server, seen[picked.name].host, flavor, kind)
+
+    def _later(self, server: Server) -> None:
+        LOG.warning("server %s: hosts kept changing while it was placed; trying again later", server.id)
         self._database.work.release(server)
-        return None
 
     def _give_up(self, server: Server, error: Exception) -> None:
         told = str(error) if isinstance(error, NovaliteError) else f"{type(error).__name__}: {error}"
@@ -131,7 +179,15 @@ class SchedulerManager:
         try:
             if server.task_state == TaskState.RESIZE_PREP:
                 self._database.work.done(server, Fault(500, told), flavor=server.flavor)
+            elif server.task_state == TaskState.EVACUATING:
+                self._database.work.done(server, Fault(500, told), vm_state=VmState.ERROR)
             else:
                 self._database.work.failed(server, Fault(500, told))
         except StaleRecord as stale:
             LOG.info("%s", stale)
+
+
+def _kind(server: Server) -> str:
+    if server.task_state == TaskState.EVACUATING:
+        return EVACUATION
+    return RESIZE if "flavor" in server.task_args else MIGRATION

@@ -63,6 +63,8 @@ def without(host: HostState, server: Server) -> HostState:
 def unfit(server: Server, host: ComputeHost) -> str | None:
     """Say why a host is out of the question whatever the hooks think."""
     if not host.up:
+        if host.forced_down:
+            return "is said to be down"
         return f"is down (no heartbeat since {host.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC)"
     if server.forced_host is not None and host.name != server.forced_host:
         return "isn't the host asked for"
@@ -93,11 +95,14 @@ def choose(
         LOG.info("hook %s left %d hosts for %s", hook.name, len(left), request.instance_id)
     if not left:
         raise NoValidHost(reasons)
-    weighed = tuple(
-        replace(host, weight=sum(_weight(hook, request, host) for hook in hooks)) for host in left
-    )
+    weighing = [hook for hook in hooks if type(hook).weigh is not Hook.weigh]
+    weighed = tuple(left)
+    if weighing:
+        weighed = tuple(
+            replace(host, weight=sum(_weight(hook, request, host) for hook in weighing)) for host in left
+        )
     picked = driver.pick(request, weighed)
-    if picked not in weighed:
+    if not any(picked is host for host in weighed) and picked not in weighed:
         raise NoValidHost({host.name: f"driver {driver.name} picked none of its hosts" for host in weighed})
     return picked
 

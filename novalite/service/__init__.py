@@ -12,6 +12,7 @@ from novalite.service.consoles import Consoles
 from novalite.service.flavors import Flavors
 from novalite.service.hosts import Hosts
 from novalite.service.keypairs import KeyPairs
+from novalite.service.moves import Moves
 from novalite.service.quotas import Quotas
 from novalite.service.servers import Servers
 from novalite.service.tags import Tags
@@ -27,6 +28,7 @@ class ComputeService:
         self.actions = ServerActions(database, bus)
         self.changes = Changes(settings, database, bus, images)
         self.consoles = Consoles(settings, database, bus)
+        self.moves = Moves(database, bus)
         self.tags = Tags(database, bus)
         self.flavors = Flavors(database)
         self.quotas = Quotas(settings, database)

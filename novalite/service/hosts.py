@@ -21,12 +21,6 @@ class Hosts:
         demand_admin(caller, "list hosts")
         return self._hosts.list()
 
-    def of(self, caller: Caller, servers: Iterable[Server]) -> dict[str, ComputeHost]:
-        """Map the names of servers' hosts to these, without what is claimed of them; raise Forbidden."""
-        demand_admin(caller, "see hosts")
-        found = self._hosts.states(server.host for server in servers if server.host is not None)
-        return {host.name: host for host in found}
-
     def show(self, caller: Caller, name: str) -> ComputeHost:
         """Return one host; raise Forbidden or NotFound."""
         demand_admin(caller, "see hosts")
@@ -38,6 +32,20 @@ class Hosts:
         """Say whether a host may get new servers; raise Forbidden or NotFound."""
         demand_admin(caller, "enable or disable hosts")
         return self._hosts.set_enabled(name, enabled=enabled, reason=None if enabled else reason)
+
+    def set_forced_down(self, caller: Caller, name: str, forced_down: bool) -> ComputeHost:
+        """Say that a host is down, or that it is no longer so; raise Forbidden or NotFound.
+
+        Whoever says so knows that no guest runs there any more: its servers
+        may then be evacuated at once.
+        """
+        demand_admin(caller, "say that hosts are down")
+        return self._hosts.set_forced_down(name, forced_down=forced_down)
+
+    def of(self, servers: Iterable[Server]) -> dict[str, ComputeHost]:
+        """Map the names of servers' hosts to them, without what is claimed there."""
+        names = {server.host for server in servers if server.host is not None}
+        return {host.name: host for host in self._hosts.briefly(names)}
 
     def zones(self, caller: Caller) -> tuple[Zone, ...]:
         """Return the zones by name, for administrators with their hosts."""

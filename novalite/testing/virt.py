@@ -139,6 +139,15 @@ class VirtConformance:
         driver.spawn(spec)
         assert driver.list_states() == {spec.id: PowerState.RUNNING}
 
+    def test_what_is_to_be_off_is_made_and_not_started(self, driver: VirtDriver, spec: InstanceSpec) -> None:
+        off = dataclasses.replace(spec, started=False)
+        for _ in range(2):
+            driver.spawn(off)
+            assert driver.list_states() == {spec.id: PowerState.SHUTDOWN}
+        driver.set_power(spec.id, PowerAction.START)
+        driver.spawn(off)
+        assert driver.list_states() == {spec.id: PowerState.RUNNING}
+
     def test_destroying_what_is_gone_succeeds(self, driver: VirtDriver, spec: InstanceSpec) -> None:
         driver.destroy(spec.id)
         driver.spawn(spec)

@@ -153,6 +153,7 @@ class InstanceSpec:
     config_drive: Mapping[str, bytes] | None = None  # path inside the drive -> content
     nics: tuple[Nic, ...] = ()
     image_properties: Mapping[str, str] = field(default_factory=dict)  # hw_* hints
+    started: bool = True  # False: make it, and leave it off
 
 
 class VirtDriver(ABC):
@@ -186,7 +187,7 @@ class VirtDriver(ABC):
 
     @abstractmethod
     def spawn(self, spec: InstanceSpec) -> None:
-        """Make the instance's disks and start it.
+        """Make the instance's disks and start it, unless the spec says otherwise.
 
         Raises ImageUnusable when the base image can't be an overlay's base,
         FlavorTooSmall when ``root_bytes`` is smaller than the image, and

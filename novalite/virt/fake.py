@@ -124,7 +124,8 @@ class FakeDriver(VirtDriver):
                     self._kept.make_disk(spec)
                     faults.passing("guest-half-made")
                 self._guests[spec.id] = guest
-            _start(guest)
+            if spec.started:
+                _start(guest)
             self._keep(guest)
 
     def destroy(self, instance_id: str) -> None:

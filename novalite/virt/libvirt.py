@@ -171,7 +171,8 @@ class LibvirtDriver(VirtDriver):
             try:
                 if not defined:
                     self._make(spec, layout)
-                self._with_domain(spec.id, guest.start)
+                if spec.started:
+                    self._with_domain(spec.id, guest.start)
                 layout.started.touch()
             except BaseException as exc:
                 if not layout.started.exists():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import urllib3
@@ -20,7 +21,33 @@ from tests.rabbit_server import RabbitServer
 from tests.server_fixtures import Server
 from tests.waiting import wait_for
 
-ORDERS = {"stop": "os-stop", "start": "os-start"}
+# What each order asks for, and the status before it if that isn't ACTIVE.
+ASKED: Mapping[str, tuple[str, object]] = {
+    "stop": ("os-stop", None),
+    "start": ("os-start", None),
+    "rebuild": ("rebuild", {}),
+    "rescue": ("rescue", {}),
+    "unrescue": ("unrescue", None),
+    "image": ("createImage", {"name": "image"}),
+    "shelve": ("shelve", None),
+    "unshelve": ("unshelve", None),
+    "resize": ("resize", {"flavorRef": "1"}),
+    "confirm": ("confirmResize", None),
+    "revert": ("revertResize", None),
+    "migrate": ("migrate", None),
+    "confirm the move": ("confirmResize", None),
+    "revert the move": ("revertResize", None),
+    "evacuate": ("evacuate", {}),
+}
+BEFORE = {
+    "start": "stop",
+    "unrescue": "rescue",
+    "unshelve": "shelve",
+    "confirm": "resize",
+    "revert": "resize",
+    "confirm the move": "migrate",
+    "revert the move": "migrate",
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +63,8 @@ def site(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("faults")
-    with running(directory, rabbit_server, postgres_server, api_server.url) as site:
+    told = {"hosts": ("host", "other"), "further": "[quota]\ninstances = -1\ncores = -1\nram = -1"}
+    with running(directory, rabbit_server, postgres_server, api_server.url, **told) as site:
         yield site
 
 
@@ -46,39 +74,47 @@ class Servers:
     def __init__(self, site: Site, image_id: str) -> None:
         self._site = site
         self._image_id = image_id
-        self._left: list[str] = []
+        self._left: dict[str, str] = {}  # by id what was ordered last
 
-    def take(self, status: str) -> str:
-        """Return a server with a status."""
-        for server_id in self._left:
-            if self._site.status(server_id) == status:
-                self._left.remove(server_id)
+    def after(self, what: str) -> str:
+        """Return a server for which something was ordered, and done."""
+        for server_id, last in self._left.items():
+            if last == what or (what == "boot" and ENDS[last] == "ACTIVE" and last != "confirm"):
+                del self._left[server_id]
                 return server_id
-        server_id = self._site.boot(self._image_id)
-        self._site.wait(server_id, "ACTIVE")
-        if status == "SHUTOFF":
-            self._site.act(server_id, "os-stop")
-            self._site.wait(server_id, status)
+        if what == "boot":
+            server_id = self._site.boot(self._image_id)
+        else:
+            server_id = self.after(BEFORE.get(what, "boot"))
+            self._act(server_id, what)
+        self._site.wait(server_id, ENDS[what])
         return server_id
 
-    def leave(self, server_id: str) -> None:
-        self._left.append(server_id)
+    def leave(self, server_id: str, last: str) -> None:
+        if last != "delete":
+            self._left[server_id] = last
 
-    def order(self, what: str) -> str:
-        """Give an order whose answer may not come; return its server."""
+    def order(self, what: str, server_id: str | None = None) -> tuple[str, Any]:
+        """Give an order whose answer may not come; return its server and the answer."""
         name = f"vm-{uuid.uuid4().hex[:8]}"
-        server_id = "" if what == "boot" else self.take("SHUTOFF" if what == "start" else "ACTIVE")
+        if server_id is None and what != "boot":
+            server_id = self.after(BEFORE.get(what, "boot"))
         with suppress(urllib3.exceptions.HTTPError):  # the API is killed, and comes back by itself
             if what == "boot":
-                return self._site.boot(self._image_id, name)
+                return self._site.boot(self._image_id, name), None
             if what == "delete":
-                self._site.call("DELETE", f"/servers/{server_id}")
-            else:
-                self._site.act(server_id, ORDERS[what])
+                return str(server_id), self._site.call("DELETE", f"/servers/{server_id}")
+            return str(server_id), self._act(str(server_id), what)
         if what == "boot":
             (made,) = self._site.database.servers.list(ServerQuery(all_projects=True, name=name)).items
-            return made.id
-        return server_id
+            return made.id, None
+        return str(server_id), None
+
+    def _act(self, server_id: str, what: str) -> Any:
+        action, arguments = ASKED[what]
+        if what == "rebuild":
+            arguments = {"imageRef": self._image_id}
+        return self._site.act(server_id, action, arguments)
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +123,13 @@ def servers(site: Site, image_id: str) -> Servers:
 
 
 def in_the_end(site: Site, server_id: str, status: str) -> None:
-    """Wait until a server has a status, and the host has what the records say and nothing else."""
+    """Wait until a server has a status, and the hosts have what the records say and nothing else."""
     site.wait(server_id, status)
     try:
-        wait_for("host and records agree", site.agrees)
+        wait_for("hosts and records agree", site.agrees)
     except AssertionError as error:
-        raise AssertionError(f"{sorted(site.instances.rglob('*'))}\n{site.log()}") from error
+        files = [path for host in site.hosts for path in sorted(site.instances(host).rglob("*"))]
+        raise AssertionError(f"{files}\n{site.log()}") from error
     record = site.database.servers.get(server_id)
     assert record.fault is None
     assert site.status(server_id) == status
@@ -100,21 +137,51 @@ def in_the_end(site: Site, server_id: str, status: str) -> None:
 
 @pytest.mark.parametrize(("what", "point"), list(cases()))
 def test_a_process_killed_at_any_point_is_made_up_for(
-    site: Site, servers: Servers, what: str, point: str
+    site: Site, servers: Servers, api_server: Server, what: str, point: str
 ) -> None:
     armed = site.faults / point
-    process = POINTS[point].process
-    if what in ("start", "stop", "delete"):
-        servers.leave(servers.take("SHUTOFF" if what == "start" else "ACTIVE"))  # before it is armed
-    armed.touch()
-    server_id = servers.order(what)
-    wait_for(f"{process} passes {point}", lambda: not armed.exists())
-    if process != "api":
-        assert site.processes[process].wait(60) == -signal.SIGKILL
-        site.start(process)
+    server_id = None if what == "boot" else servers.after(BEFORE.get(what, "boot"))
+    dead = None
+    if server_id is not None and what == "evacuate":
+        dead = str(site.database.servers.get(server_id).host)
+        kill(site, f"compute {dead}")
+        site.force_down(dead, down=True)
+    late = what == "evacuate" and point == "guest-half-removed"  # by the dead host, when it's back
+    if not late:
+        armed.touch()
+    server_id, said = servers.order(what, server_id)
+    if dead is not None and late:
+        site.wait(server_id, ENDS[what])
+        armed.touch()
+        revive(site, dead)
+    wait_for(f"some process passes {point}", lambda: not armed.exists())
+    if POINTS[point].process != "api":
+        name = site.killed()
+        assert name.startswith(POINTS[point].process)
+        site.start(name)
+    site.wait(server_id, ENDS[what])
+    if dead is not None and not late:
+        revive(site, dead)
     in_the_end(site, server_id, ENDS[what])
-    if what != "delete":
-        servers.leave(server_id)
+    if what == "image":
+        assert image_status(api_server, said["image_id"]) == "active"
+    servers.leave(server_id, what)
+
+
+def kill(site: Site, name: str) -> None:
+    process = site.processes.pop(name)
+    process.kill()
+    assert process.wait(60) == -signal.SIGKILL
+
+
+def revive(site: Site, host: str) -> None:
+    site.start(f"compute {host}")
+    site.force_down(host, down=False)
+
+
+def image_status(api_server: Server, image_id: str) -> str:
+    with urllib3.PoolManager() as http:
+        return str(http.request("GET", f"{api_server.url}/v2/images/{image_id}").json()["status"])
 
 
 def test_the_document_has_every_point() -> None:
@@ -126,16 +193,17 @@ def test_the_document_has_every_point() -> None:
 def test_a_worker_that_never_ends_a_build_is_given_up_on(site: Site, servers: Servers) -> None:
     """Three attempts, each of them killed, and then the reason is told."""
     (site.faults / "guest-half-made").touch()
-    server_id = servers.order("boot")
+    server_id, _ = servers.order("boot")
     for more in (True, True, False):
-        assert site.processes["compute"].wait(60) == -signal.SIGKILL
+        name = site.killed()
         if more:
             (site.faults / "guest-half-made").touch()
-        site.start("compute")
+        site.start(name)
     site.wait(server_id, "ERROR")
     fault = site.database.servers.get(server_id).fault
     assert fault is not None
-    assert fault.message == "spawning was begun 3 times on host host and never ended"
+    host = name.removeprefix("compute ")
+    assert fault.message == f"spawning was begun 3 times on host {host} and never ended"
     wait_for("host and records agree", site.agrees)
     site.call("DELETE", f"/servers/{server_id}")
     site.wait(server_id, "gone")
@@ -159,27 +227,27 @@ def test_messages_lost_doubled_and_late(
             for late in (server_id, str(uuid.uuid4())):
                 bus.schedule(late)
                 bus.drive("host", late)
-        kept = servers.order("boot")
+        kept, _ = servers.order("boot")
         in_the_end(site, kept, "ACTIVE")
         assert site.status(server_id) == "gone"
-        servers.leave(kept)
+        servers.leave(kept, "boot")
     finally:
         bus.close()
 
 
 def test_the_broker_is_away_and_comes_back(site: Site, servers: Servers, rabbit_server: RabbitServer) -> None:
-    stopping, deleting = servers.take("ACTIVE"), servers.take("SHUTOFF")
+    stopping, deleting = servers.after("boot"), servers.after("stop")
     with rabbit_server.down():
-        booted = servers.order("boot")
+        booted, _ = servers.order("boot")
         site.act(stopping, "os-stop")
         site.call("DELETE", f"/servers/{deleting}")
         in_the_end(site, booted, "ACTIVE")
         in_the_end(site, stopping, "SHUTOFF")
         in_the_end(site, deleting, "gone")
         # One that starts meanwhile goes on without, too.
-        site.processes["compute"].kill()
-        site.processes["compute"].wait(60)
-        site.start("compute")
+        name = f"compute {site.database.servers.get(stopping).host}"
+        kill(site, name)
+        site.start(name)
         site.act(stopping, "os-start")
         in_the_end(site, stopping, "ACTIVE")
     # All are connected again: a question needs the broker.
@@ -187,13 +255,13 @@ def test_the_broker_is_away_and_comes_back(site: Site, servers: Servers, rabbit_
     with rabbit_server.paused():
         site.act(stopping, "os-stop")
         in_the_end(site, stopping, "SHUTOFF")
-    for server_id in (booted, stopping):
-        servers.leave(server_id)
+    servers.leave(booted, "boot")
+    servers.leave(stopping, "stop")
 
 
 def test_the_database_is_killed(site: Site, servers: Servers, postgres_server: DatabaseServer) -> None:
-    stopping = servers.take("ACTIVE")
-    booted = servers.order("boot")
+    stopping = servers.after("boot")
+    booted, _ = servers.order("boot")
     with postgres_server.down(), pytest.raises(AssertionError, match="503"):
         site.act(stopping, "os-stop")
     in_the_end(site, booted, "ACTIVE")

@@ -52,10 +52,10 @@ def test_four_programs_boot_a_real_guest(
         site.wait(server_id, "ACTIVE")
         wait_for("the guest says so", lambda: TINY_MARKER.decode() in console(site, server_id))
         # A worker that is killed leaves the guest running, and the next one knows it.
-        site.processes["compute"].kill()
-        assert site.processes["compute"].wait(60) == -signal.SIGKILL
+        site.processes["compute host"].kill()
+        assert site.processes["compute host"].wait(60) == -signal.SIGKILL
         assert domains(private_libvirtd) == {server_id: True}
-        site.start("compute")
+        site.start("compute host")
         site.act(server_id, "os-stop")
         site.wait(server_id, "SHUTOFF")
         assert domains(private_libvirtd) == {server_id: False}
@@ -64,7 +64,7 @@ def test_four_programs_boot_a_real_guest(
         site.call("DELETE", f"/servers/{server_id}")
         site.wait(server_id, "gone")
         assert domains(private_libvirtd) == {}
-        assert [path.name for path in site.instances.iterdir()] == ["_base"]
+        assert [path.name for path in site.instances("host").iterdir()] == ["_base"]
         assert site.database.hosts.get("host").server_ids == frozenset()
 
 

@@ -27,6 +27,7 @@ from novalite.errors import (
     DatabaseSchema,
     FlavorExists,
     InvalidInput,
+    InvalidState,
     KeyPairExists,
     NotFound,
     QuotaExceeded,
@@ -605,3 +606,81 @@ def test_db_a_console_token_is_taken_once_under_race_and_expires(database: Datab
     database.consoles.add(other, "server-3", seconds=60)  # sweeps the one before
     database.consoles.add(late, "server-2", seconds=60)
     assert (database.consoles.take(late), database.consoles.take(other)) == ("server-2", "server-3")
+# Servers that move
+
+
+def claimed(database: Database) -> dict[str, tuple[int, frozenset[str]]]:
+    """Map each host with claims to the memory and the servers of them."""
+    found = {host.name: (host.memory_mb_used, host.server_ids) for host in database.hosts.list()}
+    return {name: claims for name, claims in found.items() if claims[0]}
+
+
+def moving(database: Database, server: Server, task: TaskState, **args: Any) -> Server:
+    """Order a move of a placed server, and take it up as the scheduler does."""
+    free = {"lease_holder": None, "lease_until": None, "vm_state": VmState.ACTIVE}
+    database.servers.change(database.servers.get(server.id), task_state=task, task_args=args, **free)
+    return begin(database, server.id, None, "scheduler")
+
+
+def test_db_a_server_that_moves_has_claims_on_both_hosts(database: Database) -> None:
+    larger = replace(FLAVOR, id="l", memory_mb=300)
+    for name in ("h", "there"):
+        database.hosts.register(replace(OFFER, name=name, zone=f"zone of {name}"))
+    server = place(database, make())
+    only = frozenset({server.id})
+    held = moving(database, server, TaskState.RESIZE_PREP)
+    going = database.moves.claim(held, database.hosts.get("there"), larger, "resize")
+    assert going is not None
+    assert (going.host, going.task_state) == ("h", TaskState.RESIZE_MIGRATING)
+    assert claimed(database) == {"h": (100, only), "there": (300, frozenset())}
+    database.moves.left(begin(database, server.id, "h", "a"), secret="s")
+    assert database.moves.place(server.id) == (database.servers.get(server.id), "h")
+    assert claimed(database) == {"h": (100, frozenset()), "there": (300, only)}
+    work = begin(database, server.id, "there", "b")
+    assert (work.zone, work.task_args["secret"]) == ("zone of there", "s")
+    arrived = database.moves.arrived(work, FLAVOR, flavor=larger, kept={"resized_from": {"host": "h"}})
+    assert (arrived.vm_state, arrived.flavor.id) == (VmState.RESIZED, "l")
+    assert database.servers.usage("p").ram == 300
+    again = moving(database, server, TaskState.RESIZE_PREP)
+    with pytest.raises(InvalidState, match="has a disk on host h still"):
+        database.moves.claim(again, database.hosts.get("there"), FLAVOR, "migration")
+    database.servers.change(
+        database.servers.get(server.id), task_state=TaskState.RESIZE_CONFIRMING, lease_holder=None
+    )
+    database.moves.settled(begin(database, server.id, "there", "b"), "confirmed", vm_state=VmState.ACTIVE)
+    assert claimed(database) == {"there": (300, only)}
+    (migration,) = database.moves.of_server(server.id)
+    assert (migration.status, migration.source_host, migration.dest_host) == ("confirmed", "h", "there")
+    assert database.moves.place(server.id)[1] is None
+
+
+def test_db_servers_that_move_to_one_host_never_overcommit_it(database: Database) -> None:
+    for name in ("h", "there"):
+        database.hosts.register(replace(OFFER, name=name))
+    held = [moving(database, place(database, make()), TaskState.RESIZE_PREP) for _ in range(4)]
+    seen = database.hosts.get("there")
+    won = race(4, lambda n: database.moves.claim(held[n], seen, FLAVOR, "migration"))
+    assert sum(isinstance(each, Server) for each in won) == 1
+    assert sum(each is None for each in won) == 3
+    (winner,) = (each for each in won if isinstance(each, Server))
+    assert claimed(database)["there"] == (100, frozenset())
+    database.servers.delete_unplaced(database.servers.get(winner.id))
+    assert "there" not in claimed(database)
+    assert [each.status for each in database.moves.of_server(winner.id)] == ["error"]
+
+
+def test_db_an_evacuation_that_fails_gives_the_server_back(database: Database) -> None:
+    for name in ("h", "there"):
+        database.hosts.register(replace(OFFER, name=name))
+    server = place(database, make())
+    database.hosts.set_forced_down("h", forced_down=True)
+    assert [(mark.name, mark.up) for mark in database.hosts.marks()] == [("h", False), ("there", True)]
+    held = moving(database, server, TaskState.EVACUATING)
+    assert database.moves.claim(held, database.hosts.get("there"), FLAVOR, "evacuation") is not None
+    assert claimed(database) == {"h": (100, frozenset()), "there": (100, frozenset({server.id}))}
+    failed = database.moves.given_up(
+        begin(database, server.id, "there", "b"), "h", server.zone, Fault(500, "why")
+    )
+    assert (failed.host, failed.vm_state) == ("h", VmState.ERROR)
+    assert claimed(database) == {"h": (100, frozenset({server.id}))}
+    assert [each.status for each in database.moves.of_server(server.id)] == ["failed"]

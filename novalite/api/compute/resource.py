@@ -95,6 +95,11 @@ def flag(params: Mapping[str, str], name: str) -> bool:
     raise InvalidInput(f"{name} must be true or false, not '{params[name]}'")
 
 
+def truth(value: Any) -> bool:
+    """Return what a member of a body says that may be a boolean or its name."""
+    return value in (True, "True", "true", "1")
+
+
 def instant(name: str, value: str) -> datetime:
     """Return a parameter's time; without a zone it is UTC."""
     try:

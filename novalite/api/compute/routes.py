@@ -83,6 +83,7 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", f"{V}/os-services/enable", Services, "enable"),
     Route("PUT", f"{V}/os-services/disable", Services, "disable"),
     Route("PUT", f"{V}/os-services/disable-log-reason", Services, "disable_with_reason"),
+    Route("PUT", f"{V}/os-services/force-down", Services, "force_down"),
     Route("GET", f"{V}/os-aggregates", Aggregates, "list"),
     Route("GET", f"{V}/limits", Limits, "show"),
     Route("GET", f"{V}/os-quota-sets/{{project}}", QuotaSets, "show"),

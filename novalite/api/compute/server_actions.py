@@ -9,7 +9,7 @@ import falcon
 
 from glancelike.web.body import read_json
 from glancelike.web.validation import Schema
-from novalite.api.compute import guest_actions, microversion
+from novalite.api.compute import guest_actions, microversion, move_actions
 from novalite.api.compute.resource import Resource, caller_of
 from novalite.errors import InvalidInput
 
@@ -64,13 +64,16 @@ RESET_STATE = Schema(
 )
 
 
+OTHERS = {**guest_actions.ACTIONS, **move_actions.ACTIONS}
+
+
 class ServerActions(Resource):
     def run(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         body = read_json(req)
         if not isinstance(body, dict) or len(body) != 1:
             raise InvalidInput("Invalid input for the request body: expected one member, the action")
         ((name, arguments),) = body.items()
-        of_guest = guest_actions.ACTIONS.get(name)
+        of_guest = OTHERS.get(name)
         if of_guest is None and name not in ACTIONS:
             raise InvalidInput(f"There is no such action: {name}")
         schema = of_guest[0] if of_guest else ACTIONS[name][0]

@@ -17,7 +17,7 @@ def shown(service: ComputeService, req: falcon.Request, servers: Sequence[Server
     """Return the bodies of servers that the caller may see."""
     caller = caller_of(req)
     told = caller.admin and microversion.since(req, (2, 16))  # what state their hosts are in
-    hosts = service.hosts.of(caller, servers) if told else {}
+    hosts = service.hosts.of(servers) if told else {}
     tags = service.tags.of(servers) if microversion.since(req, (2, 26)) else {}
     return [
         view.server(req, each, admin=caller.admin, hosts=hosts, tags=tags.get(each.id, ()))

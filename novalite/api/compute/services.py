@@ -9,7 +9,8 @@ import falcon
 from glancelike.web.validation import Schema
 from novalite.api.compute import microversion, view
 from novalite.api.compute.hypervisors import number_of
-from novalite.api.compute.resource import Resource, body_of, caller_of, params_of
+from novalite.api.compute.resource import Resource, body_of, caller_of, params_of, truth
+from novalite.api.compute.server_schema import BOOLEAN
 from novalite.model import ComputeHost
 
 BINARY = "nova-compute"
@@ -30,6 +31,14 @@ SWITCH_OFF = Schema(
         "type": "object",
         "properties": {**HOST, "disabled_reason": {"type": "string", "minLength": 1, "maxLength": 255}},
         "required": ["host", "binary", "disabled_reason"],
+        "additionalProperties": False,
+    }
+)
+FORCE_DOWN = Schema(
+    {
+        "type": "object",
+        "properties": {**HOST, "forced_down": BOOLEAN},
+        "required": ["host", "binary"],
         "additionalProperties": False,
     }
 )
@@ -54,6 +63,15 @@ class Services(Resource):
     def disable_with_reason(self, req: falcon.Request, resp: falcon.Response) -> None:
         self._switch(req, resp, body_of(req, SWITCH_OFF), enabled=False)
 
+    def force_down(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Say that a host is down, or no longer so: from 2.11 to 2.52, after which services have ids."""
+        if not (2, 11) <= microversion.of(req) < (2, 53):
+            raise falcon.HTTPNotFound(description="The resource could not be found.")
+        body = body_of(req, FORCE_DOWN)
+        down = truth(body.get("forced_down", True))
+        host = self.service.hosts.set_forced_down(caller_of(req), body["host"], down)
+        resp.media = {"service": {"binary": BINARY, "host": host.name, "forced_down": host.forced_down}}
+
     def _switch(
         self, req: falcon.Request, resp: falcon.Response, body: dict[str, Any], *, enabled: bool
     ) -> None:
@@ -74,7 +92,7 @@ def _service(req: falcon.Request, host: ComputeHost) -> dict[str, Any]:
         "disabled_reason": host.disabled_reason,
     }
     if microversion.of(req) >= (2, 11):
-        body["forced_down"] = False
+        body["forced_down"] = host.forced_down
     return body
 
 

@@ -1,0 +1,215 @@
+"""Servers on their way from one host to another, and what came of each way.
+
+A server that moves has claims on two hosts. The one in ``allocations`` is
+where it is, and the one in ``held_allocations`` is the other: where it goes
+to, or what it came from and may go back to. A change of ``servers.host``
+exchanges the two, in the same transaction. A host keeps what it has of a
+server that is placed there or held there, and drops what it has of others.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from novalite.db import records
+from novalite.db.engine import Records, tried_again
+from novalite.db.hosts import hold, largest
+from novalite.db.servers import UNDER_WAY
+from novalite.db.tables import allocations, held_allocations, hosts, migrations, servers
+from novalite.db.work import DONE, end
+from novalite.errors import InvalidState, StaleRecord
+from novalite.model import ComputeHost, Fault, Flavor, Migration, Server, TaskState, VmState, utcnow
+
+RESIZE, MIGRATION, EVACUATION = "resize", "migration", "evacuation"
+_SIZES = ("vcpus", "memory_mb", "disk_gb")
+
+
+@tried_again
+class MoveRecords(Records):
+    """Claims, steps and outcomes of moves; one method is one transaction.
+
+    The steps take the server as ``work.begin`` returned it, and raise
+    StaleRecord as the outcomes in ``work`` do.
+    """
+
+    def claim(self, server: Server, host: ComputeHost, flavor: Flavor, kind: str) -> Server | None:
+        """Have a server hold room for ``flavor`` on the host that it is to move to.
+
+        The scheduler holds the lease on ``server``; the claim ends it, and the
+        server is its own host's to let go, or after an evacuation the new
+        one's to make. None when the host has changed since it was read.
+        Raises InvalidState when there is a second host already.
+        """
+        args = {"source_host": server.host, "source_zone": server.zone}
+        args |= {**server.task_args, "dest_host": host.name, "dest_zone": host.zone}
+        values = {**DONE, "task_args": args, "fault": server.fault, "task_state": TaskState.RESIZE_MIGRATING}
+        if kind == EVACUATION:
+            values |= {"host": host.name, "zone": host.zone, "task_state": TaskState.REBUILD_SPAWNING}
+        with self._engine.writing() as connection:
+            if not hold(connection, host):
+                return None
+            other = _other_host(connection, server.id)
+            if other is not None:
+                raise InvalidState(f"server {server.id} has a disk on host {other} still, of an earlier move")
+            claimed = end(connection, server, None, records.columns(values))
+            size = {name: getattr(flavor, name) for name in _SIZES}
+            there = {"server_id": server.id, "host": host.name, **size}
+            connection.execute(sa.insert(held_allocations).values(**there))
+            if kind == EVACUATION:
+                _exchange(connection, server.id)
+            _begin(connection, server, host.name, flavor, kind)
+            return claimed
+
+    def left(self, server: Server, **args: Any) -> Server:
+        """Record that all of a server that moves waits to be fetched by its new host, which goes on.
+
+        ``args`` is what that one needs to know.
+        """
+        told = {**server.task_args, **args}
+        values = {**DONE, "task_state": TaskState.RESIZE_MIGRATED, "task_args": told, "fault": None}
+        values |= {"host": told["dest_host"], "zone": told["dest_zone"], "power_state": None}
+        return self._step(server, None, values, status="post-migrating", exchange=True)
+
+    def arrived(self, server: Server, before: Flavor, **values: Any) -> Server:
+        """Record that a server is on its new host, and what it was is held on the one before.
+
+        ``values`` has its flavor; the larger of the two counts against the quota.
+        """
+        told = {**DONE, "vm_state": VmState.RESIZED, "fault": None, **values}
+        return self._step(server, None, told, status="finished", counted=largest(before, values["flavor"]))
+
+    def sent_back(
+        self, server: Server, to: str, zone: str | None, fault: Fault | None, **values: Any
+    ) -> Server:
+        """Record that a server is the matter of the host again that it came from, which goes on."""
+        columns = {**DONE, "task_state": TaskState.RESIZE_REVERTING, "host": to, "zone": zone}
+        columns |= {"power_state": None, "fault": fault, **values}
+        return self._step(server, fault, columns, status="error" if fault else None, exchange=True)
+
+    def given_up(self, server: Server, to: str, zone: str | None, fault: Fault) -> Server:
+        """Record that a server can't be made anew; its own host, which is down, may have it still."""
+        values = {**DONE, "vm_state": VmState.ERROR, "host": to, "zone": zone, "fault": fault}
+        values["power_state"] = None
+        return self._step(server, fault, values, status="failed", exchange=True, release=True)
+
+    def settled(self, server: Server, status: str, fault: Fault | None = None, **values: Any) -> Server:
+        """Record the end of a move: the other host has nothing to keep of the server any more."""
+        columns = {**DONE, "fault": fault, **values}
+        return self._step(server, fault, columns, status=status, release=True)
+
+    def place(self, server_id: str) -> tuple[Server | None, str | None]:
+        """Return a server, deleted or not, and its other host, both of one moment."""
+        with self._engine.reading() as connection:
+            row = connection.execute(sa.select(servers).where(servers.c.id == server_id)).mappings().first()
+            return (None if row is None else records.server(row)), _other_host(connection, server_id)
+
+    def other_host(self, server_id: str) -> str | None:
+        """Return the other host of a server that moves."""
+        with self._engine.reading() as connection:
+            return _other_host(connection, server_id)
+
+    def dropped(self, server_id: str, host: str) -> None:
+        """Record that a host that is back has dropped what it had of an evacuated server."""
+        with self._engine.writing() as connection:
+            connection.execute(
+                sa.update(migrations)
+                .where(
+                    migrations.c.server_id == server_id,
+                    migrations.c.source_host == host,
+                    migrations.c.migration_type == EVACUATION,
+                    migrations.c.status == "done",
+                )
+                .values(status="completed", updated_at=utcnow())
+            )
+
+    def of_server(self, server_id: str) -> tuple[Migration, ...]:
+        """Return a server's ways, newest first."""
+        with self._engine.reading() as connection:
+            rows = connection.execute(
+                sa.select(migrations)
+                .where(migrations.c.server_id == server_id)
+                .order_by(migrations.c.id.desc())
+            ).mappings()
+            return tuple(Migration(**row) for row in rows)
+
+    def _step(
+        self,
+        server: Server,
+        fault: Fault | None,
+        values: dict[str, Any],
+        *,
+        status: str | None,
+        exchange: bool = False,
+        release: bool = False,
+        counted: Flavor | None = None,
+    ) -> Server:
+        columns = records.columns(values)
+        if counted is not None:
+            columns |= {name: getattr(counted, name) for name in _SIZES}
+        with self._engine.writing() as connection:
+            ended = end(connection, server, fault, columns)
+            if exchange:
+                _exchange(connection, server.id)
+            if release:
+                _touch(connection, held_allocations, server.id)
+                connection.execute(
+                    sa.delete(held_allocations).where(held_allocations.c.server_id == server.id)
+                )
+            if status is not None:
+                connection.execute(
+                    sa.update(migrations)
+                    .where(migrations.c.server_id == server.id, migrations.c.status.in_(UNDER_WAY))
+                    .values(status=status, updated_at=utcnow())
+                )
+            return ended
+
+
+def _begin(connection: Connection, server: Server, dest: str, flavor: Flavor, kind: str) -> None:
+    now = utcnow()
+    connection.execute(
+        sa.insert(migrations).values(
+            uuid=str(uuid.uuid4()),
+            server_id=server.id,
+            source_host=server.host,
+            dest_host=dest,
+            status="pre-migrating" if kind == EVACUATION else "migrating",
+            migration_type=kind,
+            old_flavor_id=server.flavor.id,
+            new_flavor_id=flavor.id,
+            user_id=server.user,
+            project_id=server.project,
+            created_at=now,
+            updated_at=now,
+        )
+    )
+
+
+def _other_host(connection: Connection, server_id: str) -> str | None:
+    found: str | None = connection.scalar(
+        sa.select(held_allocations.c.host).where(held_allocations.c.server_id == server_id)
+    )
+    return found
+
+
+def _exchange(connection: Connection, server_id: str) -> None:
+    """Make of where a server is the other host, and of that where it is."""
+    tables = (allocations, held_allocations)
+    found = []
+    for claims in tables:
+        _touch(connection, claims, server_id)
+        row = connection.execute(sa.select(claims).where(claims.c.server_id == server_id)).mappings().first()
+        if row is None:
+            raise StaleRecord(f"server {server_id} has no two hosts any more")
+        found.append(dict(row))
+    for claims, row in zip(tables, reversed(found), strict=True):
+        connection.execute(sa.update(claims).where(claims.c.server_id == server_id).values(**row))
+
+
+def _touch(connection: Connection, claims: sa.Table, server_id: str) -> None:
+    """Move the generation of the host on that a server has claimed."""
+    held = sa.select(claims.c.host).where(claims.c.server_id == server_id).scalar_subquery()
+    connection.execute(sa.update(hosts).where(hosts.c.name == held).values(generation=hosts.c.generation + 1))

@@ -1,0 +1,193 @@
+"""Hosts that share nothing but a broker and a database: three in network namespaces, two with real guests."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from novalite.quickstart.libvirtd import Hypervisor, start_private
+from novalite.virt import qemuimg
+from tests import nodes
+from tests.compute_site import Site, of_its_own, opened, running, upload
+from tests.cutting_proxy import cutting
+from tests.database_servers import DatabaseServer
+from tests.libvirt_fixtures import TINY_MARKER
+from tests.rabbit_server import RabbitServer
+from tests.server_fixtures import Server
+from tests.waiting import wait_for
+
+HOSTS = ("north", "east", "south")
+
+
+class Apart(Site):
+    """A site whose workers are in network namespaces, joined by a bridge that has the rest."""
+
+    network: nodes.Network
+
+    def _start(self, words: list[str], host: str, **values: Any) -> Any:
+        if not host:
+            return super()._start(words, host, **values)
+        within = ["ip", "netns", "exec", self.of(host).name]
+        return subprocess.Popen([*within, *words], stdin=subprocess.DEVNULL, **values)
+
+    def of(self, host: str) -> nodes.Host:
+        return self.network.hosts[self.hosts.index(host)]
+
+    def state(self, host: str) -> str:
+        (service,) = self.call("GET", f"/os-services?host={host}")["services"]
+        return str(service["state"])
+
+    def host_of(self, server_id: str) -> str:
+        return str(self.call("GET", f"/servers/{server_id}")["server"]["OS-EXT-SRV-ATTR:host"])
+
+
+@pytest.fixture
+def apart(
+    rabbit_server: RabbitServer, postgres_server: DatabaseServer, api_server: Server, tmp_path: Path
+) -> Iterator[Apart]:
+    if reason := nodes.missing():
+        pytest.skip(reason)
+    with ExitStack() as stack:
+        network = nodes.Network(len(HOSTS))
+        stack.callback(network.close)
+
+        def beside(url: str, port: int) -> str:
+            """Return a URL by which the hosts reach what listens on loopback."""
+            there = stack.enter_context(cutting(port, network.address)).port
+            return url.replace(f"127.0.0.1:{port}", f"{network.address}:{there}")
+
+        addresses = dict(zip(HOSTS, (host.address for host in network.hosts), strict=True))
+        database = stack.enter_context(of_its_own(tmp_path, postgres_server))
+        site = Apart(
+            tmp_path / "site",
+            queue=beside(rabbit_server.url, rabbit_server.port),
+            database=beside(database, postgres_server.port),
+            glance=beside(api_server.url, api_server.port),
+            hosts=HOSTS,
+            options={"service_down_time": 3},
+            of_host=lambda host: f"\n[DEFAULT]\nmy_ip = {addresses[host]}\n[database]\nconnect_timeout = 2\n",
+        )
+        site.network = network
+        stack.enter_context(opened(site))
+        yield site
+
+
+def test_three_hosts_in_network_namespaces(apart: Apart, api_server: Server) -> None:
+    image_id = upload(api_server.url, b"\0" * 4096)
+    servers = {apart.boot(image_id, f"vm-{number}"): "" for number in range(3)}
+    for server_id in servers:
+        apart.wait(server_id, "ACTIVE")
+        servers[server_id] = apart.host_of(server_id)
+    assert set(servers.values()) == set(HOSTS), "the least loaded is taken"
+
+    # One moves, and its disk goes along from one namespace to the other.
+    moving, old = next(iter(servers.items()))
+    (apart.instances(old) / moving / "disk").write_bytes(b"written by the guest" * 1000)
+    apart.act(moving, "migrate")
+    apart.wait(moving, "VERIFY_RESIZE")
+    new = apart.host_of(moving)
+    assert new != old
+    assert (apart.instances(new) / moving / "disk").read_bytes() == b"written by the guest" * 1000
+    apart.act(moving, "confirmResize")
+    apart.wait(moving, "ACTIVE")
+    wait_for("the old host lets go", lambda: not (apart.instances(old) / moving).exists())
+
+    # Its new host is cut off, which is noticed, and has two servers.
+    lost = [server_id for server_id in servers if apart.host_of(server_id) == new]
+    assert len(lost) == 2
+    apart.of(new).cut()
+    wait_for("it's down", lambda: apart.state(new) == "down")
+    shown = apart.call("GET", f"/servers/{moving}")["server"]
+    assert (shown["status"], shown["host_status"]) == ("ACTIVE", "DOWN")
+    for server_id in lost:
+        apart.act(server_id, "evacuate", {})
+    for server_id in lost:
+        apart.wait(server_id, "ACTIVE")
+        assert apart.host_of(server_id) != new
+    assert all((apart.instances(new) / server_id).exists() for server_id in lost), "nobody could tell it"
+
+    # It is back, and drops what isn't its own any more.
+    apart.of(new).restore()
+    wait_for("it's up", lambda: apart.state(new) == "up")
+    wait_for("hosts and records agree", apart.agrees)
+    assert not [*apart.instances(new).glob("*/guest.json")]
+    for server_id in servers:
+        apart.call("DELETE", f"/servers/{server_id}")
+        apart.wait(server_id, "gone")
+
+
+@pytest.fixture
+def two_libvirtds(short_dir: Path, private_libvirtd: Hypervisor) -> Iterator[dict[str, str]]:
+    """Map two hosts to the URIs of libvirtds that know nothing of each other."""
+    if "socket=" not in private_libvirtd.uri:
+        pytest.skip("a second libvirtd needs root")
+    with start_private(short_dir / "lv") as second:
+        yield {"east": private_libvirtd.uri, "west": second.uri}
+
+
+@pytest.mark.libvirt
+def test_a_real_guest_moves_with_its_disk(
+    rabbit_server: RabbitServer,
+    postgres_server: DatabaseServer,
+    api_server: Server,
+    two_libvirtds: dict[str, str],
+    tiny_image: Path,
+    short_dir: Path,
+) -> None:
+    disk = short_dir / "tiny.qcow2"
+    qemuimg.to_qcow2(tiny_image, "raw", disk, tiny_image.stat().st_size)
+    image_id = upload(api_server.url, disk.read_bytes(), "qcow2")
+    told: dict[str, Any] = {
+        "hosts": tuple(two_libvirtds),
+        "options": {"compute_driver": "libvirt", "sync_power_state_interval": 1},
+        "further": "[libvirt]\nvirt_type = qemu\nshutdown_timeout = 1\n",
+        "of_host": lambda host: f"connection_uri = {two_libvirtds[host]}\n",
+    }
+    with running(short_dir / "moves", rabbit_server, postgres_server, api_server.url, **told) as site:
+        server_id = site.boot(image_id)
+        site.wait(server_id, "ACTIVE")
+        old = str(site.database.servers.get(server_id).host)
+        new = next(host for host in site.hosts if host != old)
+        site.act(server_id, "os-stop")
+        site.wait(server_id, "SHUTOFF")
+        qemu_io(site, old, server_id, "write -P 0xab 512k 4k")
+        site.act(server_id, "migrate")
+        site.wait(server_id, "VERIFY_RESIZE")
+        assert site.database.servers.get(server_id).host == new
+        qemu_io(site, new, server_id, "read -P 0xab 512k 4k")
+        site.act(server_id, "confirmResize")
+        site.wait(server_id, "SHUTOFF")
+        wait_for("the old host lets go", lambda: not (site.instances(old) / server_id).exists())
+        site.act(server_id, "os-start")
+        site.wait(server_id, "ACTIVE")
+        wait_for("it boots there", lambda: TINY_MARKER.decode() in console(site, server_id))
+        # And back, while it runs.
+        site.act(server_id, "migrate")
+        site.wait(server_id, "VERIFY_RESIZE")
+        wait_for("it boots here", lambda: TINY_MARKER.decode() in console(site, server_id))
+        site.act(server_id, "revertResize")
+        site.wait(server_id, "ACTIVE")
+        assert site.database.servers.get(server_id).host == new
+        wait_for("this one lets go", lambda: not (site.instances(old) / server_id).exists())
+        site.call("DELETE", f"/servers/{server_id}")
+        site.wait(server_id, "gone")
+        assert not [*site.instances(new).glob(server_id)]
+
+
+def console(site: Site, server_id: str) -> str:
+    return str(site.act(server_id, "os-getConsoleOutput", {})["output"])
+
+
+def qemu_io(site: Site, host: str, server_id: str, command: str) -> None:
+    """Read or write what a guest that is off has on its disk."""
+    path = site.instances(host) / server_id / "disk.qcow2"
+    done = subprocess.run(
+        ["qemu-io", "-f", "qcow2", "-c", command, str(path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "verification failed" not in done.stdout, done.stdout

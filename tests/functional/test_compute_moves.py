@@ -1,0 +1,322 @@
+"""Servers that go from host to host, and hosts that die and come back, by the Compute API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glancelike.web.auth import BasicAuth
+from novalite.model import Flavor, Migration, NewServer
+from novalite.testing.cloud import Cloud
+from tests.compute_fixtures import Compute
+from tests.server_fixtures import write_users
+from tests.waiting import wait_for
+
+HOSTS = ("one", "two", "three")
+SMALL = (1, 128, 1)  # m1.nano: vcpus, MiB, GiB
+
+
+class Hosts(Compute):
+    """The API over three hosts whose disks are files."""
+
+    def __init__(self, cloud: Cloud, auth: BasicAuth, directory: Path) -> None:
+        super().__init__(cloud, auth)
+        self.directory = directory
+
+    def on(self, host: str, **values: Any) -> str:
+        """Make a server on a host; return its id."""
+        wanted = NewServer(
+            **{"name": "vm", "image_id": self.image.id, "flavor_id": "42", **values}, host=host
+        )
+        (server,) = self.cloud.service.servers.create(self.cloud.admin, wanted)
+        self.wait(server.id, "ACTIVE")
+        return server.id
+
+    def admin(self, server_id: str, action: Any, version: str = "2.52") -> Any:
+        return self.act(server_id, action, user="admin", version=version)
+
+    def host_of(self, server_id: str) -> str:
+        return str(self.record(server_id).host)
+
+    def record(self, server_id: str) -> Any:
+        return self.cloud.service.servers.show(self.cloud.admin, server_id)
+
+    def disk(self, host: str, server_id: str) -> bytes | None:
+        """Return what a host has of a server's disk."""
+        path = self.directory / "guests" / host / server_id / "disk"
+        return path.read_bytes() if path.exists() else None
+
+    def write(self, server_id: str, data: bytes) -> None:
+        """Write to a server's disk, as its guest would."""
+        (self.directory / "guests" / self.host_of(server_id) / server_id / "disk").write_bytes(data)
+
+    def claimed(self) -> dict[str, tuple[int, int, int]]:
+        """Map each host with claims to the sums of them."""
+        found = {
+            host.name: (host.vcpus_used, host.memory_mb_used, host.disk_gb_used)
+            for host in self.cloud.service.hosts.list(self.cloud.admin)
+        }
+        return {name: sums for name, sums in found.items() if any(sums)}
+
+    def migrations(self, server_id: str) -> list[tuple[str, str, str, str]]:
+        """Return kind, status and hosts of each of a server's ways, newest first."""
+        rows: tuple[Migration, ...] = self.cloud.nodes["one"]._database.moves.of_server(server_id)
+        return [(each.migration_type, each.status, each.source_host, each.dest_host) for each in rows]
+
+    def nothing_moves(self) -> bool:
+        """Tell whether no disk is on its way on any host."""
+        return not [*self.directory.glob("*/instances/_moving/*")]
+
+    def clear(self) -> None:
+        """Delete all servers, and wait until no host has anything of any."""
+        admin = self.as_("admin")
+        for host in HOSTS:
+            self.force_down(host, down=False)
+        for each in admin.get("/v2.1/servers?all_tenants=1").json["servers"]:
+            admin.delete(f"/v2.1/servers/{each['id']}")
+            self.wait(each["id"], None)
+        wait_for("nothing is left", lambda: not [*self.directory.glob("guests/*/*-*")])
+        wait_for("nothing moves", self.nothing_moves)
+        wait_for("nothing is claimed", lambda: not self.claimed())
+
+    def force_down(self, host: str, *, down: bool = True) -> None:
+        body = {"host": host, "binary": "nova-compute", "forced_down": down}
+        answer = self.as_("admin", "2.11").put("/v2.1/os-services/force-down", json=body)
+        assert answer.json == {"service": body}, answer.text
+
+
+@pytest.fixture(scope="module")
+def three_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    directory = tmp_path_factory.mktemp("hosts")
+    auth = BasicAuth({"http_basic_auth_user_file": str(write_users(directory / "users"))})
+    auth.open()
+    guests = {host: {("fake", "fake_directory"): str(directory / "guests" / host)} for host in HOSTS}
+    quota: dict[tuple[str, str], Any] = {("quota", name): -1 for name in ("ram", "cores")}
+    with Cloud(directory, hosts=HOSTS, options=quota, host_options=guests) as cloud:
+        yield Hosts(cloud, auth, directory)
+
+
+@pytest.fixture
+def hosts(three_hosts: Hosts) -> Iterator[Hosts]:
+    """Three hosts without servers."""
+    yield three_hosts
+    three_hosts.clear()
+
+
+def test_a_server_moves_and_takes_its_disk_along(hosts: Hosts) -> None:
+    server_id = hosts.on("one")
+    hosts.write(server_id, b"written by the guest")
+    assert hosts.admin(server_id, "migrate").status_code == 202
+    hosts.wait(server_id, "VERIFY_RESIZE")
+    new = hosts.host_of(server_id)
+    assert new != "one"
+    assert hosts.disk(new, server_id) == b"written by the guest"
+    assert hosts.claimed() == {"one": SMALL, new: SMALL}
+    assert hosts.migrations(server_id) == [("migration", "finished", "one", new)]
+    wait_for("the copy is gone", hosts.nothing_moves)
+    assert hosts.disk("one", server_id) is not None, "there is a way back"
+    assert hosts.act(server_id, "confirmResize", user="admin").status_code == 204
+    hosts.wait(server_id, "ACTIVE")
+    wait_for("the old host lets go", lambda: hosts.disk("one", server_id) is None)
+    assert hosts.claimed() == {new: SMALL}
+    assert hosts.migrations(server_id) == [("migration", "confirmed", "one", new)]
+
+
+def test_a_server_that_is_off_stays_off_and_goes_back(hosts: Hosts) -> None:
+    server_id = hosts.on("two")
+    hosts.done(server_id, "os-stop", "SHUTOFF", user="admin")
+    hosts.write(server_id, b"before")
+    hosts.done(server_id, "migrate", "VERIFY_RESIZE", user="admin")
+    new = hosts.host_of(server_id)
+    assert hosts.record(server_id).power_state == "shutdown"
+    hosts.write(server_id, b"after")
+    hosts.done(server_id, "revertResize", "SHUTOFF", user="admin")
+    assert hosts.host_of(server_id) == "two"
+    assert hosts.disk("two", server_id) == b"before"
+    wait_for("the new host lets go", lambda: hosts.disk(new, server_id) is None)
+    assert hosts.claimed() == {"two": SMALL}
+    assert hosts.migrations(server_id) == [("migration", "reverted", "two", new)]
+
+
+def test_a_host_takes_no_old_disk_for_the_one_that_comes(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has one still of a server that comes back, as when it was down when it was to drop it."""
+    compute = hosts.cloud.nodes["two"].compute
+    assert compute is not None
+    monkeypatch.setattr(compute._sync, "_see_to_another_hosts", lambda _: None)
+    server_id = hosts.on("two")
+    hosts.write(server_id, b"old")
+    for target in ("three", "two"):
+        hosts.cloud.service.moves.migrate(hosts.cloud.admin, server_id, target)
+        hosts.wait(server_id, "VERIFY_RESIZE")
+        if target == "three":
+            hosts.write(server_id, b"new")
+            assert hosts.disk("two", server_id) == b"old"
+        hosts.act(server_id, "confirmResize", user="admin")
+        hosts.wait(server_id, "ACTIVE")
+    assert hosts.host_of(server_id) == "two"
+    assert hosts.disk("two", server_id) == b"new"
+
+
+def test_a_resize_goes_elsewhere_where_there_is_no_room(hosts: Hosts) -> None:
+    server_id = hosts.on("one")
+    hosts.cloud.service.flavors.create(hosts.cloud.admin, Flavor("wide", "wide", 20, 256, 2))
+    hosts.on("one", flavor_id="wide")
+    hosts.cloud.service.flavors.create(hosts.cloud.admin, Flavor("deep", "deep", 1, 65536 - 128, 3))
+    assert hosts.admin(server_id, {"resize": {"flavorRef": "deep"}}).status_code == 202
+    hosts.wait(server_id, "VERIFY_RESIZE")
+    new = hosts.host_of(server_id)
+    assert new != "one"
+    assert hosts.claimed() == {"one": (21, 384, 3), new: (1, 65536 - 128, 3)}
+    assert hosts.record(server_id).flavor.id == "deep"
+    assert hosts.migrations(server_id) == [("resize", "finished", "one", new)]
+    usage = hosts.cloud.service.servers.limits(hosts.cloud.admin).used
+    assert usage.ram == 256 + 65536 - 128, "the larger one counts until it's decided"
+    hosts.done(server_id, "revertResize", "ACTIVE", user="admin")
+    assert hosts.record(server_id).flavor.id == "42"
+    assert hosts.claimed() == {"one": (21, 384, 3)}
+    assert hosts.cloud.service.servers.limits(hosts.cloud.admin).used.ram == 256 + 128
+
+
+def test_what_cannot_move_stays_as_it_was(hosts: Hosts) -> None:
+    server_id = hosts.on("one")
+    assert hosts.act(server_id, "migrate").status_code == 404, "alice doesn't see it"
+    mine = hosts.server("mine")
+    orders: tuple[Any, ...] = ("migrate", {"evacuate": {}})
+    for action in orders:
+        assert hosts.act(mine, action, version="2.14").status_code == 403
+    with hosts_without_room(hosts, "one"):
+        assert hosts.admin(server_id, "migrate").status_code == 202
+        hosts.wait(server_id, "ACTIVE")
+    assert hosts.host_of(server_id) == "one"
+    assert "is where the server is" in failed(hosts, server_id)
+    hosts.admin(server_id, "pause")
+    hosts.wait(server_id, "PAUSED")
+    assert hosts.admin(server_id, "migrate").status_code == 409
+
+
+def test_a_move_whose_disk_cannot_come_is_undone(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    server_id = hosts.on("one")
+    compute = hosts.cloud.nodes["one"].compute
+    assert compute is not None
+    monkeypatch.setattr(compute._disks, "_host", "another")
+    hosts.write(server_id, b"mine")
+    hosts.done(server_id, "migrate", "ACTIVE", user="admin")
+    assert hosts.host_of(server_id) == "one"
+    assert hosts.disk("one", server_id) == b"mine"
+    assert "the disk isn't given there any more" in failed(hosts, server_id)
+    ((_, status, _, new),) = hosts.migrations(server_id)
+    assert (status, hosts.claimed()) == ("error", {"one": SMALL})
+    assert hosts.disk(new, server_id) is None
+
+
+def test_nobody_else_is_given_a_disk(hosts: Hosts) -> None:
+    """Neither without the secret, nor when the server has arrived."""
+    import urllib3
+
+    server_id = hosts.on("one")
+    compute = hosts.cloud.nodes["one"].compute
+    assert compute is not None
+    with urllib3.PoolManager() as http:
+        for path in (f"disks/{server_id}", "disks/../../etc/passwd", "disks/", "other"):
+            answer = http.request(
+                "GET", f"{compute._disks.url}/{path}", headers={"Authorization": "Bearer x"}
+            )
+            assert answer.status == 403
+
+
+def test_a_dead_hosts_servers_are_made_anew_elsewhere(hosts: Hosts) -> None:
+    on, off, other = hosts.on("three"), hosts.on("three"), hosts.on("three")
+    hosts.done(off, "os-stop", "SHUTOFF", user="admin")
+    in_use = hosts.admin(on, {"evacuate": {}})
+    assert in_use.status_code == 400
+    assert "Compute service of three is still in use." in in_use.text
+    hosts.cloud.nodes["three"].close()
+    hosts.force_down("three")
+    services = hosts.as_("admin", "2.11").get("/v2.1/os-services?host=three").json["services"]
+    assert [(each["state"], each["forced_down"]) for each in services] == [("down", True)]
+    assert hosts.as_("admin", "2.16").get(f"/v2.1/servers/{on}").json["server"]["host_status"] == "DOWN"
+    assert hosts.admin(on, "migrate").status_code == 409, "its disk can't come"
+    for body, status in (
+        ({"evacuate": {"host": "three"}}, 400),
+        ({"evacuate": {"host": "nowhere"}}, 404),
+        ({"evacuate": {"force": True}}, 400),
+        ({"evacuate": {"onSharedStorage": False}}, 400),
+    ):
+        assert hosts.admin(on, body).status_code == status, body
+    answer = hosts.admin(on, {"evacuate": {"onSharedStorage": "False", "adminPass": "word"}}, version="2.1")
+    assert (answer.status_code, answer.json) == (200, {"adminPass": "word"})
+    answer = hosts.admin(off, {"evacuate": {"host": "two"}}, version="2.29")
+    assert (answer.status_code, answer.content) == (200, b"")
+    hosts.wait(on, "ACTIVE")
+    hosts.wait(off, "SHUTOFF")
+    assert hosts.host_of(off) == "two"
+    assert hosts.disk("two", off) == b"\0" * 1024
+    assert hosts.migrations(off) == [("evacuation", "done", "three", "two")]
+    assert "three" in hosts.claimed(), "the one that was left there"
+    # What it has of them it drops when it is back, and nothing else.
+    assert hosts.disk("three", on)
+    assert hosts.disk("three", off)
+    foreign = hosts.directory / "guests" / "three" / "00000000-0000-4000-8000-000000000000"
+    foreign.mkdir()
+    hosts.cloud.nodes["three"].open()
+    hosts.force_down("three", down=False)
+    for server_id in (on, off):
+        wait_for("it's dropped", lambda: hosts.disk("three", server_id) is None)  # noqa: B023
+    assert hosts.migrations(off) == [("evacuation", "completed", "three", "two")]
+    hosts.done(other, "os-stop", "SHUTOFF", user="admin")
+    assert hosts.host_of(other) == "three"
+    assert foreign.exists()
+    foreign.rmdir()
+
+
+def test_an_evacuation_that_fails_leaves_the_dead_host_what_it_has(hosts: Hosts) -> None:
+    image = hosts.cloud.images.add(b"\1" * 1024)
+    server_id = hosts.on("three", image_id=image.id)
+    hosts.write(server_id, b"precious")
+    hosts.force_down("three")
+    hosts.cloud.images.remove(image.id)
+    hosts.admin(server_id, {"evacuate": {}})
+    hosts.wait(server_id, "ERROR")
+    assert hosts.host_of(server_id) == "three"
+    assert "not found" in str(hosts.record(server_id).fault)
+    assert hosts.migrations(server_id)[0][:2] == ("evacuation", "failed")
+    with hosts_without_room(hosts, "three"):
+        hosts.admin(server_id, {"evacuate": {}})
+        hosts.wait(server_id, "ERROR")
+    assert "is said to be down" not in str(hosts.record(server_id).fault)
+    hosts.force_down("three", down=False)
+    assert hosts.disk("three", server_id) == b"precious"
+    assert hosts.claimed() == {"three": SMALL}
+    hosts.done(server_id, {"reboot": {"type": "HARD"}}, "ACTIVE", user="admin")
+
+
+class hosts_without_room:
+    """No host but one takes a server for a while."""
+
+    def __init__(self, hosts: Hosts, but: str) -> None:
+        self._service = hosts.cloud.service.hosts
+        self._admin = hosts.cloud.admin
+        self._others = [name for name in HOSTS if name != but]
+
+    def __enter__(self) -> None:
+        for name in self._others:
+            self._service.set_enabled(self._admin, name, False, reason="full")
+
+    def __exit__(self, *_: object) -> None:
+        for name in self._others:
+            self._service.set_enabled(self._admin, name, True)
+
+
+def failed(hosts: Hosts, server_id: str) -> str:
+    """Return what the newest action of a server failed by."""
+    path = f"/v2.1/servers/{server_id}/os-instance-actions"
+    admin = hosts.as_("admin", "2.51")
+    (action, *_) = admin.get(path).json["instanceActions"]
+    assert action["message"] == "Error", action
+    events = admin.get(f"{path}/{action['request_id']}").json["instanceAction"]["events"]
+    return "; ".join(str(event["traceback"]) for event in events)
