@@ -17,6 +17,7 @@ from typing import Any
 
 BLOCK = 1 << 20
 CONTAINER = "bench"
+PEERS = f"{CONTAINER}-peer"  # the container of the bare clients' own
 
 
 @dataclass
@@ -71,22 +72,22 @@ class SwiftPeer:
 
     def __init__(self, server: Any, user: str, key: str) -> None:
         self._client = needs("swiftclient").Connection(server.auth_url, user, key)
-        self._client.put_container(f"{CONTAINER}-peer")
+        self._client.put_container(PEERS)
 
     def write(self, name: str, source: Any, size: int) -> None:
-        self._client.put_object(f"{CONTAINER}-peer", name, source, content_length=size, chunk_size=BLOCK)
+        self._client.put_object(PEERS, name, source, content_length=size, chunk_size=BLOCK)
 
-    def read(self, name: str) -> int:
-        _, body = self._client.get_object(f"{CONTAINER}-peer", name, resp_chunk_size=BLOCK)
+    def read(self, name: str, container: str = PEERS) -> int:
+        _, body = self._client.get_object(container, name, resp_chunk_size=BLOCK)
         return sum(map(len, body))
 
-    def read_span(self, name: str, offset: int, length: int) -> int:
+    def read_span(self, name: str, offset: int, length: int, container: str = PEERS) -> int:
         span = {"Range": f"bytes={offset}-{offset + length - 1}"}
-        _, body = self._client.get_object(f"{CONTAINER}-peer", name, headers=span)
+        _, body = self._client.get_object(container, name, headers=span)
         return len(body)
 
     def delete(self, name: str) -> None:
-        self._client.delete_object(f"{CONTAINER}-peer", name)
+        self._client.delete_object(PEERS, name)
 
 
 class S3Peer:
@@ -110,22 +111,22 @@ class S3Peer:
             region_name="us-east-1",
             config=config,
         )
-        self._client.create_bucket(Bucket=f"{CONTAINER}-peer")
+        self._client.create_bucket(Bucket=PEERS)
 
     def write(self, name: str, source: Any, _size: int) -> None:
-        self._client.upload_fileobj(source, f"{CONTAINER}-peer", name)
+        self._client.upload_fileobj(source, PEERS, name)
 
-    def read(self, name: str) -> int:
-        body = self._client.get_object(Bucket=f"{CONTAINER}-peer", Key=name)["Body"]
+    def read(self, name: str, container: str = PEERS) -> int:
+        body = self._client.get_object(Bucket=container, Key=name)["Body"]
         return sum(map(len, body.iter_chunks(BLOCK)))
 
-    def read_span(self, name: str, offset: int, length: int) -> int:
+    def read_span(self, name: str, offset: int, length: int, container: str = PEERS) -> int:
         span = f"bytes={offset}-{offset + length - 1}"
-        found = self._client.get_object(Bucket=f"{CONTAINER}-peer", Key=name, Range=span)
+        found = self._client.get_object(Bucket=container, Key=name, Range=span)
         return len(found["Body"].read())
 
     def delete(self, name: str) -> None:
-        self._client.delete_object(Bucket=f"{CONTAINER}-peer", Key=name)
+        self._client.delete_object(Bucket=PEERS, Key=name)
 
 
 class RbdPeer:
