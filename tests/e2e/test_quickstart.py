@@ -129,8 +129,8 @@ def elsewhere() -> Iterator[str]:
     subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
     yield name
     told = subprocess.run(["ip", "-n", name, "address"], capture_output=True, text=True, check=True)
-    assert "169.254" not in told.stdout, "the address is left behind"
     subprocess.run(["ip", "netns", "del", name], check=True)
+    assert "169.254" not in told.stdout, "the address is left behind"
 
 
 def test_the_guest_asks_the_metadata_service_and_is_told_the_same(state: Path, elsewhere: str) -> None:
