@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -33,13 +33,11 @@ _OFFER = (
 _SIZES = ("vcpus", "memory_mb", "disk_gb")
 
 
-class HostMark(NamedTuple):
-    """What tells whether a host is as it was when it was read."""
+class Look(NamedTuple):
+    """What has changed since some hosts were read: those that have, and which are down since when."""
 
-    name: str
-    generation: int
-    up: bool
-    heartbeat_at: datetime
+    changed: tuple[ComputeHost, ...]
+    down: Mapping[str, datetime]
 
 
 def largest(one: Flavor, other: Flavor) -> Flavor:
@@ -117,13 +115,6 @@ class HostRecords(Records):
         with self._engine.reading() as connection:
             return self._read(connection, None)
 
-    def some(self, names: Collection[str]) -> tuple[ComputeHost, ...]:
-        """Return the hosts of these names that are there, with what is claimed of each."""
-        if not names:
-            return ()
-        with self._engine.reading() as connection:
-            return self._read(connection, names)
-
     def briefly(self, names: Collection[str]) -> tuple[ComputeHost, ...]:
         """Return the hosts of these names that are there, as if nothing were claimed of them."""
         if not names:
@@ -131,22 +122,23 @@ class HostRecords(Records):
         with self._engine.reading() as connection:
             return self._read(connection, names, claims=False)
 
-    def marks(self) -> tuple[HostMark, ...]:
-        """Return of each host, by name, what says whether it has changed.
+    def look(self, known: Mapping[str, int]) -> Look:
+        """Return the hosts that aren't in ``known``, or not with their generation there, and who is down.
 
-        This costs the same whatever is claimed.
+        What is claimed is read of those alone. Generations only grow and no
+        host goes, so their sum tells whether there are any.
         """
         with self._engine.reading() as connection:
             oldest = now(connection) - self._down_after
-            rows = connection.execute(
-                sa.select(
-                    hosts.c.name, hosts.c.generation, hosts.c.forced_down, hosts.c.heartbeat_at
-                ).order_by(hosts.c.name)
-            )
-            return tuple(
-                HostMark(name, generation, not forced_down and beat >= oldest, beat)
-                for name, generation, forced_down, beat in rows
-            )
+            silent = sa.or_(hosts.c.forced_down, hosts.c.heartbeat_at < oldest)
+            down = dict(connection.execute(sa.select(hosts.c.name, hosts.c.heartbeat_at).where(silent)).all())
+            total = sa.select(sa.func.coalesce(sa.func.sum(hosts.c.generation), 0), sa.func.count())
+            told, count = connection.execute(total.select_from(hosts)).one()
+            if (int(told), count) == (sum(known.values()), len(known)):
+                return Look((), down)
+            marks = connection.execute(sa.select(hosts.c.name, hosts.c.generation))
+            names = [name for name, generation in marks if known.get(name) != generation]
+            return Look(self._read(connection, names), down)
 
     def claim(self, server: Server, host: ComputeHost) -> Server | None:
         """Place a server on a host, exactly as the host was when it was read.

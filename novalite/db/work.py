@@ -12,7 +12,7 @@ Leases run by the database's clock: those of the machines needn't agree.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -39,7 +39,7 @@ class WorkRecords(Records):
             return tuple(
                 connection.scalars(
                     sa.select(servers.c.id)
-                    .where(_belongs(host), _takeable(connection, holder))
+                    .where(_belongs(host), _takeable(now(connection), holder))
                     .order_by(servers.c.created_at)
                 )
             )
@@ -51,16 +51,17 @@ class WorkRecords(Records):
         is no such work here or somebody else holds the lease.
         """
         with self._engine.writing() as connection:
+            at = now(connection)
             taken = connection.execute(
                 sa.update(servers)
                 .where(
                     servers.c.id == server_id,
                     _belongs(host),
-                    _takeable(connection, holder),
+                    _takeable(at, holder),
                 )
                 .values(
                     lease_holder=holder,
-                    lease_until=now(connection) + timedelta(seconds=seconds),
+                    lease_until=at + timedelta(seconds=seconds),
                     attempts=servers.c.attempts + 1,
                 )
             )
@@ -233,6 +234,6 @@ def _belongs(host: str | None) -> sa.ColumnElement[bool]:
     return sa.and_(task.is_not(None), task.not_in(OF_SCHEDULER), servers.c.host == host)
 
 
-def _takeable(connection: Connection, holder: str) -> sa.ColumnElement[bool]:
+def _takeable(at: datetime, holder: str) -> sa.ColumnElement[bool]:
     holds = servers.c.lease_holder
-    return sa.or_(holds.is_(None), holds == holder, servers.c.lease_until < now(connection))
+    return sa.or_(holds.is_(None), holds == holder, servers.c.lease_until < at)

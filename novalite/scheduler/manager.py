@@ -103,8 +103,10 @@ class SchedulerManager:
             }
             states = [each.state for name, each in seen.items() if name not in refused]
             picked = choose(request, states, self._hooks, self._driver, refused)
-            placed = self._database.hosts.claim(server, seen[picked.name].host)
+            host = seen[picked.name].host
+            placed = self._database.hosts.claim(server, host)
             if placed is not None:
+                self._hosts.claimed(host, server.flavor, server.id)
                 return placed
             LOG.debug("host %s changed while server %s was placed", picked.name, server.id)
         self._later(server)

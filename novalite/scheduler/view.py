@@ -1,9 +1,10 @@
 """The scheduler's view of all hosts, of which only what has changed is read again.
 
 A host's generation moves on with everything that schedulers decide by, so
-what was read at a generation is true for as long as the host has it. What a
-decision costs thus doesn't grow with the number of servers. A view that has
-become old meanwhile does no harm: a claim is a compare-and-set.
+what was read at a generation is true for as long as the host has it, and one's
+own claim tells what the next is. What a decision costs thus doesn't grow with
+the number of servers. A view that has become old meanwhile does no harm: a
+claim is a compare-and-set.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from novalite.db.hosts import HostRecords
-from novalite.model import ComputeHost
+from novalite.model import ComputeHost, Flavor
 from novalite.scheduler.base import HostState
 from novalite.scheduler.selection import state_of
 
@@ -27,33 +29,57 @@ class Seen:
 
 
 class HostView:
-    """All hosts as they are when ``read`` is called; thread-safe."""
+    """All hosts as they are when ``read`` is called; thread-safe.
+
+    What ``read`` returns is never changed afterwards.
+    """
 
     def __init__(self, hosts: HostRecords) -> None:
         self._hosts = hosts
         self._lock = threading.Lock()
-        self._seen: dict[str, Seen] = {}
+        self._seen: Mapping[str, Seen] = {}
+        self._generations: Mapping[str, int] = {}
+        self._down: Mapping[str, datetime] = {}
 
     def read(self) -> Mapping[str, Seen]:
         """Return the hosts by name."""
-        marks = self._hosts.marks()
         with self._lock:
-            known = dict(self._seen)
-        stale = [
-            mark.name
-            for mark in marks
-            if (seen := known.get(mark.name)) is None or seen.host.generation != mark.generation
-        ]
-        known.update((host.name, Seen(host, state_of(host))) for host in self._hosts.some(stale))
-        found = {}
-        for mark in marks:
-            seen = known.get(mark.name)
-            if seen is None:
-                continue  # it went meanwhile
-            if seen.host.up != mark.up:
-                told = replace(seen.host, up=mark.up, heartbeat_at=mark.heartbeat_at)
-                seen = Seen(told, seen.state)
-            found[mark.name] = seen
+            known = self._generations
+        look = self._hosts.look(known)
         with self._lock:
-            self._seen = found
-        return found
+            # Another thread may know better by now, never worse: generations only grow.
+            changed = [
+                host for host in look.changed if host.generation > self._generations.get(host.name, -1)
+            ]
+            self._know(changed)
+            if look.down != self._down:
+                self._tell_down(look.down)
+            return self._seen
+
+    def claimed(self, host: ComputeHost, flavor: Flavor, server_id: str) -> None:
+        """Take along that a server of a flavor was placed on a host which was read here."""
+        after = replace(
+            host,
+            vcpus_used=host.vcpus_used + flavor.vcpus,
+            memory_mb_used=host.memory_mb_used + flavor.memory_mb,
+            disk_gb_used=host.disk_gb_used + flavor.disk_gb,
+            server_ids=host.server_ids | {server_id},
+            generation=host.generation + 1,
+        )
+        with self._lock:
+            if self._generations.get(host.name) == host.generation:
+                self._know([after])
+
+    def _know(self, hosts: list[ComputeHost]) -> None:
+        if hosts:
+            self._seen = {**self._seen, **{host.name: Seen(host, state_of(host)) for host in hosts}}
+            self._generations = {**self._generations, **{host.name: host.generation for host in hosts}}
+
+    def _tell_down(self, down: Mapping[str, datetime]) -> None:
+        told = {}
+        for name in down.keys() | self._down.keys():
+            if (seen := self._seen.get(name)) is not None:
+                up, beat = name not in down, down.get(name, seen.host.heartbeat_at)
+                told[name] = Seen(replace(seen.host, up=up, heartbeat_at=beat), seen.state)
+        self._seen = {**self._seen, **told}
+        self._down = dict(down)

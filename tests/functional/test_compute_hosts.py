@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import pytest
 from novalite.quickstart.libvirtd import Hypervisor, start_private
 from novalite.virt import qemuimg
 from tests import nodes
-from tests.compute_site import Site, of_its_own, opened, running, upload
-from tests.cutting_proxy import cutting
+from tests.compute_apart import Apart, running_apart
+from tests.compute_site import Site, running, upload
 from tests.database_servers import DatabaseServer
 from tests.libvirt_fixtures import TINY_MARKER
 from tests.rabbit_server import RabbitServer
@@ -24,56 +23,16 @@ from tests.waiting import wait_for
 HOSTS = ("north", "east", "south")
 
 
-class Apart(Site):
-    """A site whose workers are in network namespaces, joined by a bridge that has the rest."""
-
-    network: nodes.Network
-
-    def _start(self, words: list[str], host: str, **values: Any) -> Any:
-        if not host:
-            return super()._start(words, host, **values)
-        within = ["ip", "netns", "exec", self.of(host).name]
-        return subprocess.Popen([*within, *words], stdin=subprocess.DEVNULL, **values)
-
-    def of(self, host: str) -> nodes.Host:
-        return self.network.hosts[self.hosts.index(host)]
-
-    def state(self, host: str) -> str:
-        (service,) = self.call("GET", f"/os-services?host={host}")["services"]
-        return str(service["state"])
-
-    def host_of(self, server_id: str) -> str:
-        return str(self.call("GET", f"/servers/{server_id}")["server"]["OS-EXT-SRV-ATTR:host"])
-
-
 @pytest.fixture
 def apart(
     rabbit_server: RabbitServer, postgres_server: DatabaseServer, api_server: Server, tmp_path: Path
 ) -> Iterator[Apart]:
     if reason := nodes.missing():
         pytest.skip(reason)
-    with ExitStack() as stack:
-        network = nodes.Network(len(HOSTS))
-        stack.callback(network.close)
-
-        def beside(url: str, port: int) -> str:
-            """Return a URL by which the hosts reach what listens on loopback."""
-            there = stack.enter_context(cutting(port, network.address)).port
-            return url.replace(f"127.0.0.1:{port}", f"{network.address}:{there}")
-
-        addresses = dict(zip(HOSTS, (host.address for host in network.hosts), strict=True))
-        database = stack.enter_context(of_its_own(tmp_path, postgres_server))
-        site = Apart(
-            tmp_path / "site",
-            queue=beside(rabbit_server.url, rabbit_server.port),
-            database=beside(database, postgres_server.port),
-            glance=beside(api_server.url, api_server.port),
-            hosts=HOSTS,
-            options={"service_down_time": 3},
-            of_host=lambda host: f"\n[DEFAULT]\nmy_ip = {addresses[host]}\n[database]\nconnect_timeout = 2\n",
-        )
-        site.network = network
-        stack.enter_context(opened(site))
+    options = {"service_down_time": 3}
+    with running_apart(
+        tmp_path / "site", rabbit_server, postgres_server, api_server, HOSTS, options=options
+    ) as site:
         yield site
 
 
