@@ -11,6 +11,8 @@ import pytest
 from glancelike.web.auth import BasicAuth
 from novalite.model import Flavor, Migration, NewServer
 from novalite.testing.cloud import Cloud
+from novalite.virt.base import InstanceSpec
+from novalite.virt.fake import FakeDriver
 from tests.compute_fixtures import Compute
 from tests.server_fixtures import write_users
 from tests.waiting import wait_for
@@ -123,6 +125,24 @@ def test_a_server_moves_and_takes_its_disk_along(hosts: Hosts) -> None:
     wait_for("the old host lets go", lambda: hosts.disk("one", server_id) is None)
     assert hosts.claimed() == {new: SMALL}
     assert hosts.migrations(server_id) == [("migration", "confirmed", "one", new)]
+
+
+def test_a_server_that_moves_has_its_kernel_there_too(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    booted: list[bytes] = []
+    spawn = FakeDriver.spawn
+
+    def watched(driver: FakeDriver, spec: InstanceSpec) -> None:
+        booted.append(spec.base.boot.kernel.read_bytes() if spec.base.boot else b"none")
+        spawn(driver, spec)
+
+    monkeypatch.setattr(FakeDriver, "spawn", watched)
+    images = hosts.cloud.images
+    kernel = images.add(b"a kernel", disk_format="aki", container_format="aki")
+    image = images.add(b"\0" * 512, properties={"kernel_id": kernel.id})
+    server_id = hosts.on("one", image_id=image.id)
+    assert hosts.admin(server_id, "migrate").status_code == 202
+    hosts.wait(server_id, "VERIFY_RESIZE")
+    assert (hosts.host_of(server_id) != "one", booted) == (True, [b"a kernel"] * 2)
 
 
 def test_a_server_that_is_off_stays_off_and_goes_back(hosts: Hosts) -> None:

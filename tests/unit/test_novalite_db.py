@@ -606,6 +606,8 @@ def test_db_a_console_token_is_taken_once_under_race_and_expires(database: Datab
     database.consoles.add(other, "server-3", seconds=60)  # sweeps the one before
     database.consoles.add(late, "server-2", seconds=60)
     assert (database.consoles.take(late), database.consoles.take(other)) == ("server-2", "server-3")
+
+
 # Servers that move
 
 
