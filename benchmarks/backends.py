@@ -86,6 +86,10 @@ class SwiftPeer:
         _, body = self._client.get_object(container, name, headers=span)
         return len(body)
 
+    def found(self, container: str, prefix: str) -> str:
+        """Return the object whose name begins so."""
+        return str(self._client.get_container(container, prefix=prefix)[1][0]["name"])
+
     def delete(self, name: str) -> None:
         self._client.delete_object(PEERS, name)
 
@@ -124,6 +128,10 @@ class S3Peer:
         span = f"bytes={offset}-{offset + length - 1}"
         found = self._client.get_object(Bucket=container, Key=name, Range=span)
         return len(found["Body"].read())
+
+    def found(self, container: str, prefix: str) -> str:
+        """Return the object whose name begins so."""
+        return str(self._client.list_objects_v2(Bucket=container, Prefix=prefix)["Contents"][0]["Key"])
 
     def delete(self, name: str) -> None:
         self._client.delete_object(Bucket=PEERS, Key=name)

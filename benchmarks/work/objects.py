@@ -89,7 +89,10 @@ def _uploads(
 def _reads(backend: Backend, ours: Server, glances: list[Server], source: Path, job: str) -> Contestants:
     size = source.stat().st_size
     path = stored(ours, source)
-    ours_bare = (path.split("/")[-2], CONTAINER)  # the driver's keys are the images' ids
+    ours_bare = (
+        backend.peer.found(CONTAINER, path.split("/")[-2]),
+        CONTAINER,
+    )  # it begins with the image's id
     with source.open("rb") as file:
         backend.peer.write("read", file, size)
     if job == "ranged read":
