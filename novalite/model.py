@@ -454,6 +454,7 @@ class Page(Generic[T]):
 class ComputeHost:
     """One host that runs servers: what it offers, and what is claimed.
 
+    ``zone`` is that of its aggregates, or else what the host itself says.
     ``generation`` counts changes of what schedulers decide by; a claim is
     a compare-and-set on it. ``up`` says whether its heartbeat is fresh.
     """

@@ -13,6 +13,7 @@ from typing import Any
 
 from novalite.db import schema
 from novalite.db.actions import ActionRecords
+from novalite.db.aggregates import AggregateRecords
 from novalite.db.catalog import FlavorRecords, KeyPairRecords
 from novalite.db.engine import DEFAULTS, Engine
 from novalite.db.hosts import HostRecords
@@ -38,6 +39,7 @@ class Database:
         self.actions = ActionRecords(self._engine)
         self.tags = TagRecords(self._engine)
         self.hosts = HostRecords(self._engine, down_after=down_after)
+        self.aggregates = AggregateRecords(self._engine)
         self.quotas = QuotaRecords(self._engine)
         self.flavors = FlavorRecords(self._engine)
         self.keypairs = KeyPairRecords(self._engine)

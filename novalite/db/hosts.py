@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from novalite.db import actions, records
+from novalite.db.aggregates import zone_of_host
 from novalite.db.engine import Engine, Records, insert_new, now, tried_again
 from novalite.db.tables import allocations, hosts, servers
 from novalite.errors import NotFound, StaleRecord
@@ -193,7 +194,9 @@ class HostRecords(Records):
 
     def _read(self, connection: Connection, name: str | None) -> tuple[ComputeHost, ...]:
         of_host = sa.true() if name is None else hosts.c.name == name
-        rows = connection.execute(sa.select(hosts).where(of_host).order_by(hosts.c.name)).mappings().all()
+        zone = zone_of_host().label("effective_zone")
+        statement = sa.select(hosts, zone).where(of_host).order_by(hosts.c.name)
+        rows = connection.execute(statement).mappings().all()
         if name is not None and not rows:
             raise NotFound(f"host {name} not found")
         claims: dict[str, list[Any]] = defaultdict(list)

@@ -60,6 +60,7 @@ servers = sa.Table(
     sa.Column("request_id", Exact(64)),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("tried_hosts", sa.JSON, nullable=False),
+    sa.Column("group_id", Exact(36)),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("lease_holder", Exact(255)),
     sa.Column("lease_until", UtcTime),
@@ -69,6 +70,7 @@ servers = sa.Table(
     sa.Index(None, "host", "vm_state"),
     sa.Index(None, "task_state", "host"),
     sa.Index(None, "lease_holder"),
+    sa.Index(None, "group_id"),
 )
 
 server_tags = sa.Table(
@@ -137,6 +139,60 @@ allocations = sa.Table(
     sa.Column("vcpus", sa.Integer, nullable=False),
     sa.Column("memory_mb", sa.Integer, nullable=False),
     sa.Column("disk_gb", sa.Integer, nullable=False),
+)
+
+# Sets of hosts; one with a zone makes it the zone of its hosts.
+aggregates = sa.Table(
+    "aggregates",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("uuid", Exact(36), nullable=False),
+    sa.Column("name", Exact(255), nullable=False, unique=True),
+    sa.Column("zone", Exact(255)),
+    sa.Column("metadata", sa.JSON, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("updated_at", UtcTime),
+)
+aggregate_hosts = sa.Table(
+    "aggregate_hosts",
+    metadata,
+    sa.Column("aggregate_id", sa.Integer, sa.ForeignKey("aggregates.id"), primary_key=True),
+    sa.Column("host", Exact(255), sa.ForeignKey("hosts.name"), primary_key=True, index=True),
+)
+
+# A server is in the one that its ``group_id`` names, until it's deleted.
+server_groups = sa.Table(
+    "server_groups",
+    metadata,
+    sa.Column("id", Exact(36), primary_key=True),
+    sa.Column("project", Exact(255), nullable=False),
+    sa.Column("user", Exact(255), nullable=False),
+    sa.Column("name", Exact(255), nullable=False),
+    sa.Column("policy", Exact(32), nullable=False),
+    sa.Column("max_per_host", sa.Integer),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Index(None, "project"),
+)
+
+# What became of each order to give a server another size.
+migrations = sa.Table(
+    "migrations",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("uuid", Exact(36), nullable=False, unique=True),
+    sa.Column("server_id", Exact(36), nullable=False),
+    sa.Column("kind", Exact(16), nullable=False),
+    sa.Column("status", Exact(32), nullable=False),
+    sa.Column("source", Exact(255)),
+    sa.Column("target", Exact(255)),
+    sa.Column("old_flavor", Exact(255), nullable=False),
+    sa.Column("new_flavor", Exact(255), nullable=False),
+    sa.Column("project", Exact(255), nullable=False),
+    sa.Column("user", Exact(255)),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("updated_at", UtcTime, nullable=False),
+    sa.Index(None, "server_id"),
+    sa.Index(None, "created_at", "id"),
 )
 
 flavors = sa.Table(

@@ -7,6 +7,7 @@ from novalite.db import Database
 from novalite.images import Images
 from novalite.rpc import Bus
 from novalite.service.actions import ServerActions
+from novalite.service.aggregates import Aggregates
 from novalite.service.changes import Changes
 from novalite.service.flavors import Flavors
 from novalite.service.hosts import Hosts
@@ -30,3 +31,4 @@ class ComputeService:
         self.quotas = Quotas(settings, database)
         self.keypairs = KeyPairs(database, self.quotas)
         self.hosts = Hosts(database)
+        self.aggregates = Aggregates(database)

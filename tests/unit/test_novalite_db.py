@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from glancelike.sql.database import NOW
 from novalite.db import Database, schema
 from novalite.db.tables import metadata
 from novalite.errors import (
+    AggregateExists,
     ConfigError,
+    Conflict,
     DatabaseFault,
     DatabaseSchema,
     FlavorExists,
@@ -33,6 +36,7 @@ from novalite.errors import (
     ServerNotFound,
     StaleRecord,
 )
+from novalite.groupings import Aggregate
 from novalite.model import (
     Address,
     ComputeHost,
@@ -531,6 +535,40 @@ def test_db_leases_and_heartbeats_run_by_the_databases_clock(
     assert not database.hosts.get("h").up
     assert database.work.unfinished(host=None, holder="two") == (server.id,)
     begin(database, server.id, None, "two")
+
+
+# Aggregates and groups
+
+
+def test_db_a_host_gets_one_zone_under_race(database: Database) -> None:
+    database.hosts.register(OFFER)
+    made = [database.aggregates.insert(Aggregate(f"a{n}", f"zone{n}")).id for n in range(4)]
+    results = race(4, lambda n: database.aggregates.add_host(made[n], "h"))
+    won = [result for result in results if isinstance(result, Aggregate)]
+    assert len(won) == 1
+    assert sum(isinstance(result, Conflict) for result in results) == 3
+    assert database.hosts.get("h").zone == won[0].zone
+    named = race(4, lambda n: database.aggregates.insert(Aggregate("one")))
+    assert sum(isinstance(result, AggregateExists) for result in named) == 3
+
+
+def test_db_a_zone_changes_or_a_server_is_claimed(database: Database) -> None:
+    """Whichever is first: no server is in another zone than its host."""
+    made = database.aggregates.insert(Aggregate("a", "zone"))
+    for n in range(8):
+        name = f"h{n}"
+        database.hosts.register(replace(OFFER, name=name))
+        server = make()
+        insert(database, server)
+        held, seen = begin(database, server.id, None, "s"), database.hosts.get(name)
+        acts: tuple[Callable[[], object], ...] = (
+            partial(database.hosts.claim, held, seen),
+            partial(database.aggregates.add_host, made.id, name),
+        )
+        claimed, added = race(2, lambda n, acts=acts: acts[n]())
+        assert isinstance(claimed, Server) == isinstance(added, Conflict)
+        if isinstance(claimed, Server):
+            assert database.hosts.get(name).zone == claimed.zone
 
 
 def test_db_names_that_look_alike_are_different(database: Database) -> None:

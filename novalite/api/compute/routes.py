@@ -27,6 +27,7 @@ from novalite.api.compute.versions import Versions
 V = "/v2.1"
 SERVER = f"{V}/servers/{{server_id}}"
 FLAVOR = f"{V}/flavors/{{flavor_id}}"
+AGGREGATE = f"{V}/os-aggregates/{{aggregate_id}}"
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/", Versions, "list", public=True),
@@ -82,6 +83,11 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", f"{V}/os-services/disable", Services, "disable"),
     Route("PUT", f"{V}/os-services/disable-log-reason", Services, "disable_with_reason"),
     Route("GET", f"{V}/os-aggregates", Aggregates, "list"),
+    Route("POST", f"{V}/os-aggregates", Aggregates, "create"),
+    Route("GET", AGGREGATE, Aggregates, "show"),
+    Route("PUT", AGGREGATE, Aggregates, "update"),
+    Route("DELETE", AGGREGATE, Aggregates, "delete"),
+    Route("POST", f"{AGGREGATE}/action", Aggregates, "act"),
     Route("GET", f"{V}/limits", Limits, "show"),
     Route("GET", f"{V}/os-quota-sets/{{project}}", QuotaSets, "show"),
     Route("PUT", f"{V}/os-quota-sets/{{project}}", QuotaSets, "update"),

@@ -1,0 +1,68 @@
+"""Host aggregates, groups of servers, and what became of each resize."""
+
+import sqlalchemy as sa
+
+from glancelike.sql.steps import add_column, create_index, create_table
+from glancelike.sql.types import Exact, UtcTime
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    """Go up to this revision."""
+    create_table(
+        "aggregates",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("uuid", Exact(36), nullable=False),
+        sa.Column("name", Exact(255), nullable=False),
+        sa.Column("zone", Exact(255), nullable=True),
+        sa.Column("metadata", sa.JSON(), nullable=False),
+        sa.Column("created_at", UtcTime(), nullable=False),
+        sa.Column("updated_at", UtcTime(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_aggregates"),
+        sa.UniqueConstraint("name", name="uq_aggregates_name"),
+    )
+    create_table(
+        "aggregate_hosts",
+        sa.Column("aggregate_id", sa.Integer(), nullable=False),
+        sa.Column("host", Exact(255), nullable=False),
+        sa.ForeignKeyConstraint(["aggregate_id"], ["aggregates.id"], name="fk_aggregate_hosts_aggregate_id"),
+        sa.ForeignKeyConstraint(["host"], ["hosts.name"], name="fk_aggregate_hosts_host"),
+        sa.PrimaryKeyConstraint("aggregate_id", "host", name="pk_aggregate_hosts"),
+    )
+    create_index("ix_aggregate_hosts_host", "aggregate_hosts", ["host"])
+    create_table(
+        "server_groups",
+        sa.Column("id", Exact(36), nullable=False),
+        sa.Column("project", Exact(255), nullable=False),
+        sa.Column("user", Exact(255), nullable=False),
+        sa.Column("name", Exact(255), nullable=False),
+        sa.Column("policy", Exact(32), nullable=False),
+        sa.Column("max_per_host", sa.Integer(), nullable=True),
+        sa.Column("created_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_server_groups"),
+    )
+    create_index("ix_server_groups_project", "server_groups", ["project"])
+    add_column("servers", sa.Column("group_id", Exact(36), nullable=True))
+    create_index("ix_servers_group_id", "servers", ["group_id"])
+    create_table(
+        "migrations",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("uuid", Exact(36), nullable=False),
+        sa.Column("server_id", Exact(36), nullable=False),
+        sa.Column("kind", Exact(16), nullable=False),
+        sa.Column("status", Exact(32), nullable=False),
+        sa.Column("source", Exact(255), nullable=True),
+        sa.Column("target", Exact(255), nullable=True),
+        sa.Column("old_flavor", Exact(255), nullable=False),
+        sa.Column("new_flavor", Exact(255), nullable=False),
+        sa.Column("project", Exact(255), nullable=False),
+        sa.Column("user", Exact(255), nullable=True),
+        sa.Column("created_at", UtcTime(), nullable=False),
+        sa.Column("updated_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_migrations"),
+        sa.UniqueConstraint("uuid", name="uq_migrations_uuid"),
+    )
+    create_index("ix_migrations_server_id", "migrations", ["server_id"])
+    create_index("ix_migrations_created_at_id", "migrations", ["created_at", "id"])
