@@ -273,6 +273,7 @@ class Server:
     request_id: str | None = None
     attempts: int = 0
     tried_hosts: tuple[str, ...] = ()
+    group_id: str | None = None  # the server group it's in
     version: int = 1
     lease_holder: str | None = None
     lease_until: datetime | None = None
@@ -331,13 +332,17 @@ class Rebuild:
     access_ipv6: str | None = None
     set_description: bool = False
     description: str | None = None
+    set_key: bool = False
+    key_name: str | None = None
+    set_user_data: bool = False
+    user_data: str | None = None
     admin_password: str = field(default="", repr=False)
 
 
 SERVER_SORT_FIELDS = frozenset(
     {"created_at", "updated_at", "name", "id", "vm_state", "task_state", "host", "project", "user", "zone"}
     | {"config_drive", "description", "image_id", "key_name", "launch_index", "launched_at", "power_state"}
-    | {"terminated_at", "flavor_id"}
+    | {"terminated_at", "flavor_id", "locked_by"}
 )
 
 
@@ -456,7 +461,8 @@ class ComputeHost:
 
     ``zone`` is that of its aggregates, or else what the host itself says.
     ``generation`` counts changes of what schedulers decide by; a claim is
-    a compare-and-set on it. ``up`` says whether its heartbeat is fresh.
+    a compare-and-set on it. ``up`` says whether its heartbeat is fresh and
+    nobody has said that it is down all the same (``forced_down``).
     """
 
     name: str
@@ -475,6 +481,7 @@ class ComputeHost:
     server_ids: frozenset[str] = frozenset()
     enabled: bool = True
     disabled_reason: str | None = None
+    forced_down: bool = False
     up: bool = True
     heartbeat_at: datetime = field(default_factory=utcnow)
     generation: int = 0
@@ -506,3 +513,6 @@ class Limits:
     used: Usage
     key_pairs: int = -1
     metadata_items: int = -1
+    server_groups: int = -1
+    server_group_members: int = -1
+    server_groups_used: int = 0

@@ -16,10 +16,13 @@ from novalite.db.actions import ActionRecords
 from novalite.db.aggregates import AggregateRecords
 from novalite.db.catalog import FlavorRecords, KeyPairRecords
 from novalite.db.engine import DEFAULTS, Engine
+from novalite.db.groups import GroupRecords
 from novalite.db.hosts import HostRecords
+from novalite.db.migration_log import MigrationRecords
 from novalite.db.quotas import QuotaRecords
 from novalite.db.servers import ServerRecords
 from novalite.db.tags import TagRecords
+from novalite.db.usage import UsageRecords
 from novalite.db.work import WorkRecords
 
 __all__ = ["Database"]
@@ -40,6 +43,9 @@ class Database:
         self.tags = TagRecords(self._engine)
         self.hosts = HostRecords(self._engine, down_after=down_after)
         self.aggregates = AggregateRecords(self._engine)
+        self.groups = GroupRecords(self._engine)
+        self.migrations = MigrationRecords(self._engine)
+        self.usage = UsageRecords(self._engine)
         self.quotas = QuotaRecords(self._engine)
         self.flavors = FlavorRecords(self._engine)
         self.keypairs = KeyPairRecords(self._engine)

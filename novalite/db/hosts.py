@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db import actions, records
+from novalite.db import actions, groups, migration_log, records
 from novalite.db.aggregates import zone_of_host
 from novalite.db.engine import Engine, Records, insert_new, now, tried_again
-from novalite.db.tables import allocations, hosts, servers
-from novalite.errors import NotFound, StaleRecord
+from novalite.db.tables import aggregate_hosts, allocations, hosts, servers
+from novalite.errors import Conflict, NotFound, StaleRecord
 from novalite.model import ComputeHost, Flavor, Server, TaskState, VmState, utcnow
 
 _OFFER = (
@@ -45,7 +46,7 @@ class HostRecords(Records):
     """Queries on hosts and claims; one method is one transaction.
 
     A host is up while its heartbeat is younger than ``down_after`` seconds,
-    by the database's clock.
+    by the database's clock, unless it was forced down.
     """
 
     def __init__(self, engine: Engine, *, down_after: float) -> None:
@@ -77,13 +78,54 @@ class HostRecords(Records):
 
     def set_enabled(self, name: str, *, enabled: bool, reason: str | None) -> ComputeHost:
         """Say whether a host may get new servers; raise NotFound."""
+        return self._set(name, enabled=enabled, disabled_reason=reason)
+
+    def force_down(self, name: str, *, down: bool) -> ComputeHost:
+        """Say that a host is down whatever its heartbeat says, or no more; raise NotFound."""
+        return self._set(name, forced_down=down)
+
+    def _set(self, name: str, **values: Any) -> ComputeHost:
         with self._engine.writing() as connection:
             connection.execute(
                 sa.update(hosts)
                 .where(hosts.c.name == name)
-                .values(enabled=enabled, disabled_reason=reason, generation=hosts.c.generation + 1)
+                .values(**values, generation=hosts.c.generation + 1)
             )
             return self._read(connection, name)[0]
+
+    def delete(self, name: str) -> None:
+        """Forget a host, in its aggregates as well; one that lives is back with its next heartbeat.
+
+        Raises NotFound, and Conflict while there are servers on it.
+        """
+        with self._engine.writing() as connection:
+            held = sa.update(hosts).where(hosts.c.name == name).values(generation=hosts.c.generation + 1)
+            if connection.execute(held).rowcount != 1:
+                raise NotFound(f"host {name} not found")
+            placed = sa.select(servers.c.id).where(
+                servers.c.host == name, servers.c.vm_state != VmState.DELETED
+            )
+            claimed = sa.select(allocations.c.server_id).where(allocations.c.host == name)
+            if connection.scalar(placed.limit(1)) or connection.scalar(claimed.limit(1)):
+                raise Conflict(
+                    "Unable to delete compute service that is hosting instances. Migrate or delete the "
+                    "instances first."
+                )
+            connection.execute(sa.delete(aggregate_hosts).where(aggregate_hosts.c.host == name))
+            connection.execute(sa.delete(hosts).where(hosts.c.name == name))
+
+    def servers(self, names: Collection[str]) -> dict[str, Sequence[tuple[str, str]]]:
+        """Map hosts to the ids and names of their servers."""
+        found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        with self._engine.reading() as connection:
+            rows = connection.execute(
+                sa.select(servers.c.host, servers.c.id, servers.c.name)
+                .where(servers.c.host.in_(names), servers.c.vm_state != VmState.DELETED)
+                .order_by(servers.c.created_at, servers.c.id)
+            )
+            for row in rows:
+                found[row.host].append((row.id, row.name))
+        return dict(found)
 
     def get(self, name: str) -> ComputeHost:
         """Return one host; raise NotFound."""
@@ -100,11 +142,12 @@ class HostRecords(Records):
 
         The scheduler holds the lease on ``server``; the claim ends it, and
         the server is the host's to spawn. None when the host has changed
-        since, by another claim for example: read it again and decide again.
+        since, by another claim for example, or the server's group doesn't want
+        it there any more: read both again and decide again.
         Raises StaleRecord when the server isn't the holder's to place.
         """
         with self._engine.writing() as connection:
-            if not _hold(connection, host):
+            if groups.refusal(connection, server, host.name) or not _hold(connection, host):
                 return None
             placed = connection.execute(
                 sa.update(servers)
@@ -169,6 +212,7 @@ class HostRecords(Records):
             if taken.rowcount != 1:
                 raise StaleRecord(f"server {server.id} isn't {server.lease_holder}'s to resize any more")
             actions.end_step(connection, server)
+            migration_log.go_on(connection, server.id, host.name)
             connection.execute(
                 sa.update(allocations)
                 .where(allocations.c.server_id == server.id)
@@ -209,7 +253,8 @@ class HostRecords(Records):
             held = claims[row["name"]]
             used = {what: sum(getattr(c, what) for c in held) for what in ("vcpus", "memory_mb", "disk_gb")}
             ids = frozenset(claim.server_id for claim in held)
-            found.append(records.host(row, used, ids, up=row["heartbeat_at"] >= oldest))
+            up = row["heartbeat_at"] >= oldest and not row["forced_down"]
+            found.append(records.host(row, used, ids, up=up))
         return tuple(found)
 
 

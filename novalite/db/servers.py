@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glancelike.sql.types import UtcTime
-from novalite.db import actions, records, tags
-from novalite.db.engine import Records, insert_new, tried_again
+from novalite.db import actions, groups, migration_log, records, tags
+from novalite.db.engine import Records, tried_again
+from novalite.db.locks import lock_owner
 from novalite.db.quotas import usage_allowed
-from novalite.db.tables import allocations, hosts, quota_locks, servers
+from novalite.db.tables import allocations, hosts, servers
 from novalite.errors import InvalidInput, QuotaExceeded, ServerNotFound, StaleRecord
 from novalite.model import (
     SERVER_SORT_FIELDS,
@@ -53,18 +54,6 @@ def set_allocation(connection: Connection, server_id: str, flavor: Flavor) -> No
     )
 
 
-def lock_owner(connection: Connection, owner: str) -> None:
-    """Let one writer at a time past, per owner of a quota.
-
-    SQLite lets only one writer in anyway.
-    """
-    if connection.dialect.name == "sqlite":
-        return
-    if connection.scalar(sa.select(quota_locks.c.owner).where(quota_locks.c.owner == owner)) is None:
-        insert_new(connection, quota_locks, {"owner": owner})
-    connection.execute(sa.select(quota_locks).where(quota_locks.c.owner == owner).with_for_update())
-
-
 @tried_again
 class ServerRecords(Records):
     """Queries on servers; one method is one transaction."""
@@ -77,11 +66,13 @@ class ServerRecords(Records):
         minimum: int,
         order: Order | None = None,
         tagged: Iterable[str] = (),
+        members: int = -1,
     ) -> tuple[Server, ...]:
         """Add as many of the servers of one project as its quota allows.
 
-        All get the tags ``tagged``, and ``order`` is recorded of each. Raises
-        QuotaExceeded, and adds none, when fewer than ``minimum`` fit.
+        All get the tags ``tagged``, and ``order`` is recorded of each; ``members``
+        is how many a group may have. Raises QuotaExceeded, and adds none,
+        when fewer than ``minimum`` fit, and InvalidInput when their group is gone.
         """
         with self._engine.writing() as connection:
             project = wanted[0].project
@@ -91,6 +82,8 @@ class ServerRecords(Records):
             fitting = wanted[: _room(used, quota, wanted[0])]
             if len(fitting) < minimum:
                 raise QuotaExceeded(_over(used, quota, wanted[0], minimum))
+            if wanted[0].group_id is not None:
+                groups.join(connection, wanted[0].group_id, project, len(fitting), quota=members)
             connection.execute(sa.insert(servers), [records.server_values(server) for server in fitting])
             for server in fitting:
                 tags.insert(connection, server.id, tagged)
@@ -175,6 +168,7 @@ class ServerRecords(Records):
                 "vcpus": max(server.flavor.vcpus, flavor.vcpus),
                 "memory_mb": max(server.flavor.memory_mb, flavor.memory_mb),
             }
+            migration_log.begin(connection, server, flavor, order)
             return _change(connection, server, values, order)
 
     def lost(self, server: Server, fault: Fault) -> Server:

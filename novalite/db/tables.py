@@ -125,6 +125,7 @@ hosts = sa.Table(
     sa.Column("disk_gb", sa.Integer, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("disabled_reason", Exact(255)),
+    sa.Column("forced_down", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("heartbeat_at", UtcTime, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
 )

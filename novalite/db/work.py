@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db import actions, records
+from novalite.db import actions, migration_log, records
 from novalite.db.engine import Records, now, tried_again
 from novalite.db.servers import release_allocation, set_allocation
 from novalite.db.tables import servers
@@ -213,6 +213,7 @@ class WorkRecords(Records):
                     f"server {server.id} isn't {server.task_state} by {server.lease_holder} any more"
                 )
             actions.end_step(connection, server, fault)
+            migration_log.end_step(connection, server, fault)
             if release:
                 release_allocation(connection, server.id)
             elif claimed is not None:

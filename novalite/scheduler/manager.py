@@ -89,9 +89,10 @@ class SchedulerManager:
             faults.passing("host-told")
 
     def _claim(self, server: Server) -> Server | None:
-        request = request_of(server)
         for _ in range(_CLAIMS):
             hosts = {host.name: host for host in self._database.hosts.list()}
+            # After the hosts: a member that comes to one of them meanwhile makes the claim fail.
+            request = request_of(server, self._database.groups.places(server))
             refused = {
                 name: reason for name, host in hosts.items() if (reason := unfit(server, host)) is not None
             }
@@ -111,7 +112,7 @@ class SchedulerManager:
         The hooks see the host as if the server weren't there.
         """
         flavor = flavor_of(server.task_args["flavor"])
-        request = request_of(replace(server, flavor=flavor))
+        request = request_of(replace(server, flavor=flavor))  # it stays where its group has it
         for _ in range(_CLAIMS):
             host = self._database.hosts.get(str(server.host))
             if (reason := unfit(replace(server, zone=None, tried_hosts=()), host)) is not None:

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from novalite.errors import NoValidHost
+from novalite.groupings import GroupPlaces
 from novalite.model import ComputeHost, Server
 from novalite.scheduler.base import Driver, Hook, HostState, Request
 
 LOG = logging.getLogger(__name__)
 
 
-def request_of(server: Server) -> Request:
-    """Make the scheduler's view of a server."""
+def request_of(server: Server, group: GroupPlaces | None = None) -> Request:
+    """Make the scheduler's view of a server, and of where the others of its group are."""
     return Request(
         instance_id=server.id,
         project=server.project or None,
@@ -25,6 +26,7 @@ def request_of(server: Server) -> Request:
         image_properties=server.image.properties,
         extra_specs=server.flavor.extra_specs,
         hints=server.hints,
+        group=group,
     )
 
 

@@ -10,9 +10,11 @@ from novalite.service.actions import ServerActions
 from novalite.service.aggregates import Aggregates
 from novalite.service.changes import Changes
 from novalite.service.flavors import Flavors
+from novalite.service.groups import ServerGroups
 from novalite.service.hosts import Hosts
 from novalite.service.keypairs import KeyPairs
 from novalite.service.quotas import Quotas
+from novalite.service.reports import Reports
 from novalite.service.servers import Servers
 from novalite.service.tags import Tags
 
@@ -30,5 +32,7 @@ class ComputeService:
         self.flavors = Flavors(database)
         self.quotas = Quotas(settings, database)
         self.keypairs = KeyPairs(database, self.quotas)
-        self.hosts = Hosts(database)
-        self.aggregates = Aggregates(database)
+        self.hosts = Hosts(database, bus)
+        self.aggregates = Aggregates(database, bus, images)
+        self.groups = ServerGroups(settings, database)
+        self.reports = Reports(database)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from novalite.db import Database
 from novalite.errors import InvalidInput
 from novalite.groupings import Aggregate
+from novalite.images import Images
 from novalite.model import Caller
+from novalite.rpc import Bus
 from novalite.service.checks import MAX_CHARS, check_name
 from novalite.service.orders import demand_admin_for
 
@@ -19,8 +21,11 @@ _KEY = re.compile(r"[a-zA-Z0-9\-_:. ]{1,255}")
 class Aggregates:
     """The use cases of aggregates, all for administrators; thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, bus: Bus, images: Images) -> None:
         self._aggregates = database.aggregates
+        self._hosts = database.hosts
+        self._bus = bus
+        self._images = images
 
     def list(self, caller: Caller) -> tuple[Aggregate, ...]:
         """Return all aggregates; raise Forbidden."""
@@ -79,6 +84,23 @@ class Aggregates:
         """Take a host out of an aggregate; raise Forbidden, NotFound or Conflict."""
         demand_admin_for(caller, f"{POLICY}remove_host")
         return self._aggregates.remove_host(aggregate_id, host)
+
+    def precache(self, caller: Caller, aggregate_id: int, image_ids: Collection[str]) -> None:
+        """Have the hosts of an aggregate that are up fetch images before a server needs them.
+
+        Nobody is told when that is done. Raises Forbidden, NotFound,
+        InvalidInput, and ImageMissing for an image that isn't there.
+        """
+        demand_admin_for(caller, "compute:aggregates:images")
+        if len(set(image_ids)) < len(image_ids):
+            raise InvalidInput("Duplicate images in request")
+        found = self._aggregates.get(aggregate_id)
+        for image_id in image_ids:
+            self._images.show(image_id, caller)
+        up = {host.name for host in self._hosts.list() if host.up and host.enabled}
+        for host in sorted(up & set(found.hosts)):
+            for image_id in image_ids:
+                self._bus.precache(host, image_id)
 
 
 def check_zone(zone: str | None) -> None:

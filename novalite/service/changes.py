@@ -27,7 +27,14 @@ from novalite.model import (
     VmState,
 )
 from novalite.rpc import Bus
-from novalite.service.checks import check_image, check_metadata, check_name
+from novalite.service.checks import (
+    check_image,
+    check_metadata,
+    check_name,
+    check_user_data,
+    demand_zone,
+    packed,
+)
 from novalite.service.flavors import visible
 from novalite.service.orders import Orders, demand_state, demand_unlocked, order_of
 
@@ -52,7 +59,7 @@ class Changes:
     def rebuild(self, caller: Caller, server_id: str, wanted: Rebuild) -> Server:
         """Order the guest to be made anew from an image; addresses and size stay.
 
-        Raises InvalidState, InvalidInput, ImageMissing and what else ``create`` does.
+        Raises InvalidState, InvalidInput, ImageMissing, KeyPairNotFound and what else ``create`` does.
         """
         if wanted.name is not None:
             check_name("name", wanted.name)
@@ -66,9 +73,22 @@ class Changes:
         }
         if wanted.set_description:
             told["description"] = wanted.description
+        if wanted.set_key:
+            told |= self._key(caller, server_id, wanted.key_name)
+        if wanted.set_user_data:
+            if wanted.user_data is not None:
+                check_user_data(wanted.user_data)
+            told["user_data"] = packed(wanted.user_data)
         values = {**told, "image": image, "task_args": {"admin_password": wanted.admin_password}}
         task = TaskState.REBUILDING
         return self._orders.act(caller, server_id, "rebuild", task, _BROKEN, values=lambda _: values)
+
+    def _key(self, caller: Caller, server_id: str, name: str | None) -> dict[str, Any]:
+        """Return the key pair of a server's owner as fields of the server; None is no key."""
+        if name is None:
+            return {"key_name": None, "public_key": None}
+        owner = self._orders.show(caller, server_id).user
+        return {"key_name": name, "public_key": self._database.keypairs.get(owner, name).public_key}
 
     def rescue(self, caller: Caller, server_id: str, password: str, image_id: str | None = None) -> Server:
         """Order the guest to boot from an image, its own unless one is named, with its disk beside.
@@ -161,9 +181,17 @@ class Changes:
         task, states = TaskState.SHELVING_OFFLOADING, {VmState.SHELVED}
         return self._orders.act(caller, server_id, "shelveOffload", task, states)
 
-    def unshelve(self, caller: Caller, server_id: str) -> Server:
-        """Order a shelved server to run again; raise InvalidState or ImageMissing."""
+    def unshelve(self, caller: Caller, server_id: str, *, zone: str | None = None) -> Server:
+        """Order a shelved server to run again, in another zone if one is named.
+
+        Only one that has left its host can change its zone. Raises
+        InvalidState, ImageMissing, and InvalidInput for a zone that isn't there.
+        """
         server = self._orders.show(caller, server_id)
+        if zone is not None:
+            demand_zone(self._database, zone)
+            if server.vm_state == VmState.SHELVED:
+                raise InvalidState(f"Cannot 'unshelve' instance {server_id} to a zone while it is on a host")
         states = {VmState.SHELVED, VmState.SHELVED_OFFLOADED}
         demand_unlocked(caller, server)
         demand_state(server, "unshelve", states)
@@ -174,7 +202,8 @@ class Changes:
         def change(fresh: Server) -> dict[str, Any]:
             demand_state(fresh, "unshelve", {VmState.SHELVED_OFFLOADED})
             values = {"task_state": TaskState.SCHEDULING, "attempts": 0, "tried_hosts": []}
-            return {**values, "task_args": {"image": image_json(image)}}
+            told = {} if zone is None else {"zone": zone}
+            return {**values, **told, "task_args": {"image": image_json(image)}}
 
         ordered = self._orders.change(caller, server_id, change, action="unshelve")
         self._orders.schedule(ordered)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 
 from novalite.db import Database
+from novalite.errors import InvalidInput
 from novalite.model import Caller, ComputeHost, Zone
+from novalite.rpc import Bus
 from novalite.service.checks import demand_admin
+from novalite.service.orders import demand_admin_for
 
 
 class Hosts:
     """The use cases of hosts; thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, bus: Bus) -> None:
         self._hosts = database.hosts
+        self._bus = bus
 
     def list(self, caller: Caller) -> tuple[ComputeHost, ...]:
         """Return all hosts by name; raise Forbidden."""
@@ -31,6 +36,28 @@ class Hosts:
         """Say whether a host may get new servers; raise Forbidden or NotFound."""
         demand_admin(caller, "enable or disable hosts")
         return self._hosts.set_enabled(name, enabled=enabled, reason=None if enabled else reason)
+
+    def force_down(self, caller: Caller, name: str, down: bool) -> ComputeHost:
+        """Say that a host is down whatever its heartbeat says, or no more; raise Forbidden or NotFound."""
+        demand_admin_for(caller, "os_compute_api:os-services:update")
+        return self._hosts.force_down(name, down=down)
+
+    def delete(self, caller: Caller, name: str) -> None:
+        """Forget a host without servers; raise Forbidden, NotFound or Conflict."""
+        demand_admin_for(caller, "os_compute_api:os-services:delete")
+        self._hosts.delete(name)
+
+    def servers(self, caller: Caller, names: Collection[str]) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """Map hosts to the ids and names of their servers; raise Forbidden."""
+        demand_admin_for(caller, "os_compute_api:os-hypervisors:servers")
+        return self._hosts.servers(names)
+
+    def uptime(self, caller: Caller, name: str) -> str:
+        """Ask a host how long it is up; raise Forbidden, NotFound, and InvalidInput when it's down."""
+        demand_admin_for(caller, "os_compute_api:os-hypervisors:uptime")
+        if not self._hosts.get(name).up:
+            raise InvalidInput(f"Compute service of {name} is unavailable at this time.")
+        return self._bus.host_uptime(name)
 
     def zones(self, caller: Caller) -> tuple[Zone, ...]:
         """Return the zones by name, for administrators with their hosts."""

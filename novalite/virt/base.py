@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from novalite.errors import Unsupported
+from novalite.virt.diagnostics import Diagnostics
 
 
 class VirtCap(enum.Flag):
@@ -38,6 +39,7 @@ class VirtCap(enum.Flag):
     RESCUE = enum.auto()
     RESIZE = enum.auto()
     NBD_BASE = enum.auto()  # a base may be given as an NBD export
+    DIAGNOSTICS = enum.auto()
 
 
 class PowerState(enum.StrEnum):
@@ -203,6 +205,14 @@ class VirtDriver(ABC):
         Raises InstanceNotFound for an unknown id; needs CONSOLE_LOG.
         """
         raise Unsupported(f"virt driver {self.name} has no console log")
+
+    def diagnostics(self, instance_id: str) -> Diagnostics:
+        """Tell what a guest that runs, paused or not, has used so far.
+
+        Raises InstanceNotFound for an unknown id, and InvalidState for a
+        guest that is off; needs DIAGNOSTICS.
+        """
+        raise Unsupported(f"virt driver {self.name} tells no diagnostics")
 
     def snapshot(self, instance_id: str) -> AbstractContextManager[Snapshot]:
         """Copy the root disk as it is at one moment; the file goes with the block.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import libvirt
 
@@ -30,6 +31,26 @@ def state(dom: Any) -> PowerState:
     if number == libvirt.VIR_DOMAIN_SHUTOFF and reason == libvirt.VIR_DOMAIN_SHUTOFF_CRASHED:
         return PowerState.CRASHED
     return _STATES.get(number, PowerState.RUNNING)
+
+
+def counters(dom: Any) -> tuple[PowerState, dict[str, Any], list[tuple[str, str]]]:
+    """Return a running guest's state and statistics, and its cards' addresses and host's ends.
+
+    Raises InvalidState for a guest that is off.
+    """
+    _demand_active(dom)
+    ((_, stats),) = dom.connect().domainListGetStats([dom], 0, 0)
+    described = ET.fromstring(dom.XMLDesc())  # noqa: S314 - libvirt's own output
+    cards = [
+        (_attribute(each, "mac", "address"), _attribute(each, "target", "dev"))
+        for each in described.iterfind("devices/interface")
+    ]
+    return state(dom), stats, cards
+
+
+def _attribute(element: ET.Element, child: str, name: str) -> str:
+    found = element.find(child)
+    return "" if found is None else found.get(name, "")
 
 
 def owner(dom: Any) -> str:

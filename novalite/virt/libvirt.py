@@ -36,6 +36,7 @@ from novalite.errors import (
 from novalite.virt import configdrive, console, copying, domain, guest, probe, qemuimg, resizing
 from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, Snapshot, VirtCap, VirtDriver
 from novalite.virt.connection import Connection
+from novalite.virt.diagnostics import Diagnostics, of_libvirt
 from novalite.virt.files import link, rmtree
 
 LOG = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class LibvirtDriver(VirtDriver):
         | VirtCap.RESCUE
         | VirtCap.RESIZE
         | VirtCap.NBD_BASE
+        | VirtCap.DIAGNOSTICS
     )
     options = (
         cfg.StrOpt("connection_uri", default="", help="libvirt URI; empty means qemu:///system."),
@@ -216,6 +218,13 @@ class LibvirtDriver(VirtDriver):
             raise InstanceNotFound(f"instance {instance_id} has no console log here") from exc
         except OSError as exc:
             raise HypervisorDown(f"instance {instance_id}: {exc}") from exc
+
+    def diagnostics(self, instance_id: str) -> Diagnostics:
+        """Tell libvirt's counters of the guest."""
+        domain.check_id(instance_id)
+        virt_type, _ = self._find_platform()
+        state, stats, cards = self._with_domain(instance_id, guest.counters)
+        return of_libvirt(stats, cards, state=state, driver=self.name, hypervisor=virt_type)
 
     @contextlib.contextmanager
     def snapshot(self, instance_id: str) -> Iterator[Snapshot]:

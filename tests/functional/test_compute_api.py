@@ -438,14 +438,20 @@ def test_hypervisors(compute: Compute) -> None:
     assert all(each["vcpus"] == 64 and each["hypervisor_type"] == "fake" for each in full)
     path = f"/v2.1/os-hypervisors/{brief[0]['id']}"
     assert admin.get(path).json["hypervisor"]["service"]["host"] == "host1"
-    assert admin.get(f"{path}/uptime").status_code == 501
+    assert re.fullmatch(
+        r" \d\d:\d\d:\d\d up .+,  0 users,  load average: [0-9., ]+",
+        admin.get(f"{path}/uptime").json["hypervisor"]["uptime"],
+    )
+    found = admin.get("/v2.1/os-hypervisors/ost2/search").json["hypervisors"]
+    assert found == [each for each in brief if each["hypervisor_hostname"] == "host2"]
+    assert admin.get("/v2.1/os-hypervisors/none/search").status_code == 404
     assert admin.get("/v2.1/os-hypervisors/7").status_code == 404
     assert admin.get("/v2.1/os-hypervisors/statistics").json["hypervisor_statistics"]["count"] == 2
     assert admin.get("/v2.1/os-aggregates").json == {"aggregates": []}
 
 
 def test_services(compute: Compute) -> None:
-    admin = compute.as_("admin", "latest")
+    admin = compute.as_("admin", "2.52")
     told = {"host": "host1", "binary": "nova-compute"}
     off = admin.put("/v2.1/os-services/disable-log-reason", json={**told, "disabled_reason": "disk"})
     assert off.json == {"service": {**told, "disabled_reason": "disk", "status": "disabled"}}

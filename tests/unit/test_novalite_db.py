@@ -36,7 +36,7 @@ from novalite.errors import (
     ServerNotFound,
     StaleRecord,
 )
-from novalite.groupings import Aggregate
+from novalite.groupings import Aggregate, GroupPolicy, ServerGroup
 from novalite.model import (
     Address,
     ComputeHost,
@@ -257,6 +257,10 @@ def test_db_keeps_every_field_of_a_server(database: Database) -> None:
         reservation_id="r-1",
         launch_index=3,
         power_state="running",
+        group_id=str(uuid.uuid4()),
+    )
+    database.groups.insert(
+        ServerGroup(str(server.group_id), "g", GroupPolicy.SOFT_AFFINITY, "p", "u"), quota=-1
     )
     insert(database, server)
     assert database.servers.get(server.id) == server
@@ -569,6 +573,55 @@ def test_db_a_zone_changes_or_a_server_is_claimed(database: Database) -> None:
         assert isinstance(claimed, Server) == isinstance(added, Conflict)
         if isinstance(claimed, Server):
             assert database.hosts.get(name).zone == claimed.zone
+
+
+@pytest.mark.parametrize("policy", [GroupPolicy.AFFINITY, GroupPolicy.ANTI_AFFINITY])
+def test_db_a_groups_policy_holds_under_race(database: Database, policy: GroupPolicy) -> None:
+    """Each wants a host of its own; one only gets it with affinity, and with anti-affinity all do."""
+    for n in range(4):
+        database.hosts.register(replace(OFFER, name=f"h{n}"))
+    group = ServerGroup(str(uuid.uuid4()), "g", policy, "p", "u")
+    database.groups.insert(group, quota=-1)
+    servers = [make(group_id=group.id) for _ in range(4)]
+    insert(database, *servers)
+    held = [begin(database, server.id, None, f"s{n}") for n, server in enumerate(servers)]
+    seen = [database.hosts.get(f"h{n}") for n in range(4)]
+    apart = policy is GroupPolicy.ANTI_AFFINITY
+    placed = race(4, lambda n: database.hosts.claim(held[n], seen[n]))
+    assert sum(isinstance(one, Server) for one in placed) == (4 if apart else 1), placed
+    where = {server.host for server in database.servers.find(one.id for one in servers).values()}
+    hosts = where - {None}
+    # And those that come too late find where the first ones are.
+    for server in (one for one, got in zip(held, placed, strict=True) if got is None):
+        places = database.groups.places(server)
+        assert places is not None
+        assert places.placed.keys() == hosts
+        assert database.hosts.claim(server, database.hosts.get(str(*hosts))) is not None
+    if apart:
+        extra = make(group_id=group.id)
+        insert(database, extra)
+        late = begin(database, extra.id, None, "late")
+        assert database.hosts.claim(late, database.hosts.get("h0")) is None
+
+
+def test_db_quotas_of_groups_are_exact_under_race(database: Database) -> None:
+    def add(_: int) -> str:
+        group = ServerGroup(str(uuid.uuid4()), "g", GroupPolicy.AFFINITY, "p", "u")
+        database.groups.insert(group, quota=2)
+        return group.id
+
+    made = [result for result in race(4, add) if isinstance(result, str)]
+    assert len(made) == 2
+
+    def join(_: int) -> object:
+        return database.servers.insert([make(group_id=made[0])], quota=UNLIMITED, minimum=1, members=3)
+
+    joined = race(6, join)
+    assert sum(isinstance(result, QuotaExceeded) for result in joined) == 3
+    assert len(database.groups.get(made[0]).members) == 3
+    database.groups.delete(made[0])
+    assert isinstance(race(1, join)[0], InvalidInput)
+    assert {server.group_id for server in database.servers.list(ServerQuery(project="p")).items} == {None}
 
 
 def test_db_names_that_look_alike_are_different(database: Database) -> None:

@@ -8,8 +8,8 @@ import falcon
 
 from glancelike.web.validation import Schema
 from novalite.api.compute import microversion, view
-from novalite.api.compute.resource import Resource, body_of, caller_of
-from novalite.errors import InvalidInput
+from novalite.api.compute.resource import Resource, body_of, caller_of, demand_version
+from novalite.errors import ImageMissing, InvalidInput
 from novalite.groupings import Aggregate
 
 NAME: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255}
@@ -66,6 +66,27 @@ ACTION = Schema(
 )
 
 
+CACHE = Schema(
+    {
+        "type": "object",
+        "properties": {
+            "cache": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "properties": {"id": {"type": "string", "minLength": 1, "maxLength": 36}},
+                    "required": ["id"],
+                    "additionalProperties": False,
+                },
+            }
+        },
+        "required": ["cache"],
+        "additionalProperties": False,
+    }
+)
+
+
 class Aggregates(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response) -> None:
         found = self.service.aggregates.list(caller_of(req))
@@ -114,6 +135,16 @@ class Aggregates(Resource):
         else:
             changed = service.remove_host(caller, number, told["host"])
         resp.media = {"aggregate": _full(req, changed)}
+
+    def precache(self, req: falcon.Request, resp: falcon.Response, aggregate_id: str) -> None:
+        demand_version(req, (2, 81))
+        wanted = [each["id"] for each in body_of(req, CACHE)["cache"]]
+        try:
+            self.service.aggregates.precache(caller_of(req), _number(aggregate_id), wanted)
+        except ImageMissing as error:
+            # What the URL names is there; what the body names isn't.
+            raise InvalidInput(str(error)) from error
+        resp.status = 202
 
 
 def _number(aggregate_id: str) -> int:

@@ -12,6 +12,8 @@ from novalite.api.compute.resource import (
     Resource,
     body_of,
     caller_of,
+    demand_known,
+    demand_version,
     flag,
     integer,
     next_link,
@@ -35,6 +37,8 @@ BOOLEAN: dict[str, Any] = {
     ]
 }
 
+DESCRIPTION: dict[str, Any] = {"type": ["string", "null"], "maxLength": 65535}
+
 CREATE = Schema(
     {
         "type": "object",
@@ -52,6 +56,7 @@ CREATE = Schema(
                     "OS-FLV-EXT-DATA:ephemeral": ZERO,
                     "rxtx_factor": {"enum": [1, 1.0, "1", "1.0"]},
                     "os-flavor-access:is_public": BOOLEAN,
+                    "description": DESCRIPTION,
                 },
                 "required": ["name", "ram", "vcpus", "disk"],
                 "additionalProperties": False,
@@ -61,6 +66,22 @@ CREATE = Schema(
         "additionalProperties": False,
     }
 )
+UPDATE = Schema(
+    {
+        "type": "object",
+        "properties": {
+            "flavor": {
+                "type": "object",
+                "properties": {"description": DESCRIPTION},
+                "required": ["description"],
+                "additionalProperties": False,
+            }
+        },
+        "required": ["flavor"],
+        "additionalProperties": False,
+    }
+)
+DESCRIBED = (2, 55)
 SORT_NAMES = {"flavorid": "id", "ram": "memory_mb", "disk": "disk_gb", "memory": "memory_mb"}
 
 
@@ -68,7 +89,7 @@ class Flavors(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response) -> None:
         page = self._page(req)
         resp.media = {
-            "flavors": [view.brief(req, "flavors", each) for each in page.items],
+            "flavors": [view.brief_flavor(req, each) for each in page.items],
             **next_link(req, "flavors", page.next_marker),
         }
 
@@ -81,18 +102,26 @@ class Flavors(Resource):
 
     def create(self, req: falcon.Request, resp: falcon.Response) -> None:
         asked = body_of(req, CREATE)["flavor"]
+        demand_known(req, asked, {"description": DESCRIBED})
         flavor = Flavor(
             id="" if asked.get("id") is None else str(asked["id"]),
             name=asked["name"],
             vcpus=int(asked["vcpus"]),
             memory_mb=int(asked["ram"]),
             disk_gb=int(asked["disk"]),
-            public=_true(asked.get("os-flavor-access:is_public", True)),
+            public=true(asked.get("os-flavor-access:is_public", True)),
+            description=asked.get("description"),
         )
         resp.media = {"flavor": view.flavor(req, self.service.flavors.create(caller_of(req), flavor))}
 
     def show(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
         resp.media = {"flavor": view.flavor(req, self.service.flavors.show(caller_of(req), flavor_id))}
+
+    def update(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
+        demand_version(req, DESCRIBED)
+        told = body_of(req, UPDATE)["flavor"]["description"]
+        changed = self.service.flavors.describe(caller_of(req), flavor_id, told)
+        resp.media = {"flavor": view.flavor(req, changed)}
 
     def delete(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
         self.service.flavors.delete(caller_of(req), flavor_id)
@@ -116,7 +145,8 @@ class Flavors(Resource):
         )
 
 
-def _true(value: Any) -> bool:
+def true(value: Any) -> bool:
+    """Tell what a member of the schema BOOLEAN says."""
     return str(value).lower() in TRUE
 
 

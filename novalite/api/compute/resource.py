@@ -57,6 +57,12 @@ def demand_version(req: falcon.Request, since: Version) -> None:
         raise falcon.HTTPNotFound(description="The resource could not be found.")
 
 
+def demand_until(req: falcon.Request, end: Version) -> None:
+    """Answer 404, as if there were no such path, from a microversion on."""
+    if microversion.of(req) >= end:
+        raise falcon.HTTPNotFound(description="The resource could not be found.")
+
+
 def demand_known(req: falcon.Request, asked: Mapping[str, Any], since: Mapping[str, Version]) -> None:
     """Raise InvalidInput for members that the request's microversion doesn't have."""
     for name, version in since.items():

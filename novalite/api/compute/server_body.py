@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import falcon
 
 from novalite.api.compute import microversion, view
 from novalite.api.compute.resource import caller_of
+from novalite.errors import InvalidInput
 from novalite.model import Server
 from novalite.service import ComputeService
 
 
-def shown(service: ComputeService, req: falcon.Request, servers: Sequence[Server]) -> list[dict[str, Any]]:
-    """Return the bodies of servers that the caller may see."""
+def shown(
+    service: ComputeService, req: falcon.Request, servers: Sequence[Server], *, alone: bool = False
+) -> list[dict[str, Any]]:
+    """Return the bodies of servers that the caller may see; ``alone`` where it isn't a list."""
     caller = caller_of(req)
     hosts = {host.name: host for host in service.hosts.list(caller)} if caller.admin else {}
     tags = service.tags.of(servers) if microversion.since(req, (2, 26)) else {}
     return [
-        view.server(req, each, admin=caller.admin, hosts=hosts, tags=tags.get(each.id, ()))
+        view.server(req, each, admin=caller.admin, hosts=hosts, tags=tags.get(each.id, ()), alone=alone)
         for each in servers
     ]
 
@@ -30,7 +33,7 @@ _LEFT_OUT = ("OS-EXT-", "OS-SRV-USG:", "os-extended-volumes:", "config_drive", "
 
 def changed(service: ComputeService, req: falcon.Request, server: Server) -> dict[str, Any]:
     """Return the body of a server in the answer to its change, which says less."""
-    (body,) = shown(service, req, (server,))
+    (body,) = shown(service, req, (server,), alone=True)
     if microversion.since(req, (2, 75)):
         return body
     return {
@@ -38,3 +41,11 @@ def changed(service: ComputeService, req: falcon.Request, server: Server) -> dic
         for name, value in body.items()
         if not name.startswith(_LEFT_OUT) and name != "security_groups"
     }
+
+
+def demand_no_certificates(asked: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for certificates to trust: signatures of images aren't looked at here."""
+    if asked.get("trusted_image_certificates") is not None:
+        raise InvalidInput(
+            "trusted_image_certificates can't be honoured: signatures of images aren't verified here"
+        )

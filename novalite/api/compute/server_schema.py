@@ -35,6 +35,13 @@ TAGS: dict[str, Any] = {
     "items": {"type": "string", "minLength": 1, "maxLength": 60, "pattern": "^[^,/]*$"},
 }
 HINTS: dict[str, Any] = {"type": "object"}
+CERTIFICATES: dict[str, Any] = {
+    "type": ["array", "null"],
+    "minItems": 1,
+    "maxItems": 50,
+    "uniqueItems": True,
+    "items": {"type": "string", "minLength": 1},
+}
 
 # One disk: the image itself, copied to the host. Clients send it along.
 ROOT_DISK: dict[str, Any] = {
@@ -91,6 +98,9 @@ CREATE = Schema(
                     },
                     "OS-DCF:diskConfig": {"enum": ["AUTO", "MANUAL"]},
                     "os:scheduler_hints": HINTS,
+                    "trusted_image_certificates": CERTIFICATES,
+                    "host": NAME,
+                    "hypervisor_hostname": NAME,
                 },
                 "required": ["name", "flavorRef"],
                 "additionalProperties": False,

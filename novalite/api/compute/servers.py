@@ -18,13 +18,19 @@ from novalite.api.compute.resource import (
     params_of,
     self_links,
 )
-from novalite.api.compute.server_body import changed, shown
+from novalite.api.compute.server_body import changed, demand_no_certificates, shown
 from novalite.api.compute.server_query import query_of
 from novalite.api.compute.server_schema import CREATE, UPDATE
 from novalite.errors import FlavorNotFound, ImageMissing, InvalidInput, KeyPairNotFound
 from novalite.model import NewServer, Page, Server
 
-SINCE = {"description": (2, 19), "tags": (2, 52)}
+SINCE = {
+    "description": (2, 19),
+    "tags": (2, 52),
+    "trusted_image_certificates": (2, 63),
+    "host": (2, 74),
+    "hypervisor_hostname": (2, 74),
+}
 
 
 class Servers(Resource):
@@ -63,7 +69,7 @@ class Servers(Resource):
 
     def show(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         server = self.service.servers.show(caller_of(req), server_id)
-        (body,) = shown(self.service, req, (server,))
+        (body,) = shown(self.service, req, (server,), alone=True)
         resp.media = {"server": body}
 
     def update(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
@@ -95,7 +101,8 @@ def _check_networks(req: falcon.Request, asked: Mapping[str, Any]) -> None:
 
 def _new_server(body: Mapping[str, Any]) -> NewServer:
     asked = body["server"]
-    zone, host = _zone_and_host(asked.get("availability_zone"))
+    zone, host = _zone_and_host(asked)
+    demand_no_certificates(asked)
     minimum = int(asked.get("min_count", 1))
     return NewServer(
         name=asked["name"].strip(),
@@ -132,10 +139,17 @@ def _image(asked: Mapping[str, Any]) -> str:
     return image
 
 
-def _zone_and_host(value: str | None) -> tuple[str | None, str | None]:
-    """Split ``zone:host``; either may be empty."""
-    zone, _, host = (value or "").partition(":")
-    return zone or None, host.partition(":")[0] or None
+def _zone_and_host(asked: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return zone and host, of which the zone may name both as ``zone:host``; raise InvalidInput."""
+    zone, _, rest = (asked.get("availability_zone") or "").partition(":")
+    host, named = rest.partition(":")[0], {asked.get("host"), asked.get("hypervisor_hostname")} - {None}
+    if named and host:
+        raise InvalidInput(
+            "An availability zone that names a host, and host or hypervisor_hostname, exclude each other."
+        )
+    if len(named) > 1:
+        raise InvalidInput("host and hypervisor_hostname differ: no host is called by two names here")
+    return zone or None, next(iter(named), host) or None
 
 
 def _true(value: Any) -> bool:

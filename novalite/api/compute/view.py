@@ -43,8 +43,12 @@ def server(
     admin: bool,
     hosts: Mapping[str, ComputeHost],
     tags: Sequence[str] = (),
+    alone: bool = False,
 ) -> dict[str, Any]:
-    """Return the body that shows a server; ``hosts`` is for administrators."""
+    """Return the body that shows a server; ``hosts`` is for administrators.
+
+    ``alone`` says that it isn't shown in a list.
+    """
     version = microversion.of(req)
     body: dict[str, Any] = {
         **brief(req, "servers", value),
@@ -86,8 +90,12 @@ def server(
         ((2, 9), "locked", value.locked_by is not None),
         ((2, 19), "description", value.description),
         ((2, 26), "tags", list(tags)),
+        ((2, 63), "trusted_image_certificates", None),
+        ((2, 73), "locked_reason", value.locked_reason),
     )
     body |= {name: shown for needed, name, shown in since if version >= needed}
+    if alone and version >= (2, 71):
+        body["server_groups"] = [] if value.group_id is None else [value.group_id]
     if admin:
         body |= _for_admins(req, value, hosts)
     return body
@@ -162,19 +170,26 @@ def _addresses(value: Server) -> dict[str, list[dict[str, Any]]]:
     return networks
 
 
+def brief_flavor(req: falcon.Request, value: Flavor) -> dict[str, Any]:
+    """Return what lists of flavors without details show."""
+    body = brief(req, "flavors", value)
+    return {**body, "description": value.description} if microversion.since(req, (2, 55)) else body
+
+
 def flavor(req: falcon.Request, value: Flavor) -> dict[str, Any]:
     """Return the body that shows a flavor."""
-    return {
-        **brief(req, "flavors", value),
+    body = {
+        **brief_flavor(req, value),
         "ram": value.memory_mb,
         "disk": value.disk_gb,
         "vcpus": value.vcpus,
-        "swap": "",
+        "swap": 0 if microversion.since(req, (2, 75)) else "",
         "rxtx_factor": 1.0,
         "OS-FLV-EXT-DATA:ephemeral": 0,
         "OS-FLV-DISABLED:disabled": False,
         "os-flavor-access:is_public": value.public,
     }
+    return {**body, "extra_specs": dict(value.extra_specs)} if microversion.since(req, (2, 61)) else body
 
 
 def keypair(req: falcon.Request, value: KeyPair) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Host aggregates, groups of servers, and what became of each resize."""
+"""Host aggregates, groups of servers, what became of each resize, hosts that are said to be down."""
 
 import sqlalchemy as sa
 
@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("aggregate_id", "host", name="pk_aggregate_hosts"),
     )
     create_index("ix_aggregate_hosts_host", "aggregate_hosts", ["host"])
+    add_column("hosts", sa.Column("forced_down", sa.Boolean(), nullable=False, server_default=sa.false()))
     create_table(
         "server_groups",
         sa.Column("id", Exact(36), nullable=False),

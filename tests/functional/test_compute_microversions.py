@@ -1,0 +1,182 @@
+"""What the Compute API's newer microversions change of servers and flavors."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.compute_fixtures import KEY, Compute
+from tests.waiting import wait_for
+
+
+@pytest.fixture
+def server(compute: Compute) -> Iterator[str]:
+    server_id = compute.server("vm")
+    yield server_id
+    compute.as_("alice").delete(f"/v2.1/servers/{server_id}")
+    compute.wait(server_id, None)
+
+
+def test_descriptions_and_specs_of_flavors(compute: Compute) -> None:
+    admin, path = compute.as_("admin", "2.61"), "/v2.1/flavors/told"
+    asked = {"name": "told", "id": "told", "ram": 64, "vcpus": 1, "disk": 1, "description": "small"}
+    made = admin.post("/v2.1/flavors", json={"flavor": asked}).json["flavor"]
+    assert (made["description"], made["extra_specs"], made["swap"]) == ("small", {}, "")
+    assert compute.as_("alice", "2.75").get(path).json["flavor"]["swap"] == 0
+    assert "description" not in compute.as_("alice", "2.54").get(path).json["flavor"]
+    brief = compute.as_("alice", "2.55").get("/v2.1/flavors?marker=84").json["flavors"]
+    assert [each["description"] for each in brief if each["id"] == "told"] == ["small"]
+    for told in ("smaller", None):
+        changed = admin.put(path, json={"flavor": {"description": told}})
+        assert (changed.status_code, changed.json["flavor"]["description"]) == (200, told)
+    for answer, status in (
+        (admin.put(path, json={"flavor": {}}), 400),
+        (admin.put(path, json={"flavor": {"description": "\0"}}), 400),
+        (admin.put("/v2.1/flavors/none", json={"flavor": {"description": "x"}}), 404),
+        (compute.as_("admin", "2.54").put(path, json={"flavor": {"description": "x"}}), 404),
+        (compute.as_("alice", "2.55").put(path, json={"flavor": {"description": "x"}}), 403),
+        (compute.as_("admin", "2.54").post("/v2.1/flavors", json={"flavor": {**asked, "name": "x"}}), 400),
+    ):
+        assert answer.status_code == status, answer.text
+    assert admin.delete(path).status_code == 202
+
+
+def rebuilt(compute: Compute, server: str, version: str, status: int = 202, **told: Any) -> Any:
+    body = {"rebuild": {"imageRef": compute.image.id, **told}}
+    answer = compute.as_("alice", version).post(f"/v2.1/servers/{server}/action", json=body)
+    assert answer.status_code == status, answer.text
+    if status == 202:
+        compute.wait(server, "ACTIVE")
+        return answer.json["server"]
+    return answer.text
+
+
+def test_a_rebuild_with_another_key_and_user_data(compute: Compute, server: str) -> None:
+    alice = compute.as_("alice", "2.75")
+    alice.post("/v2.1/os-keypairs", json={"keypair": {"name": "k", "public_key": KEY}})
+    data = base64.b64encode(b"#!/bin/sh\n").decode()
+    assert "key_name" not in rebuilt(compute, server, "2.53")
+    told = rebuilt(compute, server, "2.57", key_name="k", user_data=data)
+    assert (told["key_name"], told["user_data"]) == ("k", data)
+    kept = rebuilt(compute, server, "2.57")
+    assert (kept["key_name"], kept["user_data"]) == ("k", data)
+    full = rebuilt(compute, server, "2.75", key_name=None, user_data=None)
+    assert (full["key_name"], full["user_data"], full["OS-EXT-STS:vm_state"]) == (None, None, "active")
+    assert "Invalid key_name" in rebuilt(compute, server, "2.54", 400, key_name="none")
+    assert "base64" in rebuilt(compute, server, "2.57", 400, user_data="!")
+    rebuilt(compute, server, "2.53", 400, key_name="k")
+    rebuilt(compute, server, "2.56", 400, user_data=data)
+    assert "aren't verified" in rebuilt(compute, server, "2.63", 400, trusted_image_certificates=["a"])
+    rebuilt(compute, server, "2.63", trusted_image_certificates=None)
+    alice.delete("/v2.1/os-keypairs/k")
+
+
+def test_what_is_shown_of_a_server(compute: Compute, server: str) -> None:
+    path, admin = f"/v2.1/servers/{server}", compute.as_("admin", "2.73")
+    shown = compute.as_("alice", "2.71").get(path).json["server"]
+    assert (shown["trusted_image_certificates"], shown["server_groups"]) == (None, [])
+    assert "locked_reason" not in shown
+    assert "server_groups" not in compute.as_("alice", "2.71").get("/v2.1/servers/detail").json["servers"][0]
+    assert compute.as_("alice", "2.71").put(path, json={"server": {}}).json["server"]["server_groups"] == []
+    compute.act(server, {"lock": {"locked_reason": "audit"}}, version="2.73")
+    listed = admin.get("/v2.1/servers/detail?all_tenants=1&locked=True").json["servers"]
+    assert [(each["id"], each["locked_reason"]) for each in listed] == [(server, "audit")]
+    assert admin.get("/v2.1/servers?all_tenants=1&locked=False&sort_key=locked").json["servers"] == []
+    compute.act(server, "unlock")
+    assert compute.as_("alice", "2.78").get(f"{path}/topology").json == {"nodes": [], "pagesize_kb": None}
+    assert compute.as_("alice", "2.77").get(f"{path}/topology").status_code == 404
+    assert compute.as_("bob", "2.78").get(f"{path}/topology").status_code == 404
+
+
+def test_filters(compute: Compute, server: str) -> None:
+    def found(user: str, version: str, query: str) -> Any:
+        answer = compute.as_(user, version).get(f"/v2.1/servers?{query}")
+        return len(answer.json["servers"]) if answer.status_code == 200 else answer.status_code
+
+    assert found("alice", "2.65", "changes-before=2020-01-01T00:00:00Z") == 1
+    assert found("alice", "2.66", "changes-before=2020-01-01T00:00:00Z") == 0
+    assert (
+        found("alice", "2.66", "changes-since=2026-01-01T00:00:00Z&changes-before=2025-01-01T00:00:00Z")
+        == 400
+    )
+    assert found("alice", "2.82", "vm_state=stopped") == 1
+    assert found("alice", "2.83", "vm_state=stopped") == 0
+    assert found("alice", "2.83", "vm_state=active&user_id=alice&config_drive=false") == 1
+    assert found("alice", "2.74", "odd=1") == 1
+    assert found("alice", "2.75", "odd=1") == 400
+    assert found("alice", "2.75", "limit=1&sort_key=uuid&sort_dir=asc&name=vm&status=ACTIVE") == 1
+    for path in (
+        "flavors",
+        "flavors/detail",
+        "os-keypairs",
+        "limits",
+        "os-server-groups",
+        "os-quota-sets/p-alice",
+    ):
+        assert compute.as_("alice", "2.74").get(f"/v2.1/{path}?odd=1").status_code == 200
+        assert compute.as_("alice", "2.75").get(f"/v2.1/{path}?odd=1").status_code == 400
+    actions = f"/v2.1/servers/{server}/os-instance-actions"
+    assert compute.as_("alice", "2.58").get(f"{actions}?limit=1").status_code == 200
+    assert compute.as_("alice", "2.58").get(f"{actions}?odd=1").status_code == 400
+
+
+def test_a_host_that_is_asked_for(compute: Compute) -> None:
+    body = {"name": "vm", "imageRef": compute.image.id, "flavorRef": "42", "networks": "none"}
+
+    def ask(user: str, version: str = "2.74", **told: Any) -> Any:
+        return compute.as_(user, version).post("/v2.1/servers", json={"server": {**body, **told}})
+
+    made = ask("admin", host="host2", hypervisor_hostname="host2").json["server"]["id"]
+    compute.wait(made, "ACTIVE")
+    shown = compute.as_("admin").get(f"/v2.1/servers/{made}").json["server"]
+    assert shown["OS-EXT-SRV-ATTR:host"] == "host2"
+    for answer, status in (
+        (ask("alice", host="host2"), 403),
+        (ask("admin", host="unheard"), 400),
+        (ask("admin", host="host1", hypervisor_hostname="host2"), 400),
+        (ask("admin", host="host1", availability_zone="nova:host1"), 400),
+        (ask("admin", "2.73", host="host1"), 400),
+        (ask("admin", trusted_image_certificates=["a"]), 400),
+    ):
+        assert answer.status_code == status, answer.text
+    compute.as_("admin").delete(f"/v2.1/servers/{made}")
+    compute.wait(made, None)
+
+
+def test_zones_of_unshelved_servers_and_images_fetched_ahead(compute: Compute, server: str) -> None:
+    admin = compute.as_("admin", "2.81")
+    made = admin.post("/v2.1/os-aggregates", json={"aggregate": {"name": "a", "availability_zone": "east"}})
+    path = f"/v2.1/os-aggregates/{made.json['aggregate']['id']}"
+    empty = {"OS-EXT-SRV-ATTR:host": "host1"}
+    hosts = {each["id"] for each in compute.as_("alice").get("/v2.1/servers").json["servers"]}
+    assert hosts == {server}
+    on = compute.as_("admin").get(f"/v2.1/servers/{server}").json["server"]["OS-EXT-SRV-ATTR:host"]
+    other = "host2" if on == empty["OS-EXT-SRV-ATTR:host"] else "host1"
+    assert admin.post(f"{path}/action", json={"add_host": {"host": other}}).status_code == 200
+    compute.done(server, "shelve", "SHELVED_OFFLOADED")
+    assert compute.act(server, {"unshelve": {"availability_zone": "none"}}, version="2.77").status_code == 400
+    assert compute.act(server, {"unshelve": {"zone": "east"}}, version="2.77").status_code == 400
+    compute.done(server, {"unshelve": {"availability_zone": "east"}}, "ACTIVE", version="2.77")
+    shown = compute.as_("admin").get(f"/v2.1/servers/{server}").json["server"]
+    assert (shown["OS-EXT-SRV-ATTR:host"], shown["OS-EXT-AZ:availability_zone"]) == (other, "east")
+    image = compute.cloud.images.add(b"1" * 512, name="ahead")
+    before = len(compute.cloud.images.fetched)
+    asked = {"cache": [{"id": image.id}]}
+    assert admin.post(f"{path}/images", json=asked).status_code == 202
+    wait_for("the image is fetched", lambda: image.id in compute.cloud.images.fetched[before:])
+    for answer, status in (
+        (admin.post(f"{path}/images", json={"cache": asked["cache"] * 2}), 400),
+        (admin.post(f"{path}/images", json={"cache": [{"id": "none"}]}), 400),
+        (admin.post("/v2.1/os-aggregates/999999/images", json=asked), 404),
+        (compute.as_("admin", "2.80").post(f"{path}/images", json=asked), 404),
+        (compute.as_("alice", "2.81").post(f"{path}/images", json=asked), 403),
+    ):
+        assert answer.status_code == status, answer.text
+    # What is on its host still has its zone from there.
+    compute.done(server, "shelve", "SHELVED_OFFLOADED")
+    compute.done(server, {"unshelve": {"availability_zone": "nova"}}, "ACTIVE", version="2.77")
+    admin.post(f"{path}/action", json={"remove_host": {"host": other}})
+    assert admin.delete(path).status_code == 200
