@@ -166,15 +166,23 @@ class Flavor:
     created_at: datetime = field(default_factory=utcnow)
 
 
+# Kinds of key pairs.
+SSH = "ssh"
+X509 = "x509"
+
+
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A public SSH key of a user. ``fingerprint`` is MD5 with colons."""
+    """A public SSH key of a user, or an X.509 certificate as PEM.
+
+    ``fingerprint`` is MD5, of a certificate SHA-1, with colons.
+    """
 
     user: str
     name: str
     public_key: str
     fingerprint: str
-    type: str = "ssh"
+    type: str = SSH
     created_at: datetime = field(default_factory=utcnow)
 
 
@@ -356,7 +364,8 @@ class SortKey:
 class ServerQuery:
     """What servers to list.
 
-    ``name`` and ``description`` are substrings, compared without case.
+    ``name`` and ``description`` are substrings or regular expressions (see
+    ``db.patterns``), compared without case.
     ``tags`` are all to be there, one of ``tags_any``, not all of ``not_tags``
     and none of ``not_tags_any``. ``all_projects`` and ``host`` are for admins.
     Deleted servers are shown with ``deleted`` or with ``changes_since`` only.

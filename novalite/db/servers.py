@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glancelike.sql.types import UtcTime
-from novalite.db import actions, groups, migration_log, records, tags
+from novalite.db import actions, groups, migration_log, patterns, records, tags
 from novalite.db.engine import Records, tried_again
 from novalite.db.locks import lock_owner
 from novalite.db.quotas import usage_allowed
@@ -121,9 +121,9 @@ class ServerRecords(Records):
 
     def list(self, query: ServerQuery) -> Page[Server]:
         """Return one page; raise InvalidInput for a marker or sort key that isn't there."""
-        conditions = _conditions(query)
         columns = _order(query)
         with self._engine.reading() as connection:
+            conditions = _conditions(query, connection)
             if query.marker is not None:
                 conditions.append(_after(connection, query.marker, columns))
             order = [column.desc() if descending else column.asc() for column, descending in columns]
@@ -263,7 +263,7 @@ def _over(used: Usage, quota: Usage, one: Server, count: int) -> str:
     return f"quota exceeded for {told}"
 
 
-def _conditions(query: ServerQuery) -> list[sa.ColumnElement[bool]]:
+def _conditions(query: ServerQuery, connection: Connection) -> list[sa.ColumnElement[bool]]:
     column = servers.c
     exact = {
         column.user: query.user,
@@ -286,9 +286,8 @@ def _conditions(query: ServerQuery) -> list[sa.ColumnElement[bool]]:
         found.append(column.project == (query.project or ""))
     for text, part in ((column.name, query.name), (column.description, query.description)):
         if part is not None:
-            # As it is, too: what lower() makes of other letters than ASCII's, databases disagree on.
-            lower = sa.func.lower(text).contains(part.lower(), autoescape=True)
-            found.append(sa.or_(lower, text.contains(part, autoescape=True)))
+            expression = bool(patterns.SPECIAL & set(part))
+            found.append(patterns.condition(connection, text, part) if expression else _contains(text, part))
     for time, since in (
         (column.updated_at, query.changes_since),
         (column.created_at, query.created_since),
@@ -313,6 +312,12 @@ def _conditions(query: ServerQuery) -> list[sa.ColumnElement[bool]]:
     if query.statuses is not None:
         found.append(sa.or_(sa.false(), *(_has_status(status) for status in sorted(query.statuses))))
     return found
+
+
+def _contains(text: sa.ColumnElement[Any], part: str) -> sa.ColumnElement[bool]:
+    # As it is, too: what lower() makes of other letters than ASCII's, databases disagree on.
+    lower = sa.func.lower(text).contains(part.lower(), autoescape=True)
+    return sa.or_(lower, text.contains(part, autoescape=True))
 
 
 def _has_status(status: Status) -> sa.ColumnElement[bool]:

@@ -98,6 +98,9 @@ class SchedulerManager:
             }
             states = [state_of(host) for name, host in hosts.items() if name not in refused]
             picked = choose(request, states, self._hooks, self._driver, refused)
+            if request.group is not None and (reason := request.group.refuses(picked.name)) is not None:
+                # The claim would refuse it for ever.
+                raise NoValidHost({picked.name: f"{reason}; the hook server_group isn't configured"})
             placed = self._database.hosts.claim(server, hosts[picked.name])
             if placed is not None:
                 return placed

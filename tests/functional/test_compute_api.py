@@ -9,6 +9,8 @@ from typing import Any
 
 import falcon.testing
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from glancelike.web.routes import Route
 from novalite.api.compute.microversion import MAX, text
@@ -411,7 +413,8 @@ def test_keypairs(compute: Compute) -> None:
         ({"name": "mine", "public_key": KEY}, 409),
         ({"name": "bad", "public_key": "nonsense"}, 400),
         ({"name": "a/b"}, 400),
-        ({"name": "x", "type": "x509"}, 400),
+        ({"name": "x", "type": "x509", "public_key": KEY}, 400),
+        ({"name": "x", "type": "pgp"}, 400),
         ({"name": ""}, 400),
     ):
         assert new.post("/v2.1/os-keypairs", json={"keypair": body}).status_code == status
@@ -419,6 +422,28 @@ def test_keypairs(compute: Compute) -> None:
     assert old.delete("/v2.1/os-keypairs/made").status_code == 202
     assert new.delete("/v2.1/os-keypairs/mine").status_code == 204
     assert new.delete("/v2.1/os-keypairs/mine").status_code == 404
+
+
+def test_x509_key_pairs(compute: Compute) -> None:
+    alice = compute.as_("alice", "2.2")
+    made = alice.post("/v2.1/os-keypairs", json={"keypair": {"name": "made", "type": "x509"}})
+    assert (made.status_code, made.json["keypair"]["type"]) == (201, "x509")
+    told = made.json["keypair"]
+    certificate = x509.load_pem_x509_certificate(told["public_key"].encode())
+    secret = serialization.load_pem_private_key(told["private_key"].encode(), password=None)
+    assert secret.public_key() == certificate.public_key()
+    certificate.verify_directly_issued_by(certificate)
+    (name,) = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert name.value == b"\x0c\x0falice@localhost"
+    assert told["fingerprint"].replace(":", "") == certificate.fingerprint(hashes.SHA1()).hex()
+    again = {"name": "mine", "type": "x509", "public_key": told["public_key"]}
+    imported = alice.post("/v2.1/os-keypairs", json={"keypair": again}).json["keypair"]
+    assert (imported["fingerprint"], "private_key" in imported) == (told["fingerprint"], False)
+    server_id = compute.server("with-x509", key_name="made", config_drive=True)
+    compute.as_("alice").delete(f"/v2.1/servers/{server_id}")
+    compute.wait(server_id, None)
+    for each in ("made", "mine"):
+        alice.delete(f"/v2.1/os-keypairs/{each}")
 
 
 def test_zones(compute: Compute) -> None:

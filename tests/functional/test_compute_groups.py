@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from novalite.groupings import GroupPolicy
+from novalite.model import NewServer, Status
+from novalite.testing.cloud import Cloud
 from tests.compute_fixtures import Compute
+from tests.waiting import wait_for
 
 PATH = "/v2.1/os-server-groups"
 
@@ -131,6 +136,22 @@ def test_anti_affinity(compute: Compute, groups: Any) -> None:
     # Without its group a server stays as it is.
     assert groups.delete(f"{PATH}/{apart}").status_code == 204
     assert hosts(compute) == ["host1", "host2"]
+
+
+def test_a_scheduler_without_the_hook_breaks_no_policy(tmp_path: Path) -> None:
+    with Cloud(tmp_path, options={("scheduler", "hooks"): ["capacity"]}) as cloud:
+        service, caller = cloud.service, cloud.caller
+        group = service.groups.create(caller, "g", GroupPolicy.ANTI_AFFINITY)
+        image = cloud.images.add(b"\0" * 1024)
+        wanted = NewServer("vm", image.id, "42", hints={"group": group.id}, min_count=2, max_count=2)
+        made = service.servers.create(caller, wanted)
+        wait_for(
+            "one of each",
+            lambda: (
+                {service.servers.show(caller, each.id).status for each in made}
+                == {Status.ACTIVE, Status.ERROR}
+            ),
+        )
 
 
 @pytest.mark.parametrize(

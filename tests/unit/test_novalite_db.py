@@ -353,6 +353,17 @@ def test_db_filters(database: Database) -> None:
     assert names(name="ALPHA") == {"Alpha%1"}
     assert names(name="%") == {"Alpha%1"}
     assert names(name="a_2") == {"beta_2"}
+    for expression, found in (
+        (r"^.*[a-z]+\_\d$", {"beta_2"}),
+        ("^(ALPHA|gam)", {"Alpha%1", "gamma"}),
+        ("m{2}", {"gamma"}),
+        (r"a.1$|^$", {"Alpha%1"}),
+        (r"[^\w]", {"Alpha%1"}),
+        (r"\.", set()),
+    ):
+        assert names(name=expression) == found, expression
+    with pytest.raises(InvalidInput, match="no regular expression"):
+        names(name="(")
     assert names(zone="east") == {"Alpha%1"}
     assert names(statuses=frozenset({Status.ACTIVE})) == {"beta_2"}
     assert names(statuses=frozenset({Status.REBOOT, Status.BUILD})) == {"Alpha%1", "gamma"}
