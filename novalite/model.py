@@ -254,7 +254,7 @@ class Server:
     task_state: TaskState | None = TaskState.SCHEDULING
     power_state: str | None = None  # a virt.base.PowerState
     host: str | None = None
-    zone: str | None = None  # as asked for; the host's, once it has one
+    zone: str | None = None  # the host's, once it has one
     forced_host: str | None = None
     key_name: str | None = None
     public_key: str | None = None
@@ -282,9 +282,15 @@ class Server:
     attempts: int = 0
     tried_hosts: tuple[str, ...] = ()
     group_id: str | None = None  # the server group it's in
+    hostname: str = ""  # the guest's; made of the name where nothing is said
+    pinned_zone: str | None = None  # the zone that was asked for, where it stays
     version: int = 1
     lease_holder: str | None = None
     lease_until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if not self.hostname:
+            object.__setattr__(self, "hostname", host_name(self.name, self.id))
 
     @property
     def status(self) -> Status:
@@ -293,12 +299,12 @@ class Server:
             return STATUS_OF_TASK[self.task_state]
         return STATUS_OF_STATE[self.vm_state]
 
-    @property
-    def hostname(self) -> str:
-        """Tell the guest's host name: the name as a DNS label."""
-        label = re.sub(r"[ _.]+", "-", self.name.lower())
-        label = re.sub(r"[^a-z0-9-]", "", label).strip("-")[:63].rstrip("-")
-        return label or f"server-{self.id}"
+
+def host_name(name: str, server_id: str) -> str:
+    """Make a guest's host name of a server's name: a DNS label."""
+    label = re.sub(r"[ _.]+", "-", name.lower())
+    label = re.sub(r"[^a-z0-9-]", "", label).strip("-")[:63].rstrip("-")
+    return label or f"server-{server_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +330,7 @@ class NewServer:
     tags: frozenset[str] = frozenset()
     access_ipv4: str | None = None
     access_ipv6: str | None = None
+    hostname: str | None = None
     admin_password: str | None = field(default=None, repr=False)
     min_count: int = 1
     max_count: int = 1
@@ -344,13 +351,24 @@ class Rebuild:
     key_name: str | None = None
     set_user_data: bool = False
     user_data: str | None = None
+    hostname: str | None = None
     admin_password: str = field(default="", repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server is to be: on a host, in a zone; ``set_zone`` with no zone is in any."""
+
+    host: str | None = None
+    set_zone: bool = False
+    zone: str | None = None
+
+
+ANYWHERE = Place()
 SERVER_SORT_FIELDS = frozenset(
     {"created_at", "updated_at", "name", "id", "vm_state", "task_state", "host", "project", "user", "zone"}
     | {"config_drive", "description", "image_id", "key_name", "launch_index", "launched_at", "power_state"}
-    | {"terminated_at", "flavor_id", "locked_by"}
+    | {"terminated_at", "flavor_id", "locked_by", "hostname"}
 )
 
 
@@ -364,7 +382,7 @@ class SortKey:
 class ServerQuery:
     """What servers to list.
 
-    ``name`` and ``description`` are substrings or regular expressions (see
+    ``name``, ``hostname`` and ``description`` are substrings or regular expressions (see
     ``db.patterns``), compared without case.
     ``tags`` are all to be there, one of ``tags_any``, not all of ``not_tags``
     and none of ``not_tags_any``. ``all_projects`` and ``host`` are for admins.
@@ -390,6 +408,7 @@ class ServerQuery:
     config_drive: bool | None = None
     launch_index: int | None = None
     locked: bool | None = None
+    hostname: str | None = None
     created_since: datetime | None = None
     launched_since: datetime | None = None
     terminated_since: datetime | None = None
@@ -491,6 +510,7 @@ class ComputeHost:
     enabled: bool = True
     disabled_reason: str | None = None
     forced_down: bool = False
+    uptime: str | None = None  # in the words of the program of that name, at the last heartbeat
     up: bool = True
     heartbeat_at: datetime = field(default_factory=utcnow)
     generation: int = 0

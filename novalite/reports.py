@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -42,32 +41,25 @@ class UsageQuery:
     marker: str | None = None
 
 
-class MigrationStatus(enum.StrEnum):
-    """How far a migration is; the last three are for good."""
-
-    PREPARING = "pre-migrating"
-    MIGRATING = "migrating"
-    FINISHED = "finished"
-    CONFIRMED = "confirmed"
-    REVERTED = "reverted"
-    ERROR = "error"
-
-
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """An order to give a server another size; ``source`` and ``target`` are hosts."""
+    """A server's way to another size or host, as it went so far.
+
+    ``migration_type`` is "resize"; ``status`` is one of Nova's: migrating,
+    finished, confirmed, reverted or error.
+    """
 
     id: int
     uuid: str
     server_id: str
-    kind: str
+    source_host: str
+    dest_host: str
     status: str
-    source: str | None
-    target: str | None
-    old_flavor: str
-    new_flavor: str
-    project: str
-    user: str | None
+    migration_type: str
+    old_flavor_id: str
+    new_flavor_id: str
+    user_id: str | None
+    project_id: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -81,11 +73,11 @@ class MigrationQuery:
 
     server_id: str | None = None
     status: str | None = None
-    kind: str | None = None
+    migration_type: str | None = None
     host: str | None = None
-    source: str | None = None
-    project: str | None = None
-    user: str | None = None
+    source_host: str | None = None
+    project_id: str | None = None
+    user_id: str | None = None
     changes_since: datetime | None = None
     changes_before: datetime | None = None
     limit: int | None = None

@@ -104,10 +104,6 @@ class Bus:
         """Ask a server's host for the guest's counters (``Diagnostics.plain``); raises as above."""
         return dict(self._ask(host, "diagnostics", server_id=server_id))
 
-    def host_uptime(self, host: str) -> str:
-        """Ask a host how long it is up and how busy, in the words of ``uptime``; raises as above."""
-        return str(self._ask(host, "host_uptime"))
-
     def _ask(self, host: str, question: str, **arguments: Any) -> Any:
         client = self._client(self._compute(host))
         try:
@@ -144,7 +140,6 @@ class Bus:
         drive: Callable[[str], None],
         console_output: Callable[[str, int], str],
         diagnostics: Callable[[str], dict[str, Any]],
-        host_uptime: Callable[[], str],
         precache: Callable[[str], None],
     ) -> None:
         """Have these called for what is sent to this host."""
@@ -162,9 +157,6 @@ class Bus:
             @messaging.expected_exceptions(NovaliteError)  # type: ignore[untyped-decorator]
             def diagnostics(self, _context: Any, server_id: str) -> dict[str, Any]:
                 return diagnostics(server_id)
-
-            def host_uptime(self, _context: Any) -> str:
-                return host_uptime()
 
             def precache(self, _context: Any, image_id: str) -> None:
                 precache(image_id)

@@ -95,7 +95,6 @@ class ComputeManager:
             self._workers.submit,
             self.console_output,
             self.diagnostics,
-            uptime,
             self._precache.submit,
         )
         for periodic in self._periodic:
@@ -147,6 +146,7 @@ class ComputeManager:
                 virt_type=info.virt_type,
                 arch=info.arch,
                 ip=told.my_ip,
+                uptime=uptime(),
                 vcpus=max(0, info.vcpus - told.reserved_cpus),
                 memory_mb=max(0, info.memory_mb - told.reserved_memory_mb),
                 disk_gb=max(0, (info.disk_gb * 1024 - told.reserved_disk_mb) // 1024),

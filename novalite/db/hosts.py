@@ -60,7 +60,7 @@ class HostRecords(Records):
         """
         offer = {name: getattr(host, name) for name in _OFFER}
         with self._engine.writing() as connection:
-            beat = {**offer, "heartbeat_at": now(connection)}
+            beat = {**offer, "uptime": host.uptime, "heartbeat_at": now(connection)}
             # The row is locked first: the generation counts with what is in it.
             known = sa.select(hosts).where(hosts.c.name == host.name).with_for_update()
             row = connection.execute(known).mappings().first()
@@ -80,9 +80,9 @@ class HostRecords(Records):
         """Say whether a host may get new servers; raise NotFound."""
         return self._set(name, enabled=enabled, disabled_reason=reason)
 
-    def force_down(self, name: str, *, down: bool) -> ComputeHost:
-        """Say that a host is down whatever its heartbeat says, or no more; raise NotFound."""
-        return self._set(name, forced_down=down)
+    def set_forced_down(self, name: str, *, forced_down: bool) -> ComputeHost:
+        """Say that a host is down whatever its heartbeat, or that it's no longer so; raise NotFound."""
+        return self._set(name, forced_down=forced_down)
 
     def _set(self, name: str, **values: Any) -> ComputeHost:
         with self._engine.writing() as connection:
@@ -212,7 +212,7 @@ class HostRecords(Records):
             if taken.rowcount != 1:
                 raise StaleRecord(f"server {server.id} isn't {server.lease_holder}'s to resize any more")
             actions.end_step(connection, server)
-            migration_log.go_on(connection, server.id, host.name)
+            migration_log.begin(connection, server, flavor)
             connection.execute(
                 sa.update(allocations)
                 .where(allocations.c.server_id == server.id)

@@ -1,4 +1,4 @@
-"""What became of each order to give a server another size.
+"""What came of each order to give a server another size.
 
 A line is written in the transaction that changes the server for it, so the
 list is never behind the truth.
@@ -14,73 +14,55 @@ from sqlalchemy.engine import Connection
 from novalite.db.engine import Records, tried_again
 from novalite.db.tables import migrations
 from novalite.errors import InvalidInput
-from novalite.model import Fault, Flavor, Order, Page, Server, TaskState, utcnow
-from novalite.reports import Migration, MigrationQuery, MigrationStatus
+from novalite.model import Fault, Flavor, Page, Server, TaskState, utcnow
+from novalite.reports import Migration, MigrationQuery
 
 RESIZE = "resize"
-_ENDED = (MigrationStatus.CONFIRMED, MigrationStatus.REVERTED, MigrationStatus.ERROR)
+_UNDER_WAY = ("migrating", "finished")
 # Task -> what it comes to when it ends well.
 _OUTCOMES = {
-    TaskState.RESIZE_FINISH: MigrationStatus.FINISHED,
-    TaskState.RESIZE_CONFIRMING: MigrationStatus.CONFIRMED,
-    TaskState.RESIZE_REVERTING: MigrationStatus.REVERTED,
+    TaskState.RESIZE_FINISH: "finished",
+    TaskState.RESIZE_CONFIRMING: "confirmed",
+    TaskState.RESIZE_REVERTING: "reverted",
 }
-#: Tasks whose end says how a migration went.
-TASKS = frozenset({TaskState.RESIZE_PREP, *_OUTCOMES})
 
 
-def begin(connection: Connection, server: Server, flavor: Flavor, order: Order) -> None:
-    """Write down that a server is to get a flavor, within the caller's transaction."""
-    _end_open(connection, server.id)
+def begin(connection: Connection, server: Server, flavor: Flavor) -> None:
+    """Write down that a server gets a flavor where it is, within the caller's transaction."""
+    # One that an administrator called off, by resetting the server's state, never ended.
+    _settle(connection, server.id, "error")
     now = utcnow()
     connection.execute(
         sa.insert(migrations).values(
             uuid=str(uuid.uuid4()),
             server_id=server.id,
-            kind=RESIZE,
-            status=MigrationStatus.PREPARING,
-            source=server.host,
-            old_flavor=server.flavor.id,
-            new_flavor=flavor.id,
-            project=server.project,
-            user=order.user,
+            source_host=server.host,
+            dest_host=server.host,
+            status="migrating",
+            migration_type=RESIZE,
+            old_flavor_id=server.flavor.id,
+            new_flavor_id=flavor.id,
+            user_id=server.user,
+            project_id=server.project,
             created_at=now,
             updated_at=now,
         )
     )
 
 
-def go_on(connection: Connection, server_id: str, host: str) -> None:
-    """Write down which host a server gets its new size on, within the caller's transaction."""
-    connection.execute(
-        sa.update(migrations)
-        .where(*_open(server_id))
-        .values(status=MigrationStatus.MIGRATING, target=host, updated_at=utcnow())
-    )
-
-
 def end_step(connection: Connection, server: Server, fault: Fault | None) -> None:
-    """Write down how a server's task went, if it is one of a migration's."""
-    if server.task_state not in TASKS:
-        return
-    failed = fault is not None or server.task_state not in _OUTCOMES
-    status = MigrationStatus.ERROR if failed else _OUTCOMES[server.task_state]
-    connection.execute(
-        sa.update(migrations).where(*_open(server.id)).values(status=status, updated_at=utcnow())
-    )
+    """Write down how a server's task went, if it is one of a resize."""
+    if server.task_state in _OUTCOMES:
+        status = _OUTCOMES[server.task_state] if fault is None else "error"
+        _settle(connection, server.id, status)
 
 
-def _end_open(connection: Connection, server_id: str) -> None:
-    """End what was called off in the middle, by an administrator who has reset the server's state."""
+def _settle(connection: Connection, server_id: str, status: str) -> None:
     connection.execute(
         sa.update(migrations)
-        .where(*_open(server_id))
-        .values(status=MigrationStatus.ERROR, updated_at=utcnow())
+        .where(migrations.c.server_id == server_id, migrations.c.status.in_(_UNDER_WAY))
+        .values(status=status, updated_at=utcnow())
     )
-
-
-def _open(server_id: str) -> tuple[sa.ColumnElement[bool], ...]:
-    return migrations.c.server_id == server_id, migrations.c.status.not_in(_ENDED)
 
 
 @tried_again
@@ -92,14 +74,16 @@ class MigrationRecords(Records):
         exact = {
             migrations.c.server_id: query.server_id,
             migrations.c.status: query.status,
-            migrations.c.kind: query.kind,
-            migrations.c.source: query.source,
-            migrations.c.project: query.project,
-            migrations.c.user: query.user,
+            migrations.c.migration_type: query.migration_type,
+            migrations.c.source_host: query.source_host,
+            migrations.c.project_id: query.project_id,
+            migrations.c.user_id: query.user_id,
         }
         conditions = [column == value for column, value in exact.items() if value is not None]
         if query.host is not None:
-            conditions.append(sa.or_(migrations.c.source == query.host, migrations.c.target == query.host))
+            conditions.append(
+                sa.or_(migrations.c.source_host == query.host, migrations.c.dest_host == query.host)
+            )
         if query.changes_since is not None:
             conditions.append(migrations.c.updated_at >= query.changes_since)
         if query.changes_before is not None:

@@ -96,6 +96,7 @@ def server(row: RowMapping) -> Server:
         addresses=tuple(Address(**address) for address in row["addresses"]),
         fault=fault and Fault(fault["code"], fault["message"], datetime.fromisoformat(fault["created_at"])),
         tried_hosts=tuple(row["tried_hosts"]),
+        hostname=row["hostname"] or "",  # there are none of earlier versions
         **{name: row[name] or {} for name in _OPTIONAL},
     )
     return Server(**values)

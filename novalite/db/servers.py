@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glancelike.sql.types import UtcTime
-from novalite.db import actions, groups, migration_log, patterns, records, tags
+from novalite.db import actions, groups, patterns, records, tags
 from novalite.db.engine import Records, tried_again
 from novalite.db.locks import lock_owner
 from novalite.db.quotas import usage_allowed
@@ -168,7 +168,6 @@ class ServerRecords(Records):
                 "vcpus": max(server.flavor.vcpus, flavor.vcpus),
                 "memory_mb": max(server.flavor.memory_mb, flavor.memory_mb),
             }
-            migration_log.begin(connection, server, flavor, order)
             return _change(connection, server, values, order)
 
     def lost(self, server: Server, fault: Fault) -> Server:
@@ -284,7 +283,11 @@ def _conditions(query: ServerQuery, connection: Connection) -> list[sa.ColumnEle
     ]
     if not query.all_projects or query.project is not None:
         found.append(column.project == (query.project or ""))
-    for text, part in ((column.name, query.name), (column.description, query.description)):
+    for text, part in (
+        (column.name, query.name),
+        (column.description, query.description),
+        (column.hostname, query.hostname),
+    ):
         if part is not None:
             expression = bool(patterns.SPECIAL & set(part))
             found.append(patterns.condition(connection, text, part) if expression else _contains(text, part))

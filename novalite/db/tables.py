@@ -61,6 +61,8 @@ servers = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("tried_hosts", sa.JSON, nullable=False),
     sa.Column("group_id", Exact(36)),
+    sa.Column("hostname", Exact(255)),
+    sa.Column("pinned_zone", Exact(255)),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("lease_holder", Exact(255)),
     sa.Column("lease_until", UtcTime),
@@ -126,6 +128,7 @@ hosts = sa.Table(
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("disabled_reason", Exact(255)),
     sa.Column("forced_down", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("uptime", Exact(255)),
     sa.Column("heartbeat_at", UtcTime, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
 )
@@ -175,25 +178,26 @@ server_groups = sa.Table(
     sa.Index(None, "project"),
 )
 
-# What became of each order to give a server another size.
+# What came of each server's way to another size or host; nothing is decided by it.
 migrations = sa.Table(
     "migrations",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("uuid", Exact(36), nullable=False, unique=True),
+    sa.Column("uuid", Exact(36), nullable=False),
     sa.Column("server_id", Exact(36), nullable=False),
-    sa.Column("kind", Exact(16), nullable=False),
+    sa.Column("source_host", Exact(255), nullable=False),
+    sa.Column("dest_host", Exact(255), nullable=False),
     sa.Column("status", Exact(32), nullable=False),
-    sa.Column("source", Exact(255)),
-    sa.Column("target", Exact(255)),
-    sa.Column("old_flavor", Exact(255), nullable=False),
-    sa.Column("new_flavor", Exact(255), nullable=False),
-    sa.Column("project", Exact(255), nullable=False),
-    sa.Column("user", Exact(255)),
+    sa.Column("migration_type", Exact(32), nullable=False),
+    sa.Column("old_flavor_id", Exact(255), nullable=False),
+    sa.Column("new_flavor_id", Exact(255), nullable=False),
+    sa.Column("user_id", Exact(255)),
+    sa.Column("project_id", Exact(255)),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("updated_at", UtcTime, nullable=False),
-    sa.Index(None, "server_id"),
-    sa.Index(None, "created_at", "id"),
+    sa.Index(None, "uuid"),
+    sa.Index(None, "server_id", "id"),
+    sa.Index(None, "updated_at"),
 )
 
 flavors = sa.Table(

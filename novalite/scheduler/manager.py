@@ -118,7 +118,7 @@ class SchedulerManager:
         request = request_of(replace(server, flavor=flavor))  # it stays where its group has it
         for _ in range(_CLAIMS):
             host = self._database.hosts.get(str(server.host))
-            if (reason := unfit(replace(server, zone=None, tried_hosts=()), host)) is not None:
+            if (reason := unfit(replace(server, pinned_zone=None, tried_hosts=()), host)) is not None:
                 raise NoValidHost({host.name: reason})
             choose(request, [without(state_of(host), server)], self._hooks, self._driver, {})
             claimed = self._database.hosts.claim_larger(server, host, flavor)

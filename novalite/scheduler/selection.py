@@ -22,7 +22,7 @@ def request_of(server: Server, group: GroupPlaces | None = None) -> Request:
         vcpus=server.flavor.vcpus,
         memory_mb=server.flavor.memory_mb,
         disk_gb=server.flavor.disk_gb,
-        zone=server.zone,
+        zone=server.pinned_zone,
         image_properties=server.image.properties,
         extra_specs=server.flavor.extra_specs,
         hints=server.hints,
@@ -70,8 +70,8 @@ def unfit(server: Server, host: ComputeHost) -> str | None:
         return "isn't the host asked for"
     if not host.enabled:
         return f"is disabled ({host.disabled_reason or 'no reason given'})"
-    if server.zone is not None and host.zone != server.zone:
-        return f"is in zone {host.zone}, not {server.zone}"
+    if server.pinned_zone not in (None, host.zone):
+        return f"is in zone {host.zone}, not {server.pinned_zone}"
     if host.name in server.tried_hosts:
         return "was tried already"
     return None

@@ -32,7 +32,7 @@ class ComputeService:
         self.flavors = Flavors(database)
         self.quotas = Quotas(settings, database)
         self.keypairs = KeyPairs(database, self.quotas)
-        self.hosts = Hosts(database, bus)
+        self.hosts = Hosts(database)
         self.aggregates = Aggregates(database, bus, images)
         self.groups = ServerGroups(settings, database)
         self.reports = Reports(database)

@@ -6,7 +6,6 @@ import base64
 import binascii
 from collections.abc import Collection, Mapping
 
-from novalite.db import Database
 from novalite.errors import FlavorTooSmall, Forbidden, ImageUnusable, InvalidInput
 from novalite.model import GIB, Caller, Flavor, ImageInfo
 
@@ -80,12 +79,6 @@ def demand_admin(caller: Caller, what: str) -> None:
     """Raise Forbidden unless the caller is an administrator."""
     if not caller.admin:
         raise Forbidden(f"only administrators may {what}")
-
-
-def demand_zone(database: Database, zone: str) -> None:
-    """Raise InvalidInput unless some host is in a zone."""
-    if not any(host.zone == zone for host in database.hosts.list()):
-        raise InvalidInput("The requested availability zone is not available")
 
 
 def check_user_data(user_data: str) -> None:

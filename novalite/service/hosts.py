@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from novalite.db import Database
 from novalite.errors import InvalidInput
 from novalite.model import Caller, ComputeHost, Zone
-from novalite.rpc import Bus
 from novalite.service.checks import demand_admin
 from novalite.service.orders import demand_admin_for
 
@@ -16,9 +15,8 @@ from novalite.service.orders import demand_admin_for
 class Hosts:
     """The use cases of hosts; thread-safe."""
 
-    def __init__(self, database: Database, bus: Bus) -> None:
+    def __init__(self, database: Database) -> None:
         self._hosts = database.hosts
-        self._bus = bus
 
     def list(self, caller: Caller) -> tuple[ComputeHost, ...]:
         """Return all hosts by name; raise Forbidden."""
@@ -37,10 +35,10 @@ class Hosts:
         demand_admin(caller, "enable or disable hosts")
         return self._hosts.set_enabled(name, enabled=enabled, reason=None if enabled else reason)
 
-    def force_down(self, caller: Caller, name: str, down: bool) -> ComputeHost:
+    def set_forced_down(self, caller: Caller, name: str, forced_down: bool) -> ComputeHost:
         """Say that a host is down whatever its heartbeat says, or no more; raise Forbidden or NotFound."""
         demand_admin_for(caller, "os_compute_api:os-services:update")
-        return self._hosts.force_down(name, down=down)
+        return self._hosts.set_forced_down(name, forced_down=forced_down)
 
     def delete(self, caller: Caller, name: str) -> None:
         """Forget a host without servers; raise Forbidden, NotFound or Conflict."""
@@ -55,9 +53,10 @@ class Hosts:
     def uptime(self, caller: Caller, name: str) -> str:
         """Ask a host how long it is up; raise Forbidden, NotFound, and InvalidInput when it's down."""
         demand_admin_for(caller, "os_compute_api:os-hypervisors:uptime")
-        if not self._hosts.get(name).up:
+        host = self._hosts.get(name)
+        if not host.up or host.uptime is None:
             raise InvalidInput(f"Compute service of {name} is unavailable at this time.")
-        return self._bus.host_uptime(name)
+        return host.uptime
 
     def zones(self, caller: Caller) -> tuple[Zone, ...]:
         """Return the zones by name, for administrators with their hosts."""

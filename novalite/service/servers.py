@@ -90,6 +90,7 @@ class Servers:
             flavor=flavor,
             image=image,
             zone=wanted.zone,
+            pinned_zone=wanted.zone,
             forced_host=wanted.host,
             key_name=wanted.key_name,
             public_key=public_key,
@@ -106,17 +107,8 @@ class Servers:
             request_id=order.request_id,
             reservation_id=f"r-{secrets.token_hex(4)}",
         )
-        several = wanted.max_count > 1
         ordered = self._database.servers.insert(
-            [
-                replace(
-                    first,
-                    id=str(uuid.uuid4()),
-                    name=f"{wanted.name}-{number + 1}" if several else wanted.name,
-                    launch_index=number,
-                )
-                for number in range(wanted.max_count)
-            ],
+            [_numbered(first, wanted, number) for number in range(wanted.max_count)],
             quota=self._quota,
             minimum=wanted.min_count,
             order=order,
@@ -145,7 +137,10 @@ class Servers:
         return self._database.servers.list(query)
 
     def update(self, caller: Caller, server_id: str, **values: str | None) -> Server:
-        """Set a server's ``name`` or ``description``; its guest keeps the host name it has."""
+        """Set a server's ``name``, ``description``, ``hostname`` or access addresses.
+
+        The guest keeps the host name that it was booted with.
+        """
         if "name" in values:
             check_name("name", values["name"] or "")
         return self._orders.change(caller, server_id, lambda _: dict(values), lock=False)
@@ -259,6 +254,8 @@ class Servers:
         if wanted.user_data is not None:
             check_user_data(wanted.user_data)
         check_tags(wanted.tags)
+        if wanted.hostname is not None and wanted.max_count > 1:
+            raise InvalidInput("Unable to provision multiple instances with given hostname")
         if wanted.host is not None and not caller.admin:
             raise Forbidden("Policy doesn't allow os_compute_api:servers:create:forced_host to be performed.")
         if wanted.zone is not None or wanted.host is not None:
@@ -289,3 +286,10 @@ class Servers:
         allowed = self._quotas.of(project)["metadata_items"]
         if 0 <= allowed < len(metadata):
             raise QuotaExceeded(f"Maximum number of metadata items exceeds {allowed}")
+
+
+def _numbered(first: Server, wanted: NewServer, number: int) -> Server:
+    """Make one of the servers that are asked for together."""
+    server_id = str(uuid.uuid4())
+    name = f"{wanted.name}-{number + 1}" if wanted.max_count > 1 else wanted.name
+    return replace(first, id=server_id, name=name, launch_index=number, hostname=wanted.hostname or "")

@@ -180,3 +180,123 @@ def test_zones_of_unshelved_servers_and_images_fetched_ahead(compute: Compute, s
     compute.done(server, {"unshelve": {"availability_zone": "nova"}}, "ACTIVE", version="2.77")
     admin.post(f"{path}/action", json={"remove_host": {"host": other}})
     assert admin.delete(path).status_code == 200
+
+
+def test_extra_specs_that_nova_knows(compute: Compute) -> None:
+    path = "/v2.1/flavors/84/os-extra_specs"
+    old, new = compute.as_("admin", "2.85"), compute.as_("admin", "2.86")
+    fine = {
+        "hw:cpu_policy": "shared",
+        "hw:numa_cpus.0": "0-3,^1",
+        "hw:mem_page_size": "2MiB",
+        "own": "x",
+        "hw:boot_menu": "yes",
+        "quota:cpu_quota": "-1",
+        "resources1:VCPU": "2",
+        "foo:bar": "baz",
+        "trait:CUSTOM_FAST": "required",
+        "capabilities:cpu_info:arch": "s== x",
+        "hw_rng:rate_bytes": 0,
+    }
+    assert new.post(path, json={"extra_specs": fine}).status_code == 200
+    for name, value in (
+        ("hw:cpu_policy", "mine"),
+        ("hw:unheard", "1"),
+        ("hw:numa_nodes", "0"),
+        ("hw:redirected_usb_ports", "16"),
+        ("hw:boot_menu", "perhaps"),
+        ("resources:ELEPHANTS", "1"),
+        ("trait:fast", "required"),
+        ("quota:cpu_shares", "many"),
+    ):
+        refused = new.put(f"{path}/{name}", json={name: value})
+        assert (refused.status_code, name in refused.text) == (400, True), refused.text
+    assert old.put(f"{path}/hw:unheard", json={"hw:unheard": "1"}).status_code == 200
+    for name in (*fine, "hw:unheard"):
+        assert new.delete(f"{path}/{name}").status_code == 200
+
+
+def test_hypervisors_without_sizes(compute: Compute) -> None:
+    admin = compute.as_("admin", "2.88")
+    one = admin.get("/v2.1/os-hypervisors/detail").json["hypervisors"][0]
+    assert " up " in one["uptime"]
+    assert not {"vcpus", "memory_mb", "cpu_info", "running_vms", "local_gb"} & one.keys()
+    for path in ("statistics", f"{one['id']}/uptime"):
+        assert admin.get(f"/v2.1/os-hypervisors/{path}").status_code == 404
+        assert compute.as_("admin", "2.87").get(f"/v2.1/os-hypervisors/{path}").status_code == 200
+
+
+def test_host_names(compute: Compute, server: str) -> None:
+    path, shown = f"/v2.1/servers/{server}", "OS-EXT-SRV-ATTR:hostname"
+    alice = compute.as_("alice", "2.90")
+    assert alice.get(path).json["server"][shown] == "vm"
+    assert shown not in compute.as_("alice", "2.89").get(path).json["server"]
+    # what a server is called doesn't say what its guest calls itself
+    assert alice.put(path, json={"server": {"name": "new"}}).json["server"][shown] == "vm"
+    changed = alice.put(path, json={"server": {"hostname": "web-1"}}).json["server"]
+    assert (changed["name"], changed[shown]) == ("new", "web-1")
+    assert rebuilt(compute, server, "2.90", hostname="web-2")[shown] == "web-2"
+    found = alice.get("/v2.1/servers?hostname=^web-[0-9]$").json["servers"]
+    assert [each["id"] for each in found] == [server]
+    assert alice.get("/v2.1/servers?hostname=db").json["servers"] == []
+    body = {"name": "x", "imageRef": compute.image.id, "flavorRef": "42", "networks": "auto"}
+
+    def ask(version: str, **told: Any) -> int:
+        answer = compute.as_("alice", version).post("/v2.1/servers", json={"server": {**body, **told}})
+        if answer.status_code == 202:
+            made = f"/v2.1/servers/{answer.json['server']['id']}"
+            assert alice.get(made).json["server"][shown] == told["hostname"]
+            alice.delete(made)
+        return answer.status_code
+
+    assert ask("2.90", hostname="db1") == 202
+    assert ask("2.89", hostname="db1") == 400
+    assert ask("2.90", hostname="db1", min_count=2) == 400
+    assert ask("2.93", hostname="db1.example.org") == 400
+    assert ask("2.94", hostname="db1.example.org") == 202
+    assert ask("2.94", hostname="db 1") == 400
+    assert ask("2.94", hostname="x" * 256) == 400
+
+
+def test_key_pairs_are_given(compute: Compute) -> None:
+    new, path = compute.as_("alice", "2.92"), "/v2.1/os-keypairs"
+    assert new.post(path, json={"keypair": {"name": "me@home.org"}}).status_code == 400
+    assert new.post(path, json={"keypair": {"name": "me@home.org", "public_key": KEY}}).status_code == 201
+    assert new.delete(f"{path}/me@home.org").status_code == 204
+
+
+def test_where_servers_are_unshelved(compute: Compute) -> None:
+    admin = compute.as_("admin", "2.91")
+    made = admin.post("/v2.1/os-aggregates", json={"aggregate": {"name": "a", "availability_zone": "east"}})
+    path = f"/v2.1/os-aggregates/{made.json['aggregate']['id']}/action"
+    admin.post(path, json={"add_host": {"host": "host2"}})
+    server_id = compute.server("pinned", availability_zone="east")
+
+    def unshelved(where: Any, user: str = "admin") -> Any:
+        return compute.act(server_id, {"unshelve": where}, user=user, version="2.91")
+
+    def goes(where: Any, user: str = "admin") -> str:
+        answer = unshelved(where, user)
+        assert answer.status_code == 202, answer.text
+        compute.wait(server_id, "ACTIVE")
+        host: str = admin.get(f"/v2.1/servers/{server_id}").json["server"]["OS-EXT-SRV-ATTR:host"]
+        compute.done(server_id, "shelve", "SHELVED_OFFLOADED")
+        return host
+
+    assert unshelved({"host": "host1"}).status_code == 409  # it runs
+    compute.done(server_id, "shelve", "SHELVED_OFFLOADED")
+    assert unshelved({"host": "host2"}, "alice").status_code == 403
+    assert unshelved({"host": "host1"}).status_code == 409  # it's pinned to another zone
+    assert unshelved({"host": "unheard"}).status_code == 400
+    assert unshelved({"host": "host1", "availability_zone": "east"}).status_code == 409
+    assert unshelved({}).status_code == 400
+    assert goes(None, "alice") == "host2"
+    assert goes({"availability_zone": None, "host": "host1"}) == "host1"
+    # now it's pinned nowhere, and the host was for that once
+    assert goes({"host": "host2"}) == "host2"
+    assert goes({"availability_zone": "nova"}, "alice") == "host1"
+    assert goes(None, "alice") == "host1"
+    compute.as_("alice").delete(f"/v2.1/servers/{server_id}")
+    compute.wait(server_id, None)
+    assert admin.post(path, json={"remove_host": {"host": "host2"}}).status_code == 200
+    admin.delete(path.removesuffix("/action"))

@@ -166,7 +166,7 @@ def test_messages_go_over_tls_and_quorum_queues(tls_broker: tuple[RabbitServer, 
     try:
         serving.serve_compute(
             *("host", seen.append, lambda server_id, _: f"console of {server_id}"),
-            *(lambda _: {}, lambda: "up", seen.append),
+            *(lambda _: {}, seen.append),
         )
         serving.drive("host", "a")
         wait_for("the message is there", lambda: seen == ["a"])

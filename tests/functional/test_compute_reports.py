@@ -60,6 +60,7 @@ def test_usage(compute: Compute, server: str) -> None:
         (alice.get(USAGE), 403),
         (alice.get(f"{USAGE}/p-bob?{period()}"), 403),
         (admin.get(f"{USAGE}?start=yesterday"), 400),
+        (admin.get(f"{USAGE}/"), 404),
         (admin.get(f"{USAGE}?start=2027-01-01T00:00:00&end=2026-01-01T00:00:00"), 400),
     ):
         assert answer.status_code == status, answer.text

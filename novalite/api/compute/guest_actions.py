@@ -11,18 +11,19 @@ from glancelike.web.validation import Schema
 from novalite.api.compute import microversion
 from novalite.api.compute.addresses import access_addresses, password_of
 from novalite.api.compute.resource import caller_of, demand_known
-from novalite.api.compute.server_body import changed, demand_no_certificates
+from novalite.api.compute.server_body import changed, demand_hostname, demand_no_certificates
 from novalite.api.compute.server_schema import (
     ADDRESS,
     BOOLEAN,
     CERTIFICATES,
     DESCRIPTION,
+    HOSTNAME,
     METADATA,
     NAME,
     PASSWORD,
 )
 from novalite.errors import FlavorNotFound, ImageMissing, InvalidInput, KeyPairNotFound
-from novalite.model import Rebuild
+from novalite.model import Place, Rebuild
 from novalite.service import ComputeService
 
 Act = Callable[[ComputeService, falcon.Request, falcon.Response, str, Any], None]
@@ -54,6 +55,7 @@ REBUILD = _schema(
     description=DESCRIPTION,
     key_name={"type": ["string", "null"], "maxLength": 255},
     user_data={"type": ["string", "null"]},
+    hostname=HOSTNAME,
     trusted_image_certificates=CERTIFICATES,
     # There is no ephemeral disk that could be kept.
     preserve_ephemeral=BOOLEAN,
@@ -64,6 +66,7 @@ REBUILD_SINCE = {
     "key_name": (2, 54),
     "user_data": (2, 57),
     "trusted_image_certificates": (2, 63),
+    "hostname": (2, 90),
 }
 RESCUE = _schema(optional=True, adminPass=PASSWORD, rescue_image_ref={"type": "string", "maxLength": 255})
 CREATE_IMAGE = _schema(("name",), name=NAME, metadata=METADATA)
@@ -77,10 +80,15 @@ CREATE_BACKUP = _schema(
 RESIZE = _schema(("flavorRef",), flavorRef={"type": ["string", "integer"]}, **DISK_CONFIG)
 
 
-UNSHELVE = _schema(
-    ("availability_zone",),
-    optional=True,
-    availability_zone={"type": "string", "minLength": 1, "maxLength": 255},
+ZONE: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255}
+UNSHELVE_277 = _schema(("availability_zone",), optional=True, availability_zone=ZONE)
+UNSHELVE_291 = Schema(
+    {
+        "type": ["object", "null"],
+        "properties": {"availability_zone": {**ZONE, "type": ["string", "null"]}, "host": ZONE},
+        "minProperties": 1,
+        "additionalProperties": False,
+    }
 )
 
 
@@ -89,6 +97,7 @@ def _rebuild(
 ) -> None:
     demand_known(req, asked, REBUILD_SINCE)
     demand_no_certificates(asked)
+    demand_hostname(req, asked)
     wanted = Rebuild(
         image_id=asked["imageRef"].rpartition("/")[2],
         name=asked["name"].strip() if "name" in asked else None,
@@ -99,6 +108,7 @@ def _rebuild(
         key_name=asked.get("key_name"),
         set_user_data="user_data" in asked,
         user_data=asked.get("user_data"),
+        hostname=asked.get("hostname"),
         admin_password=password_of(asked),
         **access_addresses(asked),
     )
@@ -109,6 +119,7 @@ def _rebuild(
     except KeyPairNotFound as error:
         raise InvalidInput("Invalid key_name provided.") from error
     body = changed(service, req, server)
+    body.pop("OS-EXT-SRV-ATTR:user_data", None)  # it is told as user_data here
     for name, since in (("key_name", (2, 54)), ("user_data", (2, 57))):
         if microversion.since(req, since):
             body[name] = getattr(server, name)
@@ -171,10 +182,13 @@ def _unshelve(
 ) -> None:
     if not microversion.since(req, (2, 77)):
         asked = None  # nobody looked at what came along
-    fault = UNSHELVE.fault(asked)
+    fault = (UNSHELVE_291 if microversion.since(req, (2, 91)) else UNSHELVE_277).fault(asked)
     if fault is not None:
         raise InvalidInput(f"Invalid input for ['unshelve']{fault.where}: {fault.message}")
-    service.changes.unshelve(caller_of(req), server_id, zone=(asked or {}).get("availability_zone"))
+    told = asked or {}
+    zone = "availability_zone"
+    place = Place(host=told.get("host"), set_zone=zone in told, zone=told.get(zone))
+    service.changes.unshelve(caller_of(req), server_id, place)
 
 
 def _plain(name: str, status: int = 202) -> tuple[Schema, Act]:

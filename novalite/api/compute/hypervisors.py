@@ -17,6 +17,7 @@ from novalite.model import ComputeHost
 
 Servers = Mapping[str, Sequence[tuple[str, str]]]  # host -> ids and names
 BY_UUID = (2, 53)
+WITHOUT_SIZES = (2, 88)
 
 
 class Hypervisors(Resource):
@@ -36,6 +37,7 @@ class Hypervisors(Resource):
         self._add_servers(req, [resp.media["hypervisor"]], [host])
 
     def uptime(self, req: falcon.Request, resp: falcon.Response, hypervisor_id: str) -> None:
+        demand_until(req, WITHOUT_SIZES)
         host = self._find(req, hypervisor_id)
         told = self.service.hosts.uptime(caller_of(req), host.name)
         resp.media = {"hypervisor": {**_brief(req, host), "uptime": told}}
@@ -51,6 +53,7 @@ class Hypervisors(Resource):
         resp.media = {"hypervisors": [_with_servers(req, _brief(req, host), host, found) for host in hosts]}
 
     def statistics(self, req: falcon.Request, resp: falcon.Response) -> None:
+        demand_until(req, WITHOUT_SIZES)
         hosts = [_full(req, host) for host in self.service.hosts.list(caller_of(req))]
         resp.media = {
             "hypervisor_statistics": {
@@ -127,12 +130,21 @@ def _brief(req: falcon.Request, host: ComputeHost) -> dict[str, Any]:
 
 
 def _full(req: falcon.Request, host: ComputeHost) -> dict[str, Any]:
-    free_disk = host.disk_gb - host.disk_gb_used
-    return {
+    body = {
         **_brief(req, host),
         "hypervisor_type": host.hypervisor_type,
         "hypervisor_version": _version_number(host.hypervisor_version),
         "host_ip": host.ip or "",
+        "service": {"id": id_of(req, host), "host": host.name, "disabled_reason": host.disabled_reason},
+    }
+    if microversion.since(req, WITHOUT_SIZES):
+        return {**body, "uptime": host.uptime if host.up else None}
+    return {**body, **_sizes(req, host)}
+
+
+def _sizes(req: falcon.Request, host: ComputeHost) -> dict[str, Any]:
+    free_disk = host.disk_gb - host.disk_gb_used
+    return {
         "cpu_info": {"arch": host.arch} if microversion.since(req, (2, 28)) else "",
         "vcpus": host.vcpus,
         "vcpus_used": host.vcpus_used,
@@ -145,7 +157,6 @@ def _full(req: falcon.Request, host: ComputeHost) -> dict[str, Any]:
         "disk_available_least": free_disk,
         "running_vms": len(host.server_ids),
         "current_workload": 0,
-        "service": {"id": id_of(req, host), "host": host.name, "disabled_reason": host.disabled_reason},
     }
 
 

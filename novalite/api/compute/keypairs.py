@@ -52,6 +52,8 @@ class KeyPairs(Resource):
         for name, since in (("type", (2, 2)), ("user_id", (2, 10))):
             if name in asked and version < since:
                 raise InvalidInput(f"Invalid input for ['keypair']: '{name}' needs microversion 2.{since[1]}")
+        if version >= (2, 92) and asked.get("public_key") is None:
+            raise InvalidInput("Invalid input for ['keypair']: 'public_key' is a required property")
         owner = _owner(req, asked)
         keypairs, name, kind = self.service.keypairs, asked["name"], asked.get("type", SSH)
         if asked.get("public_key") is not None:

@@ -17,11 +17,11 @@ from novalite.reports import Migration, MigrationQuery
 FILTERS = {
     "instance_uuid": "server_id",
     "status": "status",
-    "migration_type": "kind",
+    "migration_type": "migration_type",
     "host": "host",
-    "source_compute": "source",
+    "source_compute": "source_host",
 }
-FILTERS_280 = {"project_id": "project", "user_id": "user"}
+FILTERS_280 = {"project_id": "project_id", "user_id": "user_id"}
 
 
 class Migrations(Resource):
@@ -66,20 +66,20 @@ def _full(req: falcon.Request, value: Migration) -> dict[str, Any]:
         "id": value.id,
         "instance_uuid": value.server_id,
         "status": value.status,
-        "source_compute": value.source,
-        "source_node": value.source,
-        "dest_compute": value.target,
-        "dest_node": value.target,
+        "source_compute": value.source_host,
+        "source_node": value.source_host,
+        "dest_compute": value.dest_host,
+        "dest_node": value.dest_host,
         "dest_host": None,
-        "old_instance_type_id": _number(value.old_flavor),
-        "new_instance_type_id": _number(value.new_flavor),
+        "old_instance_type_id": _number(value.old_flavor_id),
+        "new_instance_type_id": _number(value.new_flavor_id),
         "created_at": view.precise(value.created_at),
         "updated_at": view.precise(value.updated_at),
     }
     since = (
-        ((2, 23), "migration_type", value.kind),
+        ((2, 23), "migration_type", value.migration_type),
         ((2, 59), "uuid", value.uuid),
-        ((2, 80), "project_id", value.project),
-        ((2, 80), "user_id", value.user),
+        ((2, 80), "project_id", value.project_id),
+        ((2, 80), "user_id", value.user_id),
     )
     return body | {name: shown for needed, name, shown in since if version >= needed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ def shown(
     ]
 
 
+_LABEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-]{0,61}[a-zA-Z0-9]")
+
 # What an update and a rebuild leave out until 2.75.
 _LEFT_OUT = ("OS-EXT-", "OS-SRV-USG:", "os-extended-volumes:", "config_drive", "key_name", "host_status")
 
@@ -48,4 +51,13 @@ def demand_no_certificates(asked: Mapping[str, Any]) -> None:
     if asked.get("trusted_image_certificates") is not None:
         raise InvalidInput(
             "trusted_image_certificates can't be honoured: signatures of images aren't verified here"
+        )
+
+
+def demand_hostname(req: falcon.Request, asked: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for a host name of several labels before 2.94."""
+    name = asked.get("hostname")
+    if name is not None and not microversion.since(req, (2, 94)) and not _LABEL.fullmatch(name):
+        raise InvalidInput(
+            f"Invalid input for ['server']['hostname']: {name!r} isn't one label of a host name"
         )

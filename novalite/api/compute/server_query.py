@@ -86,6 +86,8 @@ def query_of(req: falcon.Request, caller: Caller, limit: int) -> ServerQuery:
     if caller.admin or microversion.since(req, (2, 83)):
         found |= _fields(params, STATE_FILTERS, str) | _fields(params, ADMIN_TIMES, None)
         found |= _states(params)
+    if (caller.admin or microversion.since(req, (2, 90))) and "hostname" in params:
+        found["hostname"] = params["hostname"]
     if caller.admin:
         found |= _fields(params, ADMIN_FILTERS, str)
         if "launch_index" in params:

@@ -35,6 +35,13 @@ TAGS: dict[str, Any] = {
     "items": {"type": "string", "minLength": 1, "maxLength": 60, "pattern": "^[^,/]*$"},
 }
 HINTS: dict[str, Any] = {"type": "object"}
+# Until 2.93 a label of two characters and more; see ``server_body.demand_hostname``.
+HOSTNAME: dict[str, Any] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 255,
+    "pattern": r"^[a-zA-Z0-9._-]*\Z",
+}
 CERTIFICATES: dict[str, Any] = {
     "type": ["array", "null"],
     "minItems": 1,
@@ -101,6 +108,7 @@ CREATE = Schema(
                     "trusted_image_certificates": CERTIFICATES,
                     "host": NAME,
                     "hypervisor_hostname": NAME,
+                    "hostname": HOSTNAME,
                 },
                 "required": ["name", "flavorRef"],
                 "additionalProperties": False,
@@ -125,6 +133,7 @@ UPDATE = Schema(
                     "accessIPv4": ADDRESS,
                     "accessIPv6": ADDRESS,
                     "OS-DCF:diskConfig": {"enum": ["AUTO", "MANUAL"]},
+                    "hostname": HOSTNAME,
                 },
                 "additionalProperties": False,
             }

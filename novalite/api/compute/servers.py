@@ -18,7 +18,7 @@ from novalite.api.compute.resource import (
     params_of,
     self_links,
 )
-from novalite.api.compute.server_body import changed, demand_no_certificates, shown
+from novalite.api.compute.server_body import changed, demand_hostname, demand_no_certificates, shown
 from novalite.api.compute.server_query import query_of
 from novalite.api.compute.server_schema import CREATE, UPDATE
 from novalite.errors import FlavorNotFound, ImageMissing, InvalidInput, KeyPairNotFound
@@ -30,6 +30,7 @@ SINCE = {
     "trusted_image_certificates": (2, 63),
     "host": (2, 74),
     "hypervisor_hostname": (2, 74),
+    "hostname": (2, 90),
 }
 
 
@@ -51,6 +52,7 @@ class Servers(Resource):
     def create(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = body_of(req, CREATE)
         demand_known(req, body["server"], SINCE)
+        demand_hostname(req, body["server"])
         _check_networks(req, body["server"])
         try:
             wanted = _new_server(body)
@@ -75,7 +77,8 @@ class Servers(Resource):
     def update(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         asked = body_of(req, UPDATE)["server"]
         demand_known(req, asked, SINCE)
-        values = {name: asked[name] for name in ("name", "description") if name in asked}
+        demand_hostname(req, asked)
+        values = {name: asked[name] for name in ("name", "description", "hostname") if name in asked}
         values |= access_addresses(asked)
         server = self.service.servers.update(caller_of(req), server_id, **values)
         resp.media = {"server": changed(self.service, req, server)}
@@ -117,6 +120,7 @@ def _new_server(body: Mapping[str, Any]) -> NewServer:
         networks="none" if asked.get("networks") == "none" else "auto",
         description=asked.get("description"),
         tags=frozenset(asked.get("tags", ())),
+        hostname=asked.get("hostname"),
         admin_password=password_of(asked),
         **access_addresses(asked),
         hints=body.get("os:scheduler_hints")

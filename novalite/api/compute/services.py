@@ -62,7 +62,7 @@ class Services(Resource):
         _demand_by_name(req)
         body = body_of(req, FORCE_DOWN)
         down = true(body["forced_down"])
-        self.service.hosts.force_down(caller_of(req), body["host"], down)
+        self.service.hosts.set_forced_down(caller_of(req), body["host"], down)
         resp.media = {"service": {**body, "forced_down": down}}
 
     def update(self, req: falcon.Request, resp: falcon.Response, service_id: str) -> None:
@@ -82,7 +82,7 @@ class Services(Resource):
                 caller, host.name, enabled, reason=asked.get("disabled_reason")
             )
         if "forced_down" in asked:
-            host = self.service.hosts.force_down(caller, host.name, true(asked["forced_down"]))
+            host = self.service.hosts.set_forced_down(caller, host.name, true(asked["forced_down"]))
         resp.media = {"service": _service(req, host)}
 
     def delete(self, req: falcon.Request, resp: falcon.Response, service_id: str) -> None:

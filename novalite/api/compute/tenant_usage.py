@@ -19,6 +19,9 @@ FORMATS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%d %H:%M:%S.%f")
 
 class TenantUsage(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response) -> None:
+        if str(req.env.get("PATH_INFO", "")).endswith("/"):
+            # Of the project that the path ends before, not of all.
+            raise falcon.HTTPNotFound(description="The resource could not be found.")
         query, usages = self._usages(req, None)
         detailed = params_of(req).get("detailed") == "1"
         by_project: dict[str, list[ServerUsage]] = {}

@@ -18,6 +18,7 @@ _WITH_PROGRESS = (
     *(Status.BUILD, Status.ACTIVE, Status.REBOOT, Status.HARD_REBOOT),
     *(Status.REBUILD, Status.RESIZE, Status.VERIFY_RESIZE),
 )
+HOSTNAME = "OS-EXT-SRV-ATTR:hostname"
 NO_DETAILS = {"security_groups": [{"name": "default"}], "OS-DCF:diskConfig": "MANUAL"}
 
 
@@ -92,6 +93,7 @@ def server(
         ((2, 26), "tags", list(tags)),
         ((2, 63), "trusted_image_certificates", None),
         ((2, 73), "locked_reason", value.locked_reason),
+        ((2, 90), HOSTNAME, value.hostname),
     )
     body |= {name: shown for needed, name, shown in since if version >= needed}
     if alone and version >= (2, 71):
@@ -112,7 +114,7 @@ def _for_admins(req: falcon.Request, value: Server, hosts: Mapping[str, ComputeH
         body |= {
             "OS-EXT-SRV-ATTR:reservation_id": value.reservation_id,
             "OS-EXT-SRV-ATTR:launch_index": value.launch_index,
-            "OS-EXT-SRV-ATTR:hostname": value.hostname,
+            HOSTNAME: value.hostname,
             "OS-EXT-SRV-ATTR:kernel_id": "",
             "OS-EXT-SRV-ATTR:ramdisk_id": "",
             "OS-EXT-SRV-ATTR:root_device_name": "/dev/vda",

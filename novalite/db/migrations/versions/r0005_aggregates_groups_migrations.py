@@ -33,6 +33,7 @@ def upgrade() -> None:
     )
     create_index("ix_aggregate_hosts_host", "aggregate_hosts", ["host"])
     add_column("hosts", sa.Column("forced_down", sa.Boolean(), nullable=False, server_default=sa.false()))
+    add_column("hosts", sa.Column("uptime", Exact(255), nullable=True))
     create_table(
         "server_groups",
         sa.Column("id", Exact(36), nullable=False),
@@ -46,24 +47,26 @@ def upgrade() -> None:
     )
     create_index("ix_server_groups_project", "server_groups", ["project"])
     add_column("servers", sa.Column("group_id", Exact(36), nullable=True))
+    add_column("servers", sa.Column("hostname", Exact(255), nullable=True))
+    add_column("servers", sa.Column("pinned_zone", Exact(255), nullable=True))
     create_index("ix_servers_group_id", "servers", ["group_id"])
     create_table(
         "migrations",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("id", sa.Integer(), nullable=False, autoincrement=True),
         sa.Column("uuid", Exact(36), nullable=False),
         sa.Column("server_id", Exact(36), nullable=False),
-        sa.Column("kind", Exact(16), nullable=False),
+        sa.Column("source_host", Exact(255), nullable=False),
+        sa.Column("dest_host", Exact(255), nullable=False),
         sa.Column("status", Exact(32), nullable=False),
-        sa.Column("source", Exact(255), nullable=True),
-        sa.Column("target", Exact(255), nullable=True),
-        sa.Column("old_flavor", Exact(255), nullable=False),
-        sa.Column("new_flavor", Exact(255), nullable=False),
-        sa.Column("project", Exact(255), nullable=False),
-        sa.Column("user", Exact(255), nullable=True),
+        sa.Column("migration_type", Exact(32), nullable=False),
+        sa.Column("old_flavor_id", Exact(255), nullable=False),
+        sa.Column("new_flavor_id", Exact(255), nullable=False),
+        sa.Column("user_id", Exact(255), nullable=True),
+        sa.Column("project_id", Exact(255), nullable=True),
         sa.Column("created_at", UtcTime(), nullable=False),
         sa.Column("updated_at", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_migrations"),
-        sa.UniqueConstraint("uuid", name="uq_migrations_uuid"),
     )
-    create_index("ix_migrations_server_id", "migrations", ["server_id"])
-    create_index("ix_migrations_created_at_id", "migrations", ["created_at", "id"])
+    create_index("ix_migrations_uuid", "migrations", ["uuid"])
+    create_index("ix_migrations_server_id_id", "migrations", ["server_id", "id"])
+    create_index("ix_migrations_updated_at", "migrations", ["updated_at"])
