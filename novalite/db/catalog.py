@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import sqlalchemy as sa
 
-from novalite.db import records
+from novalite.db import patterns, records
 from novalite.db.engine import Records, insert_new, tried_again
 from novalite.db.locks import lock_owner
 from novalite.db.tables import flavor_access, flavors, keypairs
@@ -56,6 +56,7 @@ class FlavorRecords(Records):
         project: str | None = None,
         min_disk: int,
         min_ram: int,
+        name: str | None = None,
         sort: str,
         descending: bool,
         limit: int,
@@ -76,6 +77,8 @@ class FlavorRecords(Records):
             conditions.append(wanted if project is None else sa.or_(wanted, _given_to(project)))
         keys = [flavors.c[sort], flavors.c.id]
         with self._engine.reading() as connection:
+            if name is not None:
+                conditions.append(patterns.found_by(connection, flavors.c.name, name))
             if marker is not None:
                 at = connection.execute(sa.select(*keys).where(flavors.c.id == marker)).first()
                 if at is None:

@@ -34,11 +34,20 @@ _CLASSES: dict[str, Test] = {
 }
 
 
-def condition(connection: Connection, column: sa.ColumnElement[Any], text: str) -> sa.ColumnElement[bool]:
-    """Return the condition that a column has a part that matches, in any case of letters.
+def found_by(connection: Connection, column: sa.ColumnElement[Any], text: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a column has a text in it, or a part that matches, in any case of letters.
 
-    Raises InvalidInput for what is no expression, or one that could take long.
+    Raises InvalidInput for what looks like an expression and is none, or one
+    that could take long.
     """
+    if SPECIAL & set(text):
+        return _matches(connection, column, text)
+    # As it is, too: what lower() makes of other letters than ASCII's, databases disagree on.
+    lower = sa.func.lower(column).contains(text.lower(), autoescape=True)
+    return sa.or_(lower, column.contains(text, autoescape=True))
+
+
+def _matches(connection: Connection, column: sa.ColumnElement[Any], text: str) -> sa.ColumnElement[bool]:
     program = compiled(text)
     dialect = connection.dialect.name
     if dialect == "postgresql":

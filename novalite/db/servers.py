@@ -289,8 +289,7 @@ def _conditions(query: ServerQuery, connection: Connection) -> list[sa.ColumnEle
         (column.hostname, query.hostname),
     ):
         if part is not None:
-            expression = bool(patterns.SPECIAL & set(part))
-            found.append(patterns.condition(connection, text, part) if expression else _contains(text, part))
+            found.append(patterns.found_by(connection, text, part))
     for time, since in (
         (column.updated_at, query.changes_since),
         (column.created_at, query.created_since),
@@ -315,12 +314,6 @@ def _conditions(query: ServerQuery, connection: Connection) -> list[sa.ColumnEle
     if query.statuses is not None:
         found.append(sa.or_(sa.false(), *(_has_status(status) for status in sorted(query.statuses))))
     return found
-
-
-def _contains(text: sa.ColumnElement[Any], part: str) -> sa.ColumnElement[bool]:
-    # As it is, too: what lower() makes of other letters than ASCII's, databases disagree on.
-    lower = sa.func.lower(text).contains(part.lower(), autoescape=True)
-    return sa.or_(lower, text.contains(part, autoescape=True))
 
 
 def _has_status(status: Status) -> sa.ColumnElement[bool]:

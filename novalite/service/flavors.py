@@ -34,12 +34,14 @@ class Flavors:
         min_disk: int | None = None,
         min_ram: int | None = None,
         public: bool | None = True,
+        name: str | None = None,
         sort: str = "id",
         descending: bool = False,
     ) -> Page[Flavor]:
         """Return one page; administrators may ask for those that aren't public.
 
-        ``public`` None means both. Raises InvalidInput.
+        ``public`` None means both; ``name`` is a part or a regular expression.
+        Raises InvalidInput.
         """
         if limit < 0:
             raise InvalidInput(f"limit must not be negative: {limit}")
@@ -48,6 +50,7 @@ class Flavors:
             project=None if caller.admin else caller.project,
             min_disk=min_disk or 0,
             min_ram=min_ram or 0,
+            name=name,
             sort=sort,
             descending=descending,
             limit=limit,

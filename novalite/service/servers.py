@@ -16,6 +16,7 @@ from typing import Any
 from novalite.config import Settings
 from novalite.db import Database
 from novalite.errors import (
+    Conflict,
     Forbidden,
     InvalidInput,
     InvalidState,
@@ -137,13 +138,20 @@ class Servers:
         return self._database.servers.list(query)
 
     def update(self, caller: Caller, server_id: str, **values: str | None) -> Server:
-        """Set a server's ``name``, ``description``, ``hostname`` or access addresses.
+        """Set a server's ``name``, ``description``, ``hostname``, access addresses or ``pinned_zone``.
 
-        The guest keeps the host name that it was booted with.
+        The guest keeps the host name that it was booted with. The zone can be
+        set to where the server is, or to none. Raises Conflict and InvalidInput.
         """
         if "name" in values:
             check_name("name", values["name"] or "")
-        return self._orders.change(caller, server_id, lambda _: dict(values), lock=False)
+
+        def change(server: Server) -> dict[str, Any]:
+            if "pinned_zone" in values:
+                _check_pin(server, values["pinned_zone"])
+            return dict(values)
+
+        return self._orders.change(caller, server_id, change, lock=False)
 
     def set_metadata(
         self, caller: Caller, server_id: str, metadata: Mapping[str, str], *, replace: bool = False
@@ -293,3 +301,19 @@ def _numbered(first: Server, wanted: NewServer, number: int) -> Server:
     server_id = str(uuid.uuid4())
     name = f"{wanted.name}-{number + 1}" if wanted.max_count > 1 else wanted.name
     return replace(first, id=server_id, name=name, launch_index=number, hostname=wanted.hostname or "")
+
+
+def _check_pin(server: Server, zone: str | None) -> None:
+    """Raise Conflict unless a server can be pinned to a zone, which None takes away."""
+    if zone in (None, server.pinned_zone):
+        return
+    if server.pinned_zone is not None:
+        raise Conflict(
+            "Cannot change pinned availability zone directly. Unpin first by setting "
+            "pinned_availability_zone to null."
+        )
+    if server.host is None or zone != server.zone:
+        raise Conflict(
+            f"Server can only be pinned to its current availability zone '{server.zone}', but '{zone}' was "
+            f"requested."
+        )

@@ -300,3 +300,54 @@ def test_where_servers_are_unshelved(compute: Compute) -> None:
     compute.wait(server_id, None)
     assert admin.post(path, json={"remove_host": {"host": "host2"}}).status_code == 200
     admin.delete(path.removesuffix("/action"))
+
+
+def test_pinned_zones_and_what_a_server_was_asked_with(compute: Compute) -> None:
+    image = compute.cloud.images.add(b"2" * 512, name="told", properties={"os_distro": "plan9"})
+    body = {"name": "vm", "imageRef": image.id, "flavorRef": "42", "availability_zone": "nova"}
+    hints = {"server": body, "os:scheduler_hints": {"different_host": "x"}}
+    path = f"/v2.1/servers/{compute.as_('alice').post('/v2.1/servers', json=hints).json['server']['id']}"
+    compute.wait(path.rpartition("/")[2], "ACTIVE")
+    alice = compute.as_("alice", "2.104")
+    shown = alice.get(path).json["server"]
+    assert (shown["pinned_availability_zone"], shown["scheduler_hints"]) == ("nova", {"different_host": "x"})
+    assert shown["image"]["properties"] == {"os_distro": "plan9"}
+    older = compute.as_("alice", "2.95").get(path).json["server"]
+    assert not {"pinned_availability_zone", "scheduler_hints"} & older.keys()
+    assert "properties" not in older["image"]
+
+    def pinned(zone: str | None) -> Any:
+        answer = alice.put(path, json={"server": {"pinned_availability_zone": zone}})
+        return (
+            answer.json["server"]["pinned_availability_zone"]
+            if answer.status_code == 200
+            else (answer.status_code)
+        )
+
+    assert pinned("nova") == "nova"
+    assert pinned("east") == 409
+    assert pinned(None) is None
+    assert pinned("east") == 409
+    assert pinned("nova") == "nova"
+    early = compute.as_("alice", "2.103").put(path, json={"server": {"pinned_availability_zone": None}})
+    assert early.status_code == 400
+    alice.delete(path)
+    compute.wait(path.rpartition("/")[2], None)
+
+
+def test_leaner_flavors_and_queries(compute: Compute) -> None:
+    new, old = compute.as_("admin", "2.102"), compute.as_("admin", "2.101")
+    flavor = new.get("/v2.1/flavors/42").json["flavor"]
+    assert not {"rxtx_factor", "OS-FLV-DISABLED:disabled"} & flavor.keys()
+    assert [each["name"] for each in new.get("/v2.1/flavors?name=^m1.nano$").json["flavors"]] == ["m1.nano"]
+    assert old.get("/v2.1/flavors?name=nano").status_code == 400
+    asked = {"name": "x", "ram": 64, "vcpus": 1, "disk": 1, "rxtx_factor": 1.0}
+    assert new.post("/v2.1/flavors", json={"flavor": asked}).status_code == 400
+    for path in ("os-aggregates", "extensions", "flavors/42", "os-availability-zone", "limits"):
+        assert new.get(f"/v2.1/{path}?odd=1").status_code == 400
+        assert compute.as_("admin", "2.74").get(f"/v2.1/{path}?odd=1").status_code == 200
+    assert (
+        new.post("/v2.1/servers?odd=1", json={}).json["badRequest"]["message"].startswith("Invalid input for")
+    )
+    assert "query" not in new.post("/v2.1/servers?odd=1", json={}).text
+    assert new.delete("/v2.1/os-quota-sets/p-alice?odd=1").status_code == 400

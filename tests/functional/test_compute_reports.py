@@ -78,11 +78,7 @@ def test_pages_of_usage(compute: Compute) -> None:
         assert sum(len(each["server_usages"]) for each in page["tenant_usages"]) <= 1
         found += [one["instance_id"] for each in page["tenant_usages"] for one in each["server_usages"]]
         links = page.get("tenant_usages_links", [])
-        path = (
-            links[0]["href"].partition("/v2.1")[2] and f"/v2.1{links[0]['href'].partition('/v2.1')[2]}"
-            if (links)
-            else ""
-        )
+        path = f"/v2.1{links[0]['href'].partition('/v2.1')[2]}" if links else ""
     assert [server_id for server_id in found if server_id in made] == made
     assert len(set(found)) == len(found)
     assert admin.get(f"{USAGE}?{period()}&marker={uuid.uuid4()}").status_code == 400

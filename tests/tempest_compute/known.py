@@ -35,7 +35,6 @@ SKIPS: dict[str, str] = {
     r"^Instance validation tests are disabled": "the fake driver's guests can't be logged in to",
     r"^fixed_network_name needs to be configured": "servers can't be found by address",
     r"^Stable rescue not available": "a rescued guest's disks are where they are",
-    r"^FQDN hostname sanitization is not supported": "it isn't",
     r"^``\[compute\]/certified_image_ref`` required": "no signature is verified",
     r"[Cc]onsole": "there are no remote consoles",
     r"^(Skipped until|.*[Vv]olume|.*personality|.*attach|.*password|.*encrypt)": "of what there isn't",

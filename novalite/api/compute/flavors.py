@@ -7,7 +7,7 @@ from typing import Any
 import falcon
 
 from glancelike.web.validation import Schema
-from novalite.api.compute import view
+from novalite.api.compute import microversion, view
 from novalite.api.compute.resource import (
     Resource,
     body_of,
@@ -82,6 +82,7 @@ UPDATE = Schema(
     }
 )
 DESCRIBED = (2, 55)
+LEANER = (2, 102)
 SORT_NAMES = {"flavorid": "id", "ram": "memory_mb", "disk": "disk_gb", "memory": "memory_mb"}
 
 
@@ -103,6 +104,8 @@ class Flavors(Resource):
     def create(self, req: falcon.Request, resp: falcon.Response) -> None:
         asked = body_of(req, CREATE)["flavor"]
         demand_known(req, asked, {"description": DESCRIBED})
+        if "rxtx_factor" in asked and microversion.since(req, LEANER):
+            raise InvalidInput("Invalid input for ['flavor']: 'rxtx_factor' is no more")
         flavor = Flavor(
             id="" if asked.get("id") is None else str(asked["id"]),
             name=asked["name"],
@@ -139,6 +142,7 @@ class Flavors(Resource):
             marker=params.get("marker"),
             min_disk=integer(params, "minDisk"),
             min_ram=integer(params, "minRam"),
+            name=params.get("name") if microversion.since(req, LEANER) else None,
             public=None if params.get("is_public", "").lower() == "none" else _public(params),
             sort=SORT_NAMES.get(key, key),
             descending=direction == "desc",

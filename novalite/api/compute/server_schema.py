@@ -134,6 +134,7 @@ UPDATE = Schema(
                     "accessIPv6": ADDRESS,
                     "OS-DCF:diskConfig": {"enum": ["AUTO", "MANUAL"]},
                     "hostname": HOSTNAME,
+                    "pinned_availability_zone": {**NAME, "type": ["string", "null"]},
                 },
                 "additionalProperties": False,
             }

@@ -31,6 +31,7 @@ SINCE = {
     "host": (2, 74),
     "hypervisor_hostname": (2, 74),
     "hostname": (2, 90),
+    "pinned_availability_zone": (2, 104),
 }
 
 
@@ -80,6 +81,8 @@ class Servers(Resource):
         demand_hostname(req, asked)
         values = {name: asked[name] for name in ("name", "description", "hostname") if name in asked}
         values |= access_addresses(asked)
+        if "pinned_availability_zone" in asked:
+            values["pinned_zone"] = asked["pinned_availability_zone"]
         server = self.service.servers.update(caller_of(req), server_id, **values)
         resp.media = {"server": changed(self.service, req, server)}
 

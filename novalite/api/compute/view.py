@@ -94,8 +94,12 @@ def server(
         ((2, 63), "trusted_image_certificates", None),
         ((2, 73), "locked_reason", value.locked_reason),
         ((2, 90), HOSTNAME, value.hostname),
+        ((2, 96), "pinned_availability_zone", value.pinned_zone),
+        ((2, 100), "scheduler_hints", dict(value.hints)),
     )
     body |= {name: shown for needed, name, shown in since if version >= needed}
+    if version >= (2, 98):
+        body["image"] |= {"properties": dict(value.image.properties)}
     if alone and version >= (2, 71):
         body["server_groups"] = [] if value.group_id is None else [value.group_id]
     if admin:
@@ -186,11 +190,11 @@ def flavor(req: falcon.Request, value: Flavor) -> dict[str, Any]:
         "disk": value.disk_gb,
         "vcpus": value.vcpus,
         "swap": 0 if microversion.since(req, (2, 75)) else "",
-        "rxtx_factor": 1.0,
         "OS-FLV-EXT-DATA:ephemeral": 0,
-        "OS-FLV-DISABLED:disabled": False,
         "os-flavor-access:is_public": value.public,
     }
+    if not microversion.since(req, (2, 102)):
+        body |= {"rxtx_factor": 1.0, "OS-FLV-DISABLED:disabled": False}
     return {**body, "extra_specs": dict(value.extra_specs)} if microversion.since(req, (2, 61)) else body
 
 
