@@ -9,22 +9,20 @@ server that is placed there or held there, and drops what it has of others.
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db import records
+from novalite.db import groups, migration_log, records
 from novalite.db.engine import Records, tried_again
 from novalite.db.hosts import hold, largest
-from novalite.db.servers import UNDER_WAY
-from novalite.db.tables import allocations, held_allocations, hosts, migrations, servers
+from novalite.db.migration_log import EVACUATION
+from novalite.db.tables import allocations, held_allocations, hosts, servers
 from novalite.db.work import DONE, end
 from novalite.errors import InvalidState, StaleRecord
-from novalite.model import ComputeHost, Fault, Flavor, Migration, Server, TaskState, VmState, utcnow
+from novalite.model import ComputeHost, Fault, Flavor, Server, TaskState, VmState
 
-RESIZE, MIGRATION, EVACUATION = "resize", "migration", "evacuation"
 _SIZES = ("vcpus", "memory_mb", "disk_gb")
 
 
@@ -41,7 +39,8 @@ class MoveRecords(Records):
 
         The scheduler holds the lease on ``server``; the claim ends it, and the
         server is its own host's to let go, or after an evacuation the new
-        one's to make. None when the host has changed since it was read.
+        one's to make. None when the host has changed since it was read, or the
+        server's group doesn't want it there any more.
         Raises InvalidState when there is a second host already.
         """
         args = {"source_host": server.host, "source_zone": server.zone}
@@ -50,7 +49,7 @@ class MoveRecords(Records):
         if kind == EVACUATION:
             values |= {"host": host.name, "zone": host.zone, "task_state": TaskState.REBUILD_SPAWNING}
         with self._engine.writing() as connection:
-            if not hold(connection, host):
+            if groups.refusal(connection, server, host.name) or not hold(connection, host):
                 return None
             other = _other_host(connection, server.id)
             if other is not None:
@@ -61,7 +60,7 @@ class MoveRecords(Records):
             connection.execute(sa.insert(held_allocations).values(**there))
             if kind == EVACUATION:
                 _exchange(connection, server.id)
-            _begin(connection, server, host.name, flavor, kind)
+            migration_log.begin(connection, server, host.name, flavor, kind)
             return claimed
 
     def left(self, server: Server, **args: Any) -> Server:
@@ -115,26 +114,7 @@ class MoveRecords(Records):
     def dropped(self, server_id: str, host: str) -> None:
         """Record that a host that is back has dropped what it had of an evacuated server."""
         with self._engine.writing() as connection:
-            connection.execute(
-                sa.update(migrations)
-                .where(
-                    migrations.c.server_id == server_id,
-                    migrations.c.source_host == host,
-                    migrations.c.migration_type == EVACUATION,
-                    migrations.c.status == "done",
-                )
-                .values(status="completed", updated_at=utcnow())
-            )
-
-    def of_server(self, server_id: str) -> tuple[Migration, ...]:
-        """Return a server's ways, newest first."""
-        with self._engine.reading() as connection:
-            rows = connection.execute(
-                sa.select(migrations)
-                .where(migrations.c.server_id == server_id)
-                .order_by(migrations.c.id.desc())
-            ).mappings()
-            return tuple(Migration(**row) for row in rows)
+            migration_log.complete(connection, server_id, host)
 
     def _step(
         self,
@@ -160,32 +140,8 @@ class MoveRecords(Records):
                     sa.delete(held_allocations).where(held_allocations.c.server_id == server.id)
                 )
             if status is not None:
-                connection.execute(
-                    sa.update(migrations)
-                    .where(migrations.c.server_id == server.id, migrations.c.status.in_(UNDER_WAY))
-                    .values(status=status, updated_at=utcnow())
-                )
+                migration_log.settle(connection, server.id, status)
             return ended
-
-
-def _begin(connection: Connection, server: Server, dest: str, flavor: Flavor, kind: str) -> None:
-    now = utcnow()
-    connection.execute(
-        sa.insert(migrations).values(
-            uuid=str(uuid.uuid4()),
-            server_id=server.id,
-            source_host=server.host,
-            dest_host=dest,
-            status="pre-migrating" if kind == EVACUATION else "migrating",
-            migration_type=kind,
-            old_flavor_id=server.flavor.id,
-            new_flavor_id=flavor.id,
-            user_id=server.user,
-            project_id=server.project,
-            created_at=now,
-            updated_at=now,
-        )
-    )
 
 
 def _other_host(connection: Connection, server_id: str) -> str | None:

@@ -54,11 +54,13 @@ class Moves:
         *,
         force: bool = False,
         password: str | None = None,
+        off: bool = False,
     ) -> Server:
         """Order a server of a dead host to be made anew of its image on another one.
 
         ``force`` takes ``host`` whatever the scheduler's hooks say, but for
-        those that are always asked. Raises Forbidden, NotFound for a host that
+        those that are always asked. The guest runs if it did, unless it is to
+        be ``off``. Raises Forbidden, NotFound for a host that
         isn't there, InvalidInput when its own isn't down, and InvalidState.
         """
         self._orders.show(caller, server_id)
@@ -74,7 +76,7 @@ class Moves:
             demand_state(server, "evacuate", _EVACUABLE)
             if self._orders.is_up(own):
                 raise InvalidInput(f"Compute service of {own} is still in use.")
-            told = {"host": host, "force": force, "admin_password": password or ""}
+            told = {"host": host, "force": force, "admin_password": password or "", "off": off}
             return {"task_state": TaskState.EVACUATING, "attempts": 0, "task_args": told}
 
         return self._ordered(caller, server_id, "evacuate", change)

@@ -16,6 +16,7 @@ declare, the refusal.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import threading
 import time
@@ -46,6 +47,7 @@ from novalite.virt.base import (
     VirtCap,
     VirtDriver,
 )
+from novalite.virt.diagnostics import Diagnostics
 
 _ID = "6f1d2a4e-9c3b-4f7a-8e5d-0b1c2d3e4f5a"
 _STOPS = (PowerAction.STOP, PowerAction.FORCE_STOP)
@@ -361,6 +363,23 @@ class VirtConformance:
             driver.console_log(spec.id)
 
     # -- snapshots, rescue, resize --------------------------------------------------
+
+    def test_diagnostics(self, driver: VirtDriver, spec: InstanceSpec) -> None:
+        if VirtCap.DIAGNOSTICS not in driver.capabilities:
+            with pytest.raises(Unsupported):
+                driver.diagnostics(spec.id)
+            return
+        with pytest.raises(InstanceNotFound):
+            driver.diagnostics(spec.id)
+        driver.spawn(spec)
+        told = driver.diagnostics(spec.id)
+        assert (told.state, told.memory_max_kib, len(told.cpus)) == (PowerState.RUNNING, 64 * 1024, 1)
+        assert told.driver == driver.name
+        assert told.disks[0].name == "vda"
+        assert Diagnostics.of(json.loads(json.dumps(told.plain()))) == told
+        driver.set_power(spec.id, PowerAction.FORCE_STOP)
+        with pytest.raises(InvalidState):
+            driver.diagnostics(spec.id)
 
     def test_snapshots(self, driver: VirtDriver, spec: InstanceSpec, tmp_path: Path) -> None:
         if VirtCap.SNAPSHOT not in driver.capabilities:

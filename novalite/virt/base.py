@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from novalite.errors import Unsupported
+from novalite.virt.diagnostics import Diagnostics
 
 
 class VirtCap(enum.Flag):
@@ -39,6 +40,7 @@ class VirtCap(enum.Flag):
     RESCUE = enum.auto()
     RESIZE = enum.auto()
     NBD_BASE = enum.auto()  # a base may be given as an NBD export
+    DIAGNOSTICS = enum.auto()
 
 
 class PowerState(enum.StrEnum):
@@ -225,6 +227,14 @@ class VirtDriver(ABC):
         InvalidState for a guest that is off; needs SERIAL.
         """
         raise Unsupported(f"virt driver {self.name} has no serial consoles")
+
+    def diagnostics(self, instance_id: str) -> Diagnostics:
+        """Tell what a guest that runs, paused or not, has used so far.
+
+        Raises InstanceNotFound for an unknown id, and InvalidState for a
+        guest that is off; needs DIAGNOSTICS.
+        """
+        raise Unsupported(f"virt driver {self.name} tells no diagnostics")
 
     def snapshot(self, instance_id: str) -> AbstractContextManager[Snapshot]:
         """Copy the root disk as it is at one moment; the file goes with the block.

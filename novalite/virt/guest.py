@@ -33,6 +33,26 @@ def state(dom: Any) -> PowerState:
     return _STATES.get(number, PowerState.RUNNING)
 
 
+def counters(dom: Any) -> tuple[PowerState, dict[str, Any], list[tuple[str, str]]]:
+    """Return a running guest's state and statistics, and its cards' addresses and host's ends.
+
+    Raises InvalidState for a guest that is off.
+    """
+    _demand_active(dom)
+    ((_, stats),) = dom.connect().domainListGetStats([dom], 0, 0)
+    described = ET.fromstring(dom.XMLDesc())  # noqa: S314 - libvirt's own output
+    cards = [
+        (_attribute(each, "mac", "address"), _attribute(each, "target", "dev"))
+        for each in described.iterfind("devices/interface")
+    ]
+    return state(dom), stats, cards
+
+
+def _attribute(element: ET.Element, child: str, name: str) -> str:
+    found = element.find(child)
+    return "" if found is None else found.get(name, "")
+
+
 def owner(dom: Any) -> str:
     """Return the instances_path whose guest it is; empty for others' domains."""
     try:

@@ -36,6 +36,7 @@ from novalite.errors import (
 from novalite.virt import configdrive, console, copying, domain, guest, probe, qemuimg, resizing
 from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, Snapshot, VirtCap, VirtDriver
 from novalite.virt.connection import Connection
+from novalite.virt.diagnostics import Diagnostics, of_libvirt
 from novalite.virt.files import link, put_boot_files, rmtree
 
 LOG = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class LibvirtDriver(VirtDriver):
         | VirtCap.RESCUE
         | VirtCap.RESIZE
         | VirtCap.NBD_BASE
+        | VirtCap.DIAGNOSTICS
     )
     options = (
         cfg.StrOpt("connection_uri", default="", help="libvirt URI; empty means qemu:///system."),
@@ -227,6 +229,13 @@ class LibvirtDriver(VirtDriver):
             return os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError as exc:
             raise HypervisorDown(f"instance {instance_id}: {exc}") from exc
+
+    def diagnostics(self, instance_id: str) -> Diagnostics:
+        """Tell libvirt's counters of the guest."""
+        domain.check_id(instance_id)
+        virt_type, _ = self._find_platform()
+        state, stats, cards = self._with_domain(instance_id, guest.counters)
+        return of_libvirt(stats, cards, state=state, driver=self.name, hypervisor=virt_type)
 
     @contextlib.contextmanager
     def snapshot(self, instance_id: str) -> Iterator[Snapshot]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from glancelike.web.auth import BasicAuth
-from novalite.model import Flavor, Migration, NewServer
+from novalite.model import Flavor, NewServer
 from novalite.testing.cloud import Cloud
 from tests.compute_fixtures import Compute
 from tests.server_fixtures import write_users
@@ -61,10 +61,11 @@ class Hosts(Compute):
         }
         return {name: sums for name, sums in found.items() if any(sums)}
 
-    def migrations(self, server_id: str) -> list[tuple[str, str, str, str]]:
+    def migrations(self, server_id: str) -> list[tuple[str, ...]]:
         """Return kind, status and hosts of each of a server's ways, newest first."""
-        rows: tuple[Migration, ...] = self.cloud.nodes["one"]._database.moves.of_server(server_id)
-        return [(each.migration_type, each.status, each.source_host, each.dest_host) for each in rows]
+        answer = self.as_("admin", "2.23").get(f"/v2.1/os-migrations?instance_uuid={server_id}")
+        shown = ("migration_type", "status", "source_compute", "dest_compute")
+        return [tuple(each[name] for name in shown) for each in answer.json["migrations"]]
 
     def nothing_moves(self) -> bool:
         """Tell whether no disk is on its way on any host."""
@@ -230,7 +231,7 @@ def test_nobody_else_is_given_a_disk(hosts: Hosts) -> None:
 
 
 def test_a_dead_hosts_servers_are_made_anew_elsewhere(hosts: Hosts) -> None:
-    on, off, other = hosts.on("three"), hosts.on("three"), hosts.on("three")
+    on, off, other, ended = (hosts.on("three") for _ in range(4))
     hosts.done(off, "os-stop", "SHUTOFF", user="admin")
     in_use = hosts.admin(on, {"evacuate": {}})
     assert in_use.status_code == 400
@@ -252,8 +253,12 @@ def test_a_dead_hosts_servers_are_made_anew_elsewhere(hosts: Hosts) -> None:
     assert (answer.status_code, answer.json) == (200, {"adminPass": "word"})
     answer = hosts.admin(off, {"evacuate": {"host": "two"}}, version="2.29")
     assert (answer.status_code, answer.content) == (200, b"")
+    answer = hosts.admin(ended, {"evacuate": {"force": True, "host": "two"}}, version="2.95")
+    assert answer.status_code == 400, "nothing is forced any more"
+    assert hosts.admin(ended, {"evacuate": {"host": "two"}}, version="2.95").status_code == 200
     hosts.wait(on, "ACTIVE")
     hosts.wait(off, "SHUTOFF")
+    hosts.wait(ended, "SHUTOFF")
     assert hosts.host_of(off) == "two"
     assert hosts.disk("two", off) == b"\0" * 1024
     assert hosts.migrations(off) == [("evacuation", "done", "three", "two")]

@@ -58,6 +58,7 @@ SECTIONS = {
         "console_output": "True",
         **dict.fromkeys(("pause", "suspend", "resize", "rescue", "shelve", "snapshot"), "True"),
         **dict.fromkeys(("change_password", "live_migration", "metadata_service"), "False"),
+        "hostname_fqdn_sanitization": "True",
         **dict.fromkeys(("vnc_console", "spice_console", "serial_console"), "False"),
         **dict.fromkeys(("attach_encrypted_volume", "interface_attach", "personality"), "False"),
         "cold_migration": "False",

@@ -10,9 +10,10 @@ import falcon
 from glancelike.web.validation import Schema
 from novalite.api.compute import microversion
 from novalite.api.compute.addresses import password_of
+from novalite.api.compute.booleans import BOOLEAN, truth
 from novalite.api.compute.guest_actions import Act
-from novalite.api.compute.resource import caller_of, demand_known, truth
-from novalite.api.compute.server_schema import BOOLEAN, PASSWORD
+from novalite.api.compute.resource import caller_of, demand_known
+from novalite.api.compute.server_schema import PASSWORD
 from novalite.errors import InvalidInput
 from novalite.service import ComputeService
 
@@ -62,7 +63,12 @@ def _evacuate(
     # A host that is named was taken unasked, until the scheduler was asked unless forced.
     force = truth(asked.get("force")) if version >= (2, 29) else "host" in asked
     password = password_of(asked)
-    service.moves.evacuate(caller_of(req), server_id, asked.get("host"), force=force, password=password)
+    service.moves.evacuate(
+        *(caller_of(req), server_id, asked.get("host")),
+        force=force,
+        password=password,
+        off=version >= (2, 95),
+    )
     resp.status = 200
     if version < (2, 14):
         resp.media = {"adminPass": password}

@@ -18,6 +18,7 @@ _WITH_PROGRESS = (
     *(Status.BUILD, Status.ACTIVE, Status.REBOOT, Status.HARD_REBOOT),
     *(Status.REBUILD, Status.RESIZE, Status.VERIFY_RESIZE),
 )
+HOSTNAME = "OS-EXT-SRV-ATTR:hostname"
 NO_DETAILS = {"security_groups": [{"name": "default"}], "OS-DCF:diskConfig": "MANUAL"}
 
 
@@ -43,8 +44,12 @@ def server(
     admin: bool,
     hosts: Mapping[str, ComputeHost],
     tags: Sequence[str] = (),
+    alone: bool = False,
 ) -> dict[str, Any]:
-    """Return the body that shows a server; ``hosts`` are the servers', for administrators."""
+    """Return the body that shows a server; ``hosts`` are the servers', for administrators.
+
+    ``alone`` says that it isn't shown in a list.
+    """
     version = microversion.of(req)
     body: dict[str, Any] = {
         **brief(req, "servers", value),
@@ -86,8 +91,17 @@ def server(
         ((2, 9), "locked", value.locked_by is not None),
         ((2, 19), "description", value.description),
         ((2, 26), "tags", list(tags)),
+        ((2, 63), "trusted_image_certificates", None),
+        ((2, 73), "locked_reason", value.locked_reason),
+        ((2, 90), HOSTNAME, value.hostname),
+        ((2, 96), "pinned_availability_zone", value.pinned_zone),
+        ((2, 100), "scheduler_hints", dict(value.hints)),
     )
     body |= {name: shown for needed, name, shown in since if version >= needed}
+    if version >= (2, 98):
+        body["image"] |= {"properties": dict(value.image.properties)}
+    if alone and version >= (2, 71):
+        body["server_groups"] = [] if value.group_id is None else [value.group_id]
     if admin:
         body |= _for_admins(req, value, hosts)
     return body
@@ -104,7 +118,7 @@ def _for_admins(req: falcon.Request, value: Server, hosts: Mapping[str, ComputeH
         body |= {
             "OS-EXT-SRV-ATTR:reservation_id": value.reservation_id,
             "OS-EXT-SRV-ATTR:launch_index": value.launch_index,
-            "OS-EXT-SRV-ATTR:hostname": value.hostname,
+            HOSTNAME: value.hostname,
             "OS-EXT-SRV-ATTR:kernel_id": value.image.properties.get("kernel_id", ""),
             "OS-EXT-SRV-ATTR:ramdisk_id": value.image.properties.get("ramdisk_id", ""),
             "OS-EXT-SRV-ATTR:root_device_name": "/dev/vda",
@@ -162,19 +176,26 @@ def _addresses(value: Server) -> dict[str, list[dict[str, Any]]]:
     return networks
 
 
+def brief_flavor(req: falcon.Request, value: Flavor) -> dict[str, Any]:
+    """Return what lists of flavors without details show."""
+    body = brief(req, "flavors", value)
+    return {**body, "description": value.description} if microversion.since(req, (2, 55)) else body
+
+
 def flavor(req: falcon.Request, value: Flavor) -> dict[str, Any]:
     """Return the body that shows a flavor."""
-    return {
-        **brief(req, "flavors", value),
+    body = {
+        **brief_flavor(req, value),
         "ram": value.memory_mb,
         "disk": value.disk_gb,
         "vcpus": value.vcpus,
-        "swap": "",
-        "rxtx_factor": 1.0,
+        "swap": 0 if microversion.since(req, (2, 75)) else "",
         "OS-FLV-EXT-DATA:ephemeral": 0,
-        "OS-FLV-DISABLED:disabled": False,
         "os-flavor-access:is_public": value.public,
     }
+    if not microversion.since(req, (2, 102)):
+        body |= {"rxtx_factor": 1.0, "OS-FLV-DISABLED:disabled": False}
+    return {**body, "extra_specs": dict(value.extra_specs)} if microversion.since(req, (2, 61)) else body
 
 
 def keypair(req: falcon.Request, value: KeyPair) -> dict[str, Any]:
