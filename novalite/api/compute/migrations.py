@@ -1,4 +1,4 @@
-"""``/v2.1/os-migrations``: what was resized, for administrators."""
+"""``/v2.1/os-migrations``: what was resized or moved, for administrators."""
 
 from __future__ import annotations
 
