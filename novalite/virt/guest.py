@@ -79,7 +79,7 @@ def pause(dom: Any) -> None:
     """Halt the processors."""
     if state(dom) is PowerState.PAUSED:
         return
-    _demand_active(dom)
+    demand_active(dom)
     dom.suspend()
 
 
@@ -87,11 +87,12 @@ def suspend(dom: Any) -> None:
     """Keep the memory on disk, from where the next start goes on."""
     if not dom.isActive() and dom.hasManagedSaveImage():
         return
-    _demand_active(dom)
+    demand_active(dom)
     dom.managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
 
 
-def _demand_active(dom: Any) -> None:
+def demand_active(dom: Any) -> None:
+    """Raise InvalidState for a guest that is off."""
     if not dom.isActive():
         raise InvalidState(f"instance {dom.UUIDString()} isn't running")
 
