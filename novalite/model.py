@@ -76,11 +76,18 @@ class TaskState(enum.StrEnum):
     UNSHELVING = "unshelving"
     EVACUATING = "evacuating"
     REBUILD_SPAWNING = "rebuild_spawning"
+    LIVE_PREP = "live_prep"
+    LIVE_LEAVING = "live_leaving"
+    LIVE_PREPARING = "live_preparing"
+    MIGRATING = "migrating"
+    LIVE_ARRIVED = "live_arrived"
     DELETING = "deleting"
 
 
 #: Tasks of servers that have a host, for which the scheduler is to find room.
-OF_SCHEDULER = (TaskState.RESIZE_PREP, TaskState.EVACUATING)
+OF_SCHEDULER = (TaskState.RESIZE_PREP, TaskState.EVACUATING, TaskState.LIVE_PREP)
+#: While one of these goes on the guest runs on the one host or the other; nobody but their worker touches it.
+LIVE = (TaskState.LIVE_LEAVING, TaskState.LIVE_PREPARING, TaskState.MIGRATING, TaskState.LIVE_ARRIVED)
 
 # Keys of ``Server.kept``.
 RESIZED_FROM = "resized_from"
@@ -104,6 +111,7 @@ class Status(enum.StrEnum):
     SHELVED_OFFLOADED = "SHELVED_OFFLOADED"
     REBOOT = "REBOOT"
     HARD_REBOOT = "HARD_REBOOT"
+    MIGRATING = "MIGRATING"
     ERROR = "ERROR"
     DELETED = "DELETED"
 
@@ -127,6 +135,8 @@ STATUS_OF_TASK = {
     TaskState.REBOOTING_HARD: Status.HARD_REBOOT,
     TaskState.REBUILDING: Status.REBUILD,
     TaskState.EVACUATING: Status.REBUILD,
+    TaskState.LIVE_PREP: Status.MIGRATING,
+    **dict.fromkeys(LIVE, Status.MIGRATING),
     TaskState.REBUILD_SPAWNING: Status.REBUILD,
     TaskState.RESIZE_PREP: Status.RESIZE,
     TaskState.RESIZE_MIGRATING: Status.RESIZE,

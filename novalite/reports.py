@@ -45,9 +45,9 @@ class UsageQuery:
 class Migration:
     """A server's way to another size or host, as it went so far.
 
-    ``migration_type`` is resize, migration or evacuation; ``status`` is one
-    of Nova's: pre-migrating, migrating, post-migrating, finished, confirmed,
-    reverted, done, completed, failed or error.
+    ``migration_type`` is resize, migration, live-migration or evacuation;
+    ``status`` is one of Nova's: pre-migrating, migrating, post-migrating,
+    finished, confirmed, reverted, done, completed, failed or error.
     """
 
     id: int

@@ -57,12 +57,17 @@ class BaseImages:
         ImageUnusable, ImageMissing, or what is retryable: ImageServiceDown
         and, when the disk is full, Unavailable.
         """
+        with self.boot_of(server.image, check) as boot, self._disk(server, check) as base:
+            yield replace(base, boot=boot)
+
+    @contextlib.contextmanager
+    def boot_of(self, image: ImageInfo, check: Callable[[], None]) -> Iterator[BootFiles | None]:
+        """Give the kernel and the ramdisk alone that an image names, if any; likewise."""
+        boot = self._boot_files(image, check)
         with contextlib.ExitStack() as stack:
-            boot = self._boot_files(server.image, check)
             for path in () if boot is None else filter(None, (boot.kernel, boot.ramdisk)):
                 stack.enter_context(self._keeping(path))
-            base = stack.enter_context(self._disk(server, check))
-            yield replace(base, boot=boot)
+            yield boot
 
     @contextlib.contextmanager
     def _disk(self, server: Server, check: Callable[[], None]) -> Iterator[BaseImage]:

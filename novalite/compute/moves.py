@@ -107,9 +107,11 @@ class Moves(Worker):
                 self._driver.destroy(server.id)
             if self.state(server) is None:
                 base = self._fetched(work, target)
-                work.check()
-                faults.passing("disk-fetched")
-                self._driver.spawn(self._spec(server, after, base, started=was_on))
+                with self._bases.boot_of(server.image, work.check) as boot:
+                    work.check()
+                    faults.passing("disk-fetched")
+                    spec = self._spec(server, after, replace(base, boot=boot), started=was_on)
+                    self._driver.spawn(spec)
             elif was_on:  # an attempt that was cut short has made it
                 self._driver.set_power(server.id, PowerAction.START)
 

@@ -17,7 +17,7 @@ from novalite.errors import InvalidInput
 from novalite.model import Fault, Flavor, Page, Server, TaskState, utcnow
 from novalite.reports import Migration, MigrationQuery
 
-RESIZE, MIGRATION, EVACUATION = "resize", "migration", "evacuation"
+RESIZE, MIGRATION, EVACUATION, LIVE = "resize", "migration", "evacuation", "live-migration"
 # How one that hasn't come to its end may stand.
 _UNDER_WAY = ("pre-migrating", "migrating", "post-migrating", "finished")
 # Task of a resize that needs one host alone -> what it comes to when it ends well.

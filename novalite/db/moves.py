@@ -17,12 +17,14 @@ from sqlalchemy.engine import Connection
 from novalite.db import groups, migration_log, records
 from novalite.db.engine import Records, tried_again
 from novalite.db.hosts import hold, largest
-from novalite.db.migration_log import EVACUATION
+from novalite.db.migration_log import EVACUATION, LIVE
 from novalite.db.tables import allocations, held_allocations, hosts, servers
 from novalite.db.work import DONE, end
 from novalite.errors import InvalidState, StaleRecord
 from novalite.model import ComputeHost, Fault, Flavor, Server, TaskState, VmState
 
+#: What comes after the claim.
+_NEXT = {EVACUATION: TaskState.REBUILD_SPAWNING, LIVE: TaskState.LIVE_LEAVING}
 _SIZES = ("vcpus", "memory_mb", "disk_gb")
 
 
@@ -45,9 +47,10 @@ class MoveRecords(Records):
         """
         args = {"source_host": server.host, "source_zone": server.zone}
         args |= {**server.task_args, "dest_host": host.name, "dest_zone": host.zone}
-        values = {**DONE, "task_args": args, "fault": server.fault, "task_state": TaskState.RESIZE_MIGRATING}
+        task = _NEXT.get(kind, TaskState.RESIZE_MIGRATING)
+        values = {**DONE, "task_args": args, "fault": server.fault, "task_state": task}
         if kind == EVACUATION:
-            values |= {"host": host.name, "zone": host.zone, "task_state": TaskState.REBUILD_SPAWNING}
+            values |= {"host": host.name, "zone": host.zone}
         with self._engine.writing() as connection:
             if groups.refusal(connection, server, host.name) or not hold(connection, host):
                 return None
@@ -94,6 +97,19 @@ class MoveRecords(Records):
         values = {**DONE, "vm_state": VmState.ERROR, "host": to, "zone": zone, "fault": fault}
         values["power_state"] = None
         return self._step(server, fault, values, status="failed", exchange=True, release=True)
+
+    def passed(self, server: Server, end: str, task: TaskState, **args: Any) -> Server:
+        """Record that the next step is another host's, ``end`` being "source" or "dest"."""
+        told = {**server.task_args, **args}
+        values = {**DONE, "task_state": task, "task_args": told, "fault": None}
+        values |= {"host": told[f"{end}_host"], "zone": told[f"{end}_zone"]}
+        return self._step(server, None, values, status=None, exchange=True)
+
+    def stays(self, server: Server, fault: Fault) -> Server:
+        """Record at the new host that a guest stays on its old one, where nothing was done to it."""
+        told = server.task_args
+        values = {**DONE, "host": told["source_host"], "zone": told["source_zone"], "fault": fault}
+        return self._step(server, fault, values, status="error", exchange=True, release=True)
 
     def settled(self, server: Server, status: str, fault: Fault | None = None, **values: Any) -> Server:
         """Record the end of a move: the other host has nothing to keep of the server any more."""

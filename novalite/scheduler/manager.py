@@ -15,7 +15,7 @@ from dataclasses import replace
 from novalite import faults
 from novalite.config import Settings
 from novalite.db import Database
-from novalite.db.migration_log import EVACUATION, MIGRATION, RESIZE
+from novalite.db.migration_log import EVACUATION, LIVE, MIGRATION, RESIZE
 from novalite.db.records import flavor_of
 from novalite.errors import NoValidHost, NovaliteError, QueueDown, StaleRecord
 from novalite.model import OF_SCHEDULER, Fault, Flavor, Server, TaskState, VmState
@@ -188,6 +188,8 @@ class SchedulerManager:
                 self._database.work.done(server, Fault(500, told), flavor=server.flavor)
             elif server.task_state == TaskState.EVACUATING:
                 self._database.work.done(server, Fault(500, told), vm_state=VmState.ERROR)
+            elif server.task_state == TaskState.LIVE_PREP:
+                self._database.work.done(server, Fault(500, told))
             else:
                 self._database.work.failed(server, Fault(500, told))
         except StaleRecord as stale:
@@ -203,4 +205,6 @@ def _demand_welcome(request: Request, host: str) -> None:
 def _kind(server: Server) -> str:
     if server.task_state == TaskState.EVACUATING:
         return EVACUATION
+    if server.task_state == TaskState.LIVE_PREP:
+        return LIVE
     return RESIZE if "flavor" in server.task_args else MIGRATION

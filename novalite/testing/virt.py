@@ -37,6 +37,7 @@ from novalite.errors import (
     Unsupported,
 )
 from novalite.virt.base import (
+    Arrival,
     BaseImage,
     HostInfo,
     InstanceSpec,
@@ -458,6 +459,23 @@ class VirtConformance:
     def has_size(self, driver: VirtDriver, instance_id: str, **size: int) -> bool:
         """Tell whether the guest has vcpus, memory_mb and root_bytes; to be implemented for RESIZE."""
         pytest.fail("a conformance test of a driver with RESIZE implements has_size")
+
+    def test_live_migration_is_refused_where_there_is_none(
+        self, driver: VirtDriver, spec: InstanceSpec
+    ) -> None:
+        """What it does where there is, it takes two drivers to see."""
+        if VirtCap.LIVE_MIGRATION in driver.capabilities:
+            with pytest.raises(InstanceNotFound):
+                driver.departure(spec.id)
+            return
+        calls: list[Callable[[], object]] = [
+            lambda: driver.departure(spec.id),
+            lambda: driver.make_ready(spec, 1 << 20, None),
+            lambda: driver.send(spec.id, Arrival("", "", ""), lambda: None),
+        ]
+        for call in calls:
+            with pytest.raises(Unsupported):
+                call()
 
     # -- rule 5: threads ------------------------------------------------------------
 

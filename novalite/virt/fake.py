@@ -51,7 +51,7 @@ class FakeDriver(VirtDriver):
     """Keeps guests in a dictionary."""
 
     name = "fake"
-    capabilities = VirtCap(sum(each.value for each in VirtCap))
+    capabilities = VirtCap(sum(each.value for each in VirtCap)) & ~VirtCap.LIVE_MIGRATION
     options = (
         cfg.FloatOpt("fake_spawn_seconds", default=0.0, min=0, help="How long each spawn takes."),
         cfg.ListOpt(

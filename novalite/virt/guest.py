@@ -38,7 +38,7 @@ def counters(dom: Any) -> tuple[PowerState, dict[str, Any], list[tuple[str, str]
 
     Raises InvalidState for a guest that is off.
     """
-    _demand_active(dom)
+    demand_active(dom)
     ((_, stats),) = dom.connect().domainListGetStats([dom], 0, 0)
     described = ET.fromstring(dom.XMLDesc())  # noqa: S314 - libvirt's own output
     cards = [
@@ -100,7 +100,7 @@ def pause(dom: Any) -> None:
     """Halt the processors."""
     if state(dom) is PowerState.PAUSED:
         return
-    _demand_active(dom)
+    demand_active(dom)
     dom.suspend()
 
 
@@ -108,18 +108,19 @@ def suspend(dom: Any) -> None:
     """Keep the memory on disk, from where the next start goes on."""
     if not dom.isActive() and dom.hasManagedSaveImage():
         return
-    _demand_active(dom)
+    demand_active(dom)
     dom.managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
 
 
-def _demand_active(dom: Any) -> None:
+def demand_active(dom: Any) -> None:
+    """Raise InvalidState for a guest that is off."""
     if not dom.isActive():
         raise InvalidState(f"instance {dom.UUIDString()} isn't running")
 
 
 def terminal(dom: Any) -> str:
     """Return the path of the terminal at the first serial port."""
-    _demand_active(dom)
+    demand_active(dom)
     source = ET.fromstring(dom.XMLDesc()).find("devices/serial[@type='pty']/source")  # noqa: S314 - libvirt's own
     path = "" if source is None else source.get("path", "")
     if not path.startswith("/dev/pts/"):

@@ -126,6 +126,16 @@ def test_a_server_moves_and_takes_its_disk_along(hosts: Hosts) -> None:
     assert hosts.migrations(server_id) == [("migration", "confirmed", "one", new)]
 
 
+def test_a_kernel_of_its_own_comes_along(hosts: Hosts) -> None:
+    images = hosts.cloud.images
+    kernel = images.add(b"k" * 100, disk_format="aki", container_format="aki")
+    image = images.add(b"\2" * 1024, properties={"kernel_id": kernel.id})
+    server_id = hosts.on("one", image_id=image.id)
+    hosts.done(server_id, "migrate", "VERIFY_RESIZE", user="admin")
+    assert images.fetched.count(kernel.id) == 2, "by each host"
+    assert images.fetched.count(image.id) == 1, "the disk is the server's own"
+
+
 def test_a_server_that_is_off_stays_off_and_goes_back(hosts: Hosts) -> None:
     server_id = hosts.on("two")
     hosts.done(server_id, "os-stop", "SHUTOFF", user="admin")
@@ -213,6 +223,33 @@ def test_a_move_whose_disk_cannot_come_is_undone(hosts: Hosts, monkeypatch: pyte
     ((_, status, _, new),) = hosts.migrations(server_id)
     assert (status, hosts.claimed()) == ("error", {"one": SMALL})
     assert hosts.disk(new, server_id) is None
+
+
+def test_a_guest_that_cannot_go_while_it_runs_runs_on(hosts: Hosts) -> None:
+    server_id = hosts.on("one")
+    live = {"host": None, "block_migration": "auto"}
+    for version, asked, status in (
+        ("2.25", {**live, "block_migration": False}, 400),
+        ("2.25", {**live, "disk_over_commit": False}, 400),
+        ("2.24", live, 400),
+        ("2.25", {**live, "host": "one"}, 400),
+        ("2.25", {**live, "host": "nowhere"}, 400),
+        ("2.29", {**live, "force": True}, 400),
+        ("2.30", {**live, "force": True}, 400),
+        ("2.25", {"host": None}, 400),
+    ):
+        answer = hosts.admin(server_id, {"os-migrateLive": asked}, version=version)
+        assert answer.status_code == status, (version, asked, answer.text)
+    assert hosts.act(hosts.server("mine"), {"os-migrateLive": live}, version="2.25").status_code == 403
+    old = {"host": "two", "block_migration": True, "disk_over_commit": False}
+    for version, asked in (("2.1", old), ("2.30", {**live, "host": "two"})):
+        assert hosts.admin(server_id, {"os-migrateLive": asked}, version=version).status_code == 202
+        hosts.wait(server_id, "ACTIVE")
+        assert "lacks LIVE_MIGRATION" in failed(hosts, server_id)
+        assert hosts.migrations(server_id)[0] == ("live-migration", "error", "one", "two")
+    assert hosts.host_of(server_id) == "one"
+    hosts.done(server_id, "os-stop", "SHUTOFF", user="admin")
+    assert hosts.admin(server_id, {"os-migrateLive": live}, version="2.25").status_code == 409
 
 
 def test_nobody_else_is_given_a_disk(hosts: Hosts) -> None:

@@ -11,7 +11,7 @@ import falcon
 
 from novalite.api.compute import microversion
 from novalite.api.compute.resource import self_links
-from novalite.model import ComputeHost, Flavor, KeyPair, Server, Status
+from novalite.model import LIVE, ComputeHost, Flavor, KeyPair, Server, Status, TaskState
 
 POWER_STATES = {None: 0, "running": 1, "paused": 3, "shutdown": 4, "crashed": 6}
 _WITH_PROGRESS = (
@@ -71,7 +71,7 @@ def server(
         "key_name": value.key_name,
         "config_drive": "True" if value.config_drive else "",
         "OS-EXT-AZ:availability_zone": value.zone or "",
-        "OS-EXT-STS:task_state": value.task_state,
+        "OS-EXT-STS:task_state": _task(value),
         "OS-EXT-STS:vm_state": value.vm_state,
         "OS-EXT-STS:power_state": POWER_STATES.get(value.power_state, 0),
         "OS-SRV-USG:launched_at": precise(value.launched_at),
@@ -105,6 +105,11 @@ def server(
     if admin:
         body |= _for_admins(req, value, hosts)
     return body
+
+
+def _task(value: Server) -> str | None:
+    """Return a task by Nova's name; it has one for all steps of a live migration."""
+    return "migrating" if value.task_state in (TaskState.LIVE_PREP, *LIVE) else value.task_state
 
 
 def _for_admins(req: falcon.Request, value: Server, hosts: Mapping[str, ComputeHost]) -> dict[str, Any]:
