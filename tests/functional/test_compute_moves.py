@@ -294,7 +294,10 @@ def test_a_dead_hosts_servers_are_made_anew_elsewhere(hosts: Hosts) -> None:
     hosts.force_down("three", down=False)
     for server_id in (on, off):
         wait_for("it's dropped", lambda: hosts.disk("three", server_id) is None)  # noqa: B023
-    assert hosts.migrations(off) == [("evacuation", "completed", "three", "two")]
+    wait_for(
+        "that is told",
+        lambda: hosts.migrations(off) == [("evacuation", "completed", "three", "two")],
+    )
     hosts.done(other, "os-stop", "SHUTOFF", user="admin")
     assert hosts.host_of(other) == "three"
     assert foreign.exists()
