@@ -57,13 +57,13 @@ class BaseImages:
         ImageUnusable, ImageMissing, or what is retryable: ImageServiceDown
         and, when the disk is full, Unavailable.
         """
-        with self.boot_of(server.image, check) as boot, self._disk(server, check) as base:
+        with self.boot_files(server, check) as boot, self._disk(server, check) as base:
             yield replace(base, boot=boot)
 
     @contextlib.contextmanager
-    def boot_of(self, image: ImageInfo, check: Callable[[], None]) -> Iterator[BootFiles | None]:
-        """Give the kernel and the ramdisk alone that an image names, if any; likewise."""
-        boot = self._boot_files(image, check)
+    def boot_files(self, server: Server, check: Callable[[], None]) -> Iterator[BootFiles | None]:
+        """Give the kernel and the ramdisk that a server's image names, or None; raises what ``of`` does."""
+        boot = self._boot_files(server.image, check)
         with contextlib.ExitStack() as stack:
             for path in () if boot is None else filter(None, (boot.kernel, boot.ramdisk)):
                 stack.enter_context(self._keeping(path))

@@ -89,7 +89,7 @@ class LiveMoves(Worker):
                 self._fetcher.fetch(self._where(server), server.id, disk, drive, work.check)
             size = int(server.task_args["virtual_size"])
             base = BaseImage(self._settings.instances_path, "qcow2", size)  # the disk is upon nothing
-            with self._bases.boot_of(server.image, work.check) as boot:
+            with self._bases.boot_files(server, work.check) as boot:
                 spec = spec_of(server, replace(base, boot=boot), self._settings)
                 ready["arrival"] = asdict(self._driver.make_ready(spec, size, drive))
             faults.passing("place-ready")

@@ -107,11 +107,11 @@ class Moves(Worker):
                 self._driver.destroy(server.id)
             if self.state(server) is None:
                 base = self._fetched(work, target)
-                with self._bases.boot_of(server.image, work.check) as boot:
+                with self._bases.boot_files(server, work.check) as boot:
                     work.check()
                     faults.passing("disk-fetched")
-                    spec = self._spec(server, after, replace(base, boot=boot), started=was_on)
-                    self._driver.spawn(spec)
+                    base = replace(base, boot=boot)
+                    self._driver.spawn(self._spec(server, after, base, started=was_on))
             elif was_on:  # an attempt that was cut short has made it
                 self._driver.set_power(server.id, PowerAction.START)
 
@@ -152,7 +152,7 @@ class Moves(Worker):
         return BaseImage(target, disk.format, disk.virtual_size)
 
     def _spec(self, server: Server, flavor: Flavor, base: BaseImage, *, started: bool) -> InstanceSpec:
-        """Make the order for a guest whose disk is ``base``: no image is asked for, and no disk shrinks."""
+        """Make the order for a guest whose disk is ``base``, whatever its image is now; no disk shrinks."""
         spec = spec_of(replace(server, flavor=flavor), base, self._settings)
         size = max(flavor.disk_gb * GIB, base.virtual_size) if flavor.disk_gb else 0
         return replace(spec, root_bytes=size, started=started)

@@ -24,7 +24,7 @@ from novalite.virt.domain import Layout, check_id
 Address = tuple[str, int]
 
 _TCP = Path("/proc/net/tcp")
-_PROCESSES = Path("/proc")
+_PROCESSES = "/proc"
 # What QEMU calls itself: a shortcut past all other processes, and no proof of anything.
 _NAMES = ("qemu", "kvm")
 _LOCAL, _REMOTE, _INODE = 1, 2, 9  # columns of /proc/net/tcp; proc_net_tcp.txt of the kernel
@@ -45,27 +45,26 @@ class GuestSockets:
         inode = _inode_of(local=theirs, remote=ours)
         if inode is None:
             return None
+        wanted = f"socket:[{inode}]"
         for process in _emulators():
-            links = dict(_open_files(process))
-            if f"socket:[{inode}]" in links.values():
-                return self._guest_of(links)
+            files = list(_open_files(process))
+            if any(target == wanted for _, target in files):
+                return self._guest_of(files)
         return None
 
-    def _guest_of(self, links: dict[Path, str]) -> str | None:
+    def _guest_of(self, files: list[tuple[str, str]]) -> str | None:
         """Tell whose root disk is among a process's open files."""
-        found = {
-            Path(target).parent.name
-            for link, target in links.items()
-            if Path(target).parent.parent == self._instances_path and self._is_disk(target) and _written(link)
-        }
+        below = f"{self._instances_path}/"
+        disks = {target for link, target in files if target.startswith(below) and _written(link)}
+        found = {Path(disk).parent.name for disk in disks if self._is_root_disk(Path(disk))}
         return found.pop() if len(found) == 1 else None
 
-    def _is_disk(self, target: str) -> bool:
+    def _is_root_disk(self, path: Path) -> bool:
         try:
-            folder = self._instances_path / check_id(Path(target).parent.name)
+            folder = self._instances_path / check_id(path.parent.name)
         except InvalidInput:
             return False
-        return Layout(folder).disk == Path(target)
+        return Layout(folder).disk == path
 
 
 def _inode_of(local: Address, remote: Address) -> int | None:
@@ -90,24 +89,28 @@ def _kernels(address: Address) -> str | None:
     return f"{number:08X}:{address[1]:04X}"
 
 
-def _emulators() -> Iterator[Path]:
-    for process in _PROCESSES.iterdir():
-        if process.name.isdigit():
-            with contextlib.suppress(OSError):  # it ended meanwhile
-                if (process / "comm").read_text().startswith(_NAMES):
-                    yield process
+# All of a host's emulators are gone through, so no Path is made of each file.
 
 
-def _open_files(process: Path) -> Iterator[tuple[Path, str]]:
-    with contextlib.suppress(OSError):  # not ours to look at, or ended
-        for link in (process / "fd").iterdir():
+def _emulators() -> Iterator[str]:
+    with os.scandir(_PROCESSES) as processes:
+        for process in processes:
+            if process.name.isdigit():
+                with contextlib.suppress(OSError):  # it ended meanwhile
+                    if Path(process.path, "comm").read_text().startswith(_NAMES):
+                        yield process.path
+
+
+def _open_files(process: str) -> Iterator[tuple[str, str]]:
+    with contextlib.suppress(OSError), os.scandir(f"{process}/fd") as links:  # or not ours to look at
+        for link in links:
             with contextlib.suppress(OSError):
-                yield link, str(link.readlink())
+                yield link.path, os.readlink(link.path)  # noqa: PTH115 - see above
 
 
-def _written(link: Path) -> bool:
+def _written(link: str) -> bool:
     """Tell whether a file is open for writing: the kernel gives its link that mode."""
     try:
-        return bool(link.lstat().st_mode & stat.S_IWUSR)
+        return bool(os.lstat(link).st_mode & stat.S_IWUSR)
     except OSError:
         return False

@@ -11,6 +11,8 @@ import pytest
 from glancelike.web.auth import BasicAuth
 from novalite.model import Flavor, NewServer
 from novalite.testing.cloud import Cloud
+from novalite.virt.base import InstanceSpec
+from novalite.virt.fake import FakeDriver
 from tests.compute_fixtures import Compute
 from tests.server_fixtures import write_users
 from tests.waiting import wait_for
@@ -126,14 +128,22 @@ def test_a_server_moves_and_takes_its_disk_along(hosts: Hosts) -> None:
     assert hosts.migrations(server_id) == [("migration", "confirmed", "one", new)]
 
 
-def test_a_kernel_of_its_own_comes_along(hosts: Hosts) -> None:
+def test_a_server_that_moves_has_its_kernel_there_too(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    booted: list[bytes] = []
+    spawn = FakeDriver.spawn
+
+    def watched(driver: FakeDriver, spec: InstanceSpec) -> None:
+        booted.append(spec.base.boot.kernel.read_bytes() if spec.base.boot else b"none")
+        spawn(driver, spec)
+
+    monkeypatch.setattr(FakeDriver, "spawn", watched)
     images = hosts.cloud.images
-    kernel = images.add(b"k" * 100, disk_format="aki", container_format="aki")
-    image = images.add(b"\2" * 1024, properties={"kernel_id": kernel.id})
+    kernel = images.add(b"a kernel", disk_format="aki", container_format="aki")
+    image = images.add(b"\0" * 512, properties={"kernel_id": kernel.id})
     server_id = hosts.on("one", image_id=image.id)
-    hosts.done(server_id, "migrate", "VERIFY_RESIZE", user="admin")
-    assert images.fetched.count(kernel.id) == 2, "by each host"
-    assert images.fetched.count(image.id) == 1, "the disk is the server's own"
+    assert hosts.admin(server_id, "migrate").status_code == 202
+    hosts.wait(server_id, "VERIFY_RESIZE")
+    assert (hosts.host_of(server_id) != "one", booted) == (True, [b"a kernel"] * 2)
 
 
 def test_a_server_that_is_off_stays_off_and_goes_back(hosts: Hosts) -> None:
