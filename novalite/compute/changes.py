@@ -119,7 +119,8 @@ class Changes(Worker):
         if fault is not None:
             self._quietly(server, lambda: self._back(server, on=was_on))
             state = self.state(server)
-            self._end(work, fault, vm_state=state_by_power(state), power_state=state, flavor=before)
+            told = {"vm_state": state_by_power(state), "power_state": state, "flavor": before}
+            self._end(work, fault, way="error", **told)
             return
         kept = {RESIZED_FROM: {"flavor": flavor_json(before), "on": was_on}}
         self._end(
@@ -130,6 +131,7 @@ class Changes(Worker):
             flavor=after,
             kept=kept,
             claimed=largest(before, after),
+            way="finished",
         )
 
     def _confirm(self, work: Work) -> None:
@@ -143,7 +145,13 @@ class Changes(Worker):
         if ended:
             state = self.state(server)
             vm_state = VmState.ERROR if fault else state_by_power(state)
-            self._end(work, fault, vm_state=vm_state, power_state=state, flavor=server.flavor, kept={})
+            told: dict[str, Any] = {
+                "vm_state": vm_state,
+                "power_state": state,
+                "flavor": server.flavor,
+                "kept": {},
+            }
+            self._end(work, fault, way="error" if fault else "confirmed", **told)
 
     def _revert(self, work: Work) -> None:
         server = work.server
@@ -160,7 +168,8 @@ class Changes(Worker):
             state = self.state(server)
             vm_state = VmState.ERROR if fault else state_by_power(state)
             flavor = server.flavor if fault else before
-            self._end(work, fault, vm_state=vm_state, power_state=state, flavor=flavor, kept={})
+            told: dict[str, Any] = {"vm_state": vm_state, "power_state": state, "flavor": flavor, "kept": {}}
+            self._end(work, fault, way="error" if fault else "reverted", **told)
 
     def _back(self, server: Server, *, on: bool) -> None:
         self._driver.revert_resize(server.id)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db import actions, records
+from novalite.db import actions, records, ways
 from novalite.db.engine import Engine, Records, insert_new, now, tried_again
 from novalite.db.tables import allocations, held_allocations, hosts, servers
 from novalite.errors import NotFound, StaleRecord
@@ -213,6 +213,7 @@ class HostRecords(Records):
             if taken.rowcount != 1:
                 raise StaleRecord(f"server {server.id} isn't {server.lease_holder}'s to resize any more")
             actions.end_step(connection, server)
+            ways.begin(connection, server, host.name, flavor, ways.RESIZE)
             connection.execute(
                 sa.update(allocations)
                 .where(allocations.c.server_id == server.id)

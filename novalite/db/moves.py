@@ -9,22 +9,20 @@ server that is placed there or held there, and drops what it has of others.
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db import records
+from novalite.db import records, ways
 from novalite.db.engine import Records, tried_again
 from novalite.db.hosts import hold, largest
-from novalite.db.servers import UNDER_WAY
 from novalite.db.tables import allocations, held_allocations, hosts, migrations, servers
+from novalite.db.ways import EVACUATION, LIVE
 from novalite.db.work import DONE, end
 from novalite.errors import InvalidState, StaleRecord
 from novalite.model import ComputeHost, Fault, Flavor, Migration, Server, TaskState, VmState, utcnow
 
-RESIZE, MIGRATION, EVACUATION, LIVE = "resize", "migration", "evacuation", "live-migration"
 #: What comes after the claim.
 _NEXT = {EVACUATION: TaskState.REBUILD_SPAWNING, LIVE: TaskState.LIVE_LEAVING}
 _SIZES = ("vcpus", "memory_mb", "disk_gb")
@@ -64,7 +62,7 @@ class MoveRecords(Records):
             connection.execute(sa.insert(held_allocations).values(**there))
             if kind == EVACUATION:
                 _exchange(connection, server.id)
-            _begin(connection, server, host.name, flavor, kind)
+            ways.begin(connection, server, host.name, flavor, kind)
             return claimed
 
     def left(self, server: Server, **args: Any) -> Server:
@@ -176,32 +174,8 @@ class MoveRecords(Records):
                     sa.delete(held_allocations).where(held_allocations.c.server_id == server.id)
                 )
             if status is not None:
-                connection.execute(
-                    sa.update(migrations)
-                    .where(migrations.c.server_id == server.id, migrations.c.status.in_(UNDER_WAY))
-                    .values(status=status, updated_at=utcnow())
-                )
+                ways.mark(connection, server.id, status)
             return ended
-
-
-def _begin(connection: Connection, server: Server, dest: str, flavor: Flavor, kind: str) -> None:
-    now = utcnow()
-    connection.execute(
-        sa.insert(migrations).values(
-            uuid=str(uuid.uuid4()),
-            server_id=server.id,
-            source_host=server.host,
-            dest_host=dest,
-            status="pre-migrating" if kind == EVACUATION else "migrating",
-            migration_type=kind,
-            old_flavor_id=server.flavor.id,
-            new_flavor_id=flavor.id,
-            user_id=server.user,
-            project_id=server.project,
-            created_at=now,
-            updated_at=now,
-        )
-    )
 
 
 def _other_host(connection: Connection, server_id: str) -> str | None:

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glancelike.sql.types import UtcTime
-from novalite.db import actions, records, tags
+from novalite.db import actions, records, tags, ways
 from novalite.db.engine import Records, insert_new, tried_again
 from novalite.db.quotas import usage_allowed
-from novalite.db.tables import allocations, held_allocations, hosts, migrations, quota_locks, servers
+from novalite.db.tables import allocations, held_allocations, hosts, quota_locks, servers
 from novalite.errors import InvalidInput, QuotaExceeded, ServerNotFound, StaleRecord
 from novalite.model import (
     SERVER_SORT_FIELDS,
@@ -32,8 +32,6 @@ from novalite.model import (
 )
 
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
-#: How a way to another host that hasn't come to its end may stand.
-UNDER_WAY = ("pre-migrating", "migrating", "post-migrating", "finished")
 _ALIVE = servers.c.vm_state != VmState.DELETED
 
 
@@ -45,11 +43,7 @@ def release_allocation(connection: Connection, server_id: str) -> None:
         connection.execute(changed)
         gone = connection.execute(sa.delete(claims).where(claims.c.server_id == server_id))
     if gone.rowcount:  # it was on its way, which ends here
-        connection.execute(
-            sa.update(migrations)
-            .where(migrations.c.server_id == server_id, migrations.c.status.in_(UNDER_WAY))
-            .values(status="error", updated_at=utcnow())
-        )
+        ways.mark(connection, server_id, "error")
 
 
 def set_allocation(connection: Connection, server_id: str, flavor: Flavor) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db import actions, records
+from novalite.db import actions, records, ways
 from novalite.db.engine import Records, now, tried_again
 from novalite.db.servers import release_allocation, set_allocation
 from novalite.db.tables import servers
@@ -132,7 +132,8 @@ class WorkRecords(Records):
         """Record the end of a task that leaves the server where it is; ``values`` are what it changed.
 
         ``flavor`` among them changes what the server has claimed of its host,
-        to what ``claimed`` needs if that is given.
+        to what ``claimed`` needs if that is given. ``way`` is how a resize stands
+        by that.
         """
         return self._end(server, fault=fault, **values)
 
@@ -190,6 +191,7 @@ class WorkRecords(Records):
         release: bool = False,
         fault: Fault | None = None,
         claimed: Flavor | None = None,
+        way: str | None = None,
         **values: Any,
     ) -> Server:
         claimed = claimed or values.get("flavor")
@@ -205,6 +207,8 @@ class WorkRecords(Records):
                 release_allocation(connection, server.id)
             elif claimed is not None:
                 set_allocation(connection, server.id, claimed)
+            if way is not None:
+                ways.mark(connection, server.id, way)
             return ended
 
 

@@ -15,8 +15,8 @@ from dataclasses import replace
 from novalite import faults
 from novalite.config import Settings
 from novalite.db import Database
-from novalite.db.moves import EVACUATION, LIVE, MIGRATION, RESIZE
 from novalite.db.records import flavor_of
+from novalite.db.ways import EVACUATION, LIVE, MIGRATION, RESIZE
 from novalite.errors import NoValidHost, NovaliteError, QueueDown, StaleRecord
 from novalite.model import OF_SCHEDULER, Fault, Flavor, Server, TaskState, VmState
 from novalite.rpc import Bus

@@ -175,6 +175,9 @@ def test_resize(compute: Compute, server: str) -> None:
     assert claimed(compute, host) == grown
     assert shown(compute, server)["flavor"]["original_name"] == "m1.small"
     assert compute.act(server, "confirmResize").status_code == 409
+    ways = compute.cloud.nodes["host1"]._database.moves.of_server(server)
+    told = [(each.migration_type, each.status, each.source_host, each.dest_host) for each in ways]
+    assert told == [("resize", "confirmed", host, host), ("resize", "reverted", host, host)]
 
 
 @pytest.mark.parametrize(
