@@ -12,6 +12,7 @@ from glancelike.web import logs, serve
 from glancelike.web.auth import Auth, warn_if_exposed
 from novalite.api.compute.errors import TABLE, render
 from novalite.api.compute.microversion import Microversions
+from novalite.api.compute.query_rules import QueryRules
 from novalite.api.compute.routes import ROUTES
 from novalite.compose import ALL_ROLES, NO_ROLES, build_all, warn_if_alone
 from novalite.config import Settings, load
@@ -27,7 +28,7 @@ def create_app(service: ComputeService, auth: Auth, *, max_limit: int = 1000) ->
         auth,
         TABLE,
         render,
-        middleware=[Microversions()],
+        middleware=[Microversions(), QueryRules()],
     )
 
 

@@ -143,6 +143,8 @@ class QuotaSettings:
     ram: int
     key_pairs: int
     metadata_items: int
+    server_groups: int
+    server_group_members: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ SCHEDULER = (
     cfg.StrOpt("driver", default="simple", help="Who picks: an entry point of novalite.scheduler.drivers."),
     cfg.ListOpt(
         "hooks",
-        default=["capacity", "image_properties"],
+        default=["capacity", "image_properties", "server_group"],
         help="Who advises: entry points of novalite.scheduler.hooks.",
     ),
     cfg.IntOpt(
@@ -287,6 +287,10 @@ QUOTA = (
     ),
     cfg.IntOpt("key_pairs", default=100, min=-1, help="Key pairs of a user; -1 is unlimited."),
     cfg.IntOpt("metadata_items", default=128, min=-1, help="Metadata items of a server; -1 is unlimited."),
+    cfg.IntOpt("server_groups", default=10, min=-1, help="Server groups of a project; -1 is unlimited."),
+    cfg.IntOpt(
+        "server_group_members", default=10, min=-1, help="Servers of a server group; -1 is unlimited."
+    ),
 )
 GROUPS: dict[str, tuple[cfg.Opt, ...]] = {
     "DEFAULT": DEFAULT,

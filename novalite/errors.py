@@ -10,7 +10,7 @@
     │   ├── ServerNotFound  FlavorNotFound  KeyPairNotFound  ImageMissing
     │   └── InstanceNotFound    the hypervisor doesn't know the instance
     ├── Conflict
-    │   ├── KeyPairExists  FlavorExists
+    │   ├── KeyPairExists  FlavorExists  AggregateExists
     │   ├── InvalidState        the action isn't allowed in this state
     │   ├── ServerLocked        its owner or an administrator has locked it
     │   └── StaleRecord         somebody else changed the record (compare-and-set)
@@ -85,6 +85,10 @@ class KeyPairExists(Conflict):
 
 class FlavorExists(Conflict):
     code = "flavor-exists"
+
+
+class AggregateExists(Conflict):
+    code = "aggregate-exists"
 
 
 class InvalidState(Conflict):

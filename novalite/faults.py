@@ -31,6 +31,8 @@ ALL = ("boot", "stop", "start", "delete")
 #: Orders of a server that is on one host, and of one that goes to another.
 CHANGES = ("rebuild", "rescue", "unrescue", "image", "shelve", "unshelve", "resize", "confirm", "revert")
 MOVES = ("migrate", "confirm the move", "revert the move", "evacuate")
+#: Of a guest that runs; needs a hypervisor that can do it.
+LIVE = ("live migration",)
 ORDERS = (*ALL, *CHANGES, *MOVES)
 POINTS: Mapping[str, Point] = {
     "order-recorded": Point("api", (*ALL, "migrate"), "the order is in the database, nobody has been told"),
@@ -87,6 +89,11 @@ POINTS: Mapping[str, Point] = {
     "guest-removed": Point(
         "compute", ("delete", "shelve"), "nothing is left of the guest, the database doesn't know"
     ),
+    "place-ready": Point(
+        "compute", LIVE, "the new host has made all ready for the guest, the database doesn't know"
+    ),
+    "guest-leaves": Point("compute", LIVE, "the hypervisors are sending the guest"),
+    "guest-sent": Point("compute", LIVE, "the guest runs on the new host, the database doesn't know"),
     "outcome-recorded": Point(
         "compute",
         (*ALL, "migrate", "confirm the move", "evacuate"),

@@ -76,11 +76,18 @@ class TaskState(enum.StrEnum):
     UNSHELVING = "unshelving"
     EVACUATING = "evacuating"
     REBUILD_SPAWNING = "rebuild_spawning"
+    LIVE_PREP = "live_prep"
+    LIVE_LEAVING = "live_leaving"
+    LIVE_PREPARING = "live_preparing"
+    MIGRATING = "migrating"
+    LIVE_ARRIVED = "live_arrived"
     DELETING = "deleting"
 
 
 #: Tasks of servers that have a host, for which the scheduler is to find room.
-OF_SCHEDULER = (TaskState.RESIZE_PREP, TaskState.EVACUATING)
+OF_SCHEDULER = (TaskState.RESIZE_PREP, TaskState.EVACUATING, TaskState.LIVE_PREP)
+#: While one of these goes on the guest runs on the one host or the other; nobody but their worker touches it.
+LIVE = (TaskState.LIVE_LEAVING, TaskState.LIVE_PREPARING, TaskState.MIGRATING, TaskState.LIVE_ARRIVED)
 
 # Keys of ``Server.kept``.
 RESIZED_FROM = "resized_from"
@@ -104,6 +111,7 @@ class Status(enum.StrEnum):
     SHELVED_OFFLOADED = "SHELVED_OFFLOADED"
     REBOOT = "REBOOT"
     HARD_REBOOT = "HARD_REBOOT"
+    MIGRATING = "MIGRATING"
     ERROR = "ERROR"
     DELETED = "DELETED"
 
@@ -127,6 +135,8 @@ STATUS_OF_TASK = {
     TaskState.REBOOTING_HARD: Status.HARD_REBOOT,
     TaskState.REBUILDING: Status.REBUILD,
     TaskState.EVACUATING: Status.REBUILD,
+    TaskState.LIVE_PREP: Status.MIGRATING,
+    **dict.fromkeys(LIVE, Status.MIGRATING),
     TaskState.REBUILD_SPAWNING: Status.REBUILD,
     TaskState.RESIZE_PREP: Status.RESIZE,
     TaskState.RESIZE_MIGRATING: Status.RESIZE,
@@ -179,15 +189,23 @@ class Flavor:
     created_at: datetime = field(default_factory=utcnow)
 
 
+# Kinds of key pairs.
+SSH = "ssh"
+X509 = "x509"
+
+
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A public SSH key of a user. ``fingerprint`` is MD5 with colons."""
+    """A public SSH key of a user, or an X.509 certificate as PEM.
+
+    ``fingerprint`` is MD5, of a certificate SHA-1, with colons.
+    """
 
     user: str
     name: str
     public_key: str
     fingerprint: str
-    type: str = "ssh"
+    type: str = SSH
     created_at: datetime = field(default_factory=utcnow)
 
 
@@ -274,7 +292,7 @@ class Server:
     task_state: TaskState | None = TaskState.SCHEDULING
     power_state: str | None = None  # a virt.base.PowerState
     host: str | None = None
-    zone: str | None = None  # as asked for; the host's, once it has one
+    zone: str | None = None  # the host's, once it has one
     forced_host: str | None = None
     key_name: str | None = None
     public_key: str | None = None
@@ -301,9 +319,16 @@ class Server:
     request_id: str | None = None
     attempts: int = 0
     tried_hosts: tuple[str, ...] = ()
+    group_id: str | None = None  # the server group it's in
+    hostname: str = ""  # the guest's; made of the name where nothing is said
+    pinned_zone: str | None = None  # the zone that was asked for, where it stays
     version: int = 1
     lease_holder: str | None = None
     lease_until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if not self.hostname:
+            object.__setattr__(self, "hostname", host_name(self.name, self.id))
 
     @property
     def status(self) -> Status:
@@ -312,12 +337,12 @@ class Server:
             return STATUS_OF_TASK[self.task_state]
         return STATUS_OF_STATE[self.vm_state]
 
-    @property
-    def hostname(self) -> str:
-        """Tell the guest's host name: the name as a DNS label."""
-        label = re.sub(r"[ _.]+", "-", self.name.lower())
-        label = re.sub(r"[^a-z0-9-]", "", label).strip("-")[:63].rstrip("-")
-        return label or f"server-{self.id}"
+
+def host_name(name: str, server_id: str) -> str:
+    """Make a guest's host name of a server's name: a DNS label."""
+    label = re.sub(r"[ _.]+", "-", name.lower())
+    label = re.sub(r"[^a-z0-9-]", "", label).strip("-")[:63].rstrip("-")
+    return label or f"server-{server_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +368,7 @@ class NewServer:
     tags: frozenset[str] = frozenset()
     access_ipv4: str | None = None
     access_ipv6: str | None = None
+    hostname: str | None = None
     admin_password: str | None = field(default=None, repr=False)
     min_count: int = 1
     max_count: int = 1
@@ -359,13 +385,28 @@ class Rebuild:
     access_ipv6: str | None = None
     set_description: bool = False
     description: str | None = None
+    set_key: bool = False
+    key_name: str | None = None
+    set_user_data: bool = False
+    user_data: str | None = None
+    hostname: str | None = None
     admin_password: str = field(default="", repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server is to be: on a host, in a zone; ``set_zone`` with no zone is in any."""
+
+    host: str | None = None
+    set_zone: bool = False
+    zone: str | None = None
+
+
+ANYWHERE = Place()
 SERVER_SORT_FIELDS = frozenset(
     {"created_at", "updated_at", "name", "id", "vm_state", "task_state", "host", "project", "user", "zone"}
     | {"config_drive", "description", "image_id", "key_name", "launch_index", "launched_at", "power_state"}
-    | {"terminated_at", "flavor_id"}
+    | {"terminated_at", "flavor_id", "locked_by", "hostname"}
 )
 
 
@@ -379,7 +420,8 @@ class SortKey:
 class ServerQuery:
     """What servers to list.
 
-    ``name`` and ``description`` are substrings, compared without case.
+    ``name``, ``hostname`` and ``description`` are substrings or regular expressions (see
+    ``db.patterns``), compared without case.
     ``tags`` are all to be there, one of ``tags_any``, not all of ``not_tags``
     and none of ``not_tags_any``. ``all_projects`` and ``host`` are for admins.
     Deleted servers are shown with ``deleted`` or with ``changes_since`` only.
@@ -404,6 +446,7 @@ class ServerQuery:
     config_drive: bool | None = None
     launch_index: int | None = None
     locked: bool | None = None
+    hostname: str | None = None
     created_since: datetime | None = None
     launched_since: datetime | None = None
     terminated_since: datetime | None = None
@@ -482,11 +525,13 @@ class Page(Generic[T]):
 class ComputeHost:
     """One host that runs servers: what it offers, and what is claimed.
 
+    ``zone`` is that of its aggregates, or else what the host itself says.
     ``generation`` counts changes of what schedulers decide by; a claim is
     a compare-and-set on it. ``up`` says whether its heartbeat is fresh and
-    nobody has said that it is down. ``server_ids`` are the servers placed
-    here; what is claimed by one that moves, its other host has as well.
-    ``disks_url`` is where other hosts fetch disks of servers that leave.
+    nobody has said that it is down all the same (``forced_down``).
+    ``server_ids`` are the servers placed here; what is claimed by one that
+    moves, its other host has as well. ``disks_url`` is where other hosts
+    fetch disks of servers that leave.
     """
 
     name: str
@@ -506,35 +551,12 @@ class ComputeHost:
     server_ids: frozenset[str] = frozenset()
     enabled: bool = True
     disabled_reason: str | None = None
+    forced_down: bool = False
+    uptime: str | None = None  # in the words of the program of that name, at the last heartbeat
     up: bool = True
     heartbeat_at: datetime = field(default_factory=utcnow)
     generation: int = 0
-    forced_down: bool = False
     disks_url: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """A server's way from one host to another, as it went so far.
-
-    ``migration_type`` is resize, migration, live-migration or evacuation;
-    ``status`` is one of Nova's: pre-migrating, migrating, post-migrating,
-    finished, confirmed, reverted, done, completed, failed or error.
-    """
-
-    id: int
-    uuid: str
-    server_id: str
-    source_host: str
-    dest_host: str
-    status: str
-    migration_type: str
-    old_flavor_id: str
-    new_flavor_id: str
-    user_id: str | None
-    project_id: str | None
-    created_at: datetime
-    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -563,3 +585,6 @@ class Limits:
     used: Usage
     key_pairs: int = -1
     metadata_items: int = -1
+    server_groups: int = -1
+    server_group_members: int = -1
+    server_groups_used: int = 0

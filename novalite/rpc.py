@@ -89,18 +89,26 @@ class Bus:
         """Tell a host's compute manager to see to a server."""
         self._cast(self._compute(host), "drive", server_id=server_id)
 
+    def precache(self, host: str, image_id: str) -> None:
+        """Tell a host to fetch an image before a server needs it."""
+        self._cast(self._compute(host), "precache", image_id=image_id)
+
     def console_output(self, host: str, server_id: str, tail_bytes: int) -> str:
         """Ask a server's host for the end of its console log.
 
         Raises what the host raises, and QueueDown when it doesn't answer.
         """
+        return str(self._ask(host, "console_output", server_id=server_id, tail_bytes=tail_bytes))
+
+    def diagnostics(self, host: str, server_id: str) -> dict[str, Any]:
+        """Ask a server's host for the guest's counters (``Diagnostics.plain``); raises as above."""
+        return dict(self._ask(host, "diagnostics", server_id=server_id))
+
+    def _ask(self, host: str, question: str, **arguments: Any) -> Any:
         client = self._client(self._compute(host))
         try:
-            return str(
-                self._asking.ask(
-                    lambda: client.call({}, "console_output", server_id=server_id, tail_bytes=tail_bytes),
-                    self._timeout + _GRACE_SECONDS,
-                )
+            return self._asking.ask(
+                lambda: client.call({}, question, **arguments), self._timeout + _GRACE_SECONDS
             )
         except (messaging.MessagingTimeout, TimeoutError) as error:
             raise QueueDown(f"host {host} didn't answer within {self._timeout:g} s") from error
@@ -127,9 +135,14 @@ class Bus:
         self._serve(self._target("scheduler", name), Endpoint())
 
     def serve_compute(
-        self, host: str, drive: Callable[[str], None], console_output: Callable[[str, int], str]
+        self,
+        host: str,
+        drive: Callable[[str], None],
+        console_output: Callable[[str, int], str],
+        diagnostics: Callable[[str], dict[str, Any]],
+        precache: Callable[[str], None],
     ) -> None:
-        """Have the two called for what is sent to this host."""
+        """Have these called for what is sent to this host."""
 
         class Endpoint:
             target = messaging.Target(version=_VERSION)
@@ -140,6 +153,13 @@ class Bus:
             @messaging.expected_exceptions(NovaliteError)  # type: ignore[untyped-decorator]
             def console_output(self, _context: Any, server_id: str, tail_bytes: int) -> str:
                 return console_output(server_id, tail_bytes)
+
+            @messaging.expected_exceptions(NovaliteError)  # type: ignore[untyped-decorator]
+            def diagnostics(self, _context: Any, server_id: str) -> dict[str, Any]:
+                return diagnostics(server_id)
+
+            def precache(self, _context: Any, image_id: str) -> None:
+                precache(image_id)
 
         self._serve(self._compute(host), Endpoint())
 

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import urllib3
@@ -22,6 +22,7 @@ from tests.rabbit_server import RabbitServer
 from tests.server_fixtures import Server, command, start
 from tests.waiting import wait_for
 
+S = TypeVar("S", bound="Site")
 CONFIG = """\
 [DEFAULT]
 host = {host}
@@ -248,7 +249,7 @@ def of_its_own(directory: Path, database: DatabaseServer) -> Iterator[str]:
 
 
 @contextmanager
-def opened(site: Site) -> Iterator[Site]:
+def opened(site: S) -> Iterator[S]:
     """Run a site, and see that all of it ends well."""
     try:
         site.open()

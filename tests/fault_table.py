@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from novalite.faults import ORDERS, POINTS
+from novalite.faults import LIVE, ORDERS, POINTS
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "compute-faults.md"
 START, END = "<!-- table, made by tests/fault_table.py -->\n", "<!-- end of the table -->\n"
@@ -30,12 +30,13 @@ ENDS = {
     "confirm the move": "ACTIVE",
     "revert the move": "ACTIVE",
     "evacuate": "ACTIVE",
+    "live migration": "ACTIVE",
 }
 
 
-def cases() -> Iterator[tuple[str, str]]:
+def cases(orders: Sequence[str] = ORDERS) -> Iterator[tuple[str, str]]:
     """Yield each order with each point of it."""
-    for order in ORDERS:
+    for order in orders:
         for name, point in POINTS.items():
             if order in point.orders:
                 yield order, name
@@ -45,7 +46,7 @@ def table() -> str:
     """Return the table."""
     rows = [
         f"| {order} | `{name}` | {POINTS[name].process} | {POINTS[name].after} | {ENDS[order]} |\n"
-        for order, name in cases()
+        for order, name in cases((*ORDERS, *LIVE))
     ]
     head = "| order | point | process killed | when | the server ends |\n|---|---|---|---|---|\n"
     return head + "".join(rows)

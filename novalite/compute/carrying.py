@@ -35,6 +35,7 @@ from novalite.virt.base import Snapshot
 LOG = logging.getLogger(__name__)
 _BLOCK = 1 << 20
 _TRIES = 5
+_GIVEN = (TaskState.RESIZE_MIGRATED, TaskState.LIVE_PREPARING)
 _RANGE = re.compile(r"bytes=(\d+)-")
 Check = Callable[[], None]
 
@@ -149,9 +150,9 @@ class DiskServer:
     def _find(self, server_id: str, secret: str) -> Path | None:
         """Return the file of a server's disk, None for those that may not have it."""
         server = self._database.servers.find([server_id]).get(server_id)
-        if server is None or server.task_state != TaskState.RESIZE_MIGRATED:
+        if server is None or server.task_state not in _GIVEN:
             return None
-        if server.task_args["source_host"] != self._host:
+        if server.task_args["source_host"] != self._host or not server.task_args.get("disk"):
             return None
         known = disk_of(server).secret
         return self._places.leaving(server_id) if hmac.compare_digest(known, secret) else None

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 import uuid
-from typing import IO
+from typing import IO, Any
 
 from novalite import faults
 from novalite.bases.keeper import Keeper
@@ -24,8 +24,10 @@ from novalite.compute.basewatch import BaseWatch
 from novalite.compute.build import BaseImages
 from novalite.compute.carrying import DiskServer, Places
 from novalite.compute.leases import LeaseKeeper, Stopping, Superseded
+from novalite.compute.precaching import Precaching
 from novalite.compute.sync import Sync
 from novalite.compute.tasks import Tasks
+from novalite.compute.uptime import uptime
 from novalite.config import Settings
 from novalite.db import Database
 from novalite.errors import ConfigError, HypervisorDown, StaleRecord, Unavailable, Unsupported
@@ -60,6 +62,8 @@ class ComputeManager:
         self._disks = DiskServer(settings.migration, settings.host, settings.my_ip, database, places)
         self._tasks = Tasks(settings, database, bus, driver, bases, images, places)
         self._workers = Workers("compute", settings.max_concurrent_builds, self._drive)
+        # One at a time: nobody waits for it, and boots go first.
+        self._precache = Workers("precache", 1, Precaching(bases, images).run)
         self._sync = Sync(settings.host, settings.instances_path, database, driver, self._workers, places)
         self._watch = BaseWatch(settings, database, driver, self._workers, keeper, wanted=bases.early)
         self._periodic = (
@@ -90,7 +94,14 @@ class ComputeManager:
             LOG.info("took over %d servers from an earlier process of this host", freed)
         self._leases.open()
         self._workers.start()
-        self._bus.serve_compute(self._settings.host, self._workers.submit, self.console_output)
+        self._precache.start()
+        self._bus.serve_compute(
+            self._settings.host,
+            self._workers.submit,
+            self.console_output,
+            self.diagnostics,
+            self._precache.submit,
+        )
         for periodic in self._periodic:
             periodic.start()
 
@@ -103,6 +114,7 @@ class ComputeManager:
         for periodic in self._periodic:
             periodic.stop(0.5)
         self._leases.stop_work()
+        self._precache.stop(0.0)
         idle = self._workers.stop(seconds)
         self._leases.close()
         if idle:
@@ -142,6 +154,7 @@ class ComputeManager:
                 ip=told.my_ip,
                 console_url=told.console.base_url if VirtCap.SERIAL in self._driver.capabilities else None,
                 disks_url=self._disks.url,
+                uptime=uptime(),
                 vcpus=max(0, info.vcpus - told.reserved_cpus),
                 memory_mb=max(0, info.memory_mb - told.reserved_memory_mb),
                 disk_gb=max(0, (info.disk_gb * 1024 - told.reserved_disk_mb) // 1024),
@@ -157,6 +170,10 @@ class ComputeManager:
         if VirtCap.CONSOLE_LOG not in self._driver.capabilities:
             raise Unsupported(f"virt driver {self._driver.name} has no console log")
         return self._driver.console_log(server_id, tail_bytes=tail_bytes).decode(errors="replace")
+
+    def diagnostics(self, server_id: str) -> dict[str, Any]:
+        """Return what a server's guest has used so far."""
+        return self._driver.diagnostics(server_id).plain()
 
     def _drive(self, server_id: str) -> None:
         """Do a server's task, and the one that took its place, until it has none."""

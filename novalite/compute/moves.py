@@ -238,7 +238,7 @@ class Moves(Worker):
     def _evacuate(self, work: Work) -> None:
         """Make the guest anew of its image, as its host is dead."""
         server = work.server
-        off = server.vm_state == VmState.STOPPED
+        off = server.vm_state == VmState.STOPPED or bool(server.task_args.get("off"))
 
         def act() -> None:
             with self._bases.of(server, work.check) as base:

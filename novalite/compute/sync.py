@@ -9,7 +9,7 @@ from pathlib import Path
 from novalite.compute.carrying import Places
 from novalite.db import Database
 from novalite.errors import StaleRecord
-from novalite.model import Fault, Server, TaskState, VmState, utcnow
+from novalite.model import LIVE, Fault, Server, TaskState, VmState, utcnow
 from novalite.virt.base import PowerAction, PowerState, VirtDriver
 from novalite.workers import Workers
 
@@ -19,7 +19,7 @@ _PLACED = (
     *(VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED),
     *(VmState.RESCUED, VmState.RESIZED, VmState.SHELVED),
 )
-_CARRIED = (TaskState.RESIZE_MIGRATING, TaskState.RESIZE_MIGRATED)
+_CARRIED = (TaskState.RESIZE_MIGRATING, TaskState.RESIZE_MIGRATED, *LIVE)
 _OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
 
 
@@ -119,6 +119,8 @@ class Sync:
         elif record.host == self._host and record.vm_state != VmState.DELETED:
             return
         elif other == self._host and record.vm_state != VmState.DELETED:
+            if record.task_state in LIVE:
+                return
             if self._driver.list_states().get(instance_id, PowerState.SHUTDOWN) not in _OFF:
                 LOG.warning("server %s runs here though it has left: stopping it", instance_id)
                 self._driver.set_power(instance_id, PowerAction.FORCE_STOP)

@@ -14,6 +14,7 @@ from novalite.compute.build import BaseImages, spec_of, with_image
 from novalite.compute.carrying import Places
 from novalite.compute.changes import Changes
 from novalite.compute.leases import Work
+from novalite.compute.live import LiveMoves
 from novalite.compute.moves import Moves, moved
 from novalite.compute.snapshots import Snapshots
 from novalite.compute.worker import INTERRUPTED, Worker
@@ -61,7 +62,8 @@ class Tasks(Worker):
         changes = Changes(settings, database, driver, bases, images)
         snapshots = Snapshots(settings, database, driver, images)
         moves = Moves(settings, database, bus, driver, bases, places)
-        self._others = {**changes.tasks, **snapshots.tasks, **moves.tasks}
+        live = LiveMoves(settings, database, bus, driver, bases, places)
+        self._others = {**changes.tasks, **snapshots.tasks, **moves.tasks, **live.tasks}
         self._of_moved = moves.of_moved
 
     def do(self, work: Work) -> None:

@@ -13,14 +13,18 @@ from typing import Any
 
 from novalite.db import schema
 from novalite.db.actions import ActionRecords
+from novalite.db.aggregates import AggregateRecords
 from novalite.db.catalog import FlavorRecords, KeyPairRecords
 from novalite.db.consoles import ConsoleRecords
 from novalite.db.engine import DEFAULTS, Engine
+from novalite.db.groups import GroupRecords
 from novalite.db.hosts import HostRecords
+from novalite.db.migration_log import MigrationRecords
 from novalite.db.moves import MoveRecords
 from novalite.db.quotas import QuotaRecords
 from novalite.db.servers import ServerRecords
 from novalite.db.tags import TagRecords
+from novalite.db.usage import UsageRecords
 from novalite.db.work import WorkRecords
 
 __all__ = ["Database"]
@@ -41,6 +45,10 @@ class Database:
         self.tags = TagRecords(self._engine)
         self.hosts = HostRecords(self._engine, down_after=down_after)
         self.moves = MoveRecords(self._engine)
+        self.aggregates = AggregateRecords(self._engine)
+        self.groups = GroupRecords(self._engine)
+        self.migrations = MigrationRecords(self._engine)
+        self.usage = UsageRecords(self._engine)
         self.quotas = QuotaRecords(self._engine)
         self.flavors = FlavorRecords(self._engine)
         self.consoles = ConsoleRecords(self._engine)

@@ -44,6 +44,11 @@ EVENTS = {
     TaskState.UNSHELVING: "compute_unshelve_instance",
     TaskState.EVACUATING: "conductor_rebuild_server",
     TaskState.REBUILD_SPAWNING: "compute_rebuild_instance",
+    TaskState.LIVE_PREP: "conductor_live_migrate_instance",
+    TaskState.LIVE_LEAVING: "compute_check_can_live_migrate_source",
+    TaskState.LIVE_PREPARING: "compute_pre_live_migration",
+    TaskState.MIGRATING: "compute_live_migration",
+    TaskState.LIVE_ARRIVED: "compute_post_live_migration_at_destination",
     TaskState.DELETING: "compute_terminate_instance",
 }
 SUCCESS, ERROR = "Success", "Error"

@@ -7,9 +7,9 @@ from dataclasses import fields
 
 import sqlalchemy as sa
 
-from novalite.db import records
+from novalite.db import patterns, records
 from novalite.db.engine import Records, insert_new, tried_again
-from novalite.db.servers import lock_owner
+from novalite.db.locks import lock_owner
 from novalite.db.tables import flavor_access, flavors, keypairs
 from novalite.errors import (
     FlavorExists,
@@ -56,6 +56,7 @@ class FlavorRecords(Records):
         project: str | None = None,
         min_disk: int,
         min_ram: int,
+        name: str | None = None,
         sort: str,
         descending: bool,
         limit: int,
@@ -76,6 +77,8 @@ class FlavorRecords(Records):
             conditions.append(wanted if project is None else sa.or_(wanted, _given_to(project)))
         keys = [flavors.c[sort], flavors.c.id]
         with self._engine.reading() as connection:
+            if name is not None:
+                conditions.append(patterns.found_by(connection, flavors.c.name, name))
             if marker is not None:
                 at = connection.execute(sa.select(*keys).where(flavors.c.id == marker)).first()
                 if at is None:
@@ -111,6 +114,17 @@ class FlavorRecords(Records):
             change(specs)
             connection.execute(sa.update(flavors).where(flavors.c.id == flavor_id).values(extra_specs=specs))
             return records.flavor({**row, "extra_specs": specs})
+
+    def describe(self, flavor_id: str, description: str | None) -> Flavor:
+        """Set a flavor's description; raise FlavorNotFound."""
+        with self._engine.writing() as connection:
+            connection.execute(
+                sa.update(flavors).where(flavors.c.id == flavor_id).values(description=description)
+            )
+            row = connection.execute(sa.select(flavors).where(flavors.c.id == flavor_id)).mappings().first()
+            if row is None:
+                raise FlavorNotFound(f"Flavor {flavor_id} could not be found.")
+            return records.flavor(row)
 
     def projects(self, flavor_id: str) -> tuple[str, ...]:
         """Return the projects that were given access to a flavor, sorted."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -11,10 +12,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db import actions, records
+from novalite.db import actions, groups, migration_log, records
+from novalite.db.aggregates import zone_of_host
 from novalite.db.engine import Engine, Records, insert_new, now, tried_again
-from novalite.db.tables import allocations, held_allocations, hosts, servers
-from novalite.errors import NotFound, StaleRecord
+from novalite.db.tables import aggregate_hosts, allocations, held_allocations, hosts, servers
+from novalite.errors import Conflict, NotFound, StaleRecord
 from novalite.model import ComputeHost, Flavor, Server, TaskState, VmState, utcnow
 
 _OFFER = (
@@ -30,14 +32,16 @@ _OFFER = (
     "disk_gb",
     "disks_url",
 )
+_FIRST = 2**30  # of as many numbers a host's generation begins with any
 _SIZES = ("vcpus", "memory_mb", "disk_gb")
 
 
 class Look(NamedTuple):
-    """What has changed since some hosts were read: those that have, and which are down since when."""
+    """What has changed since some hosts were read: those that have, which are down since when, which gone."""
 
     changed: tuple[ComputeHost, ...]
     down: Mapping[str, datetime]
+    gone: frozenset[str] = frozenset()
 
 
 def largest(one: Flavor, other: Flavor) -> Flavor:
@@ -69,13 +73,15 @@ class HostRecords(Records):
         """
         offer = {name: getattr(host, name) for name in _OFFER}
         with self._engine.writing() as connection:
-            beat = {**offer, "heartbeat_at": now(connection)}
+            beat = {**offer, "uptime": host.uptime, "heartbeat_at": now(connection)}
             # The row is locked first: the generation counts with what is in it.
             known = sa.select(hosts).where(hosts.c.name == host.name).with_for_update()
             row = connection.execute(known).mappings().first()
             if row is None:
-                new = {"enabled": host.enabled, "disabled_reason": host.disabled_reason, "generation": 1}
-                if insert_new(connection, hosts, {"name": host.name, **beat, **new}):
+                # So that one that was deleted and is back isn't taken for what it was.
+                new = {"name": host.name, "generation": 1 + secrets.randbelow(_FIRST), **beat}
+                new |= {"enabled": host.enabled, "disabled_reason": host.disabled_reason}
+                if insert_new(connection, hosts, new):
                     return
                 row = connection.execute(known).mappings().one()
             changed = any(row[name] != value for name, value in offer.items())
@@ -87,23 +93,55 @@ class HostRecords(Records):
 
     def set_enabled(self, name: str, *, enabled: bool, reason: str | None) -> ComputeHost:
         """Say whether a host may get new servers; raise NotFound."""
-        with self._engine.writing() as connection:
-            connection.execute(
-                sa.update(hosts)
-                .where(hosts.c.name == name)
-                .values(enabled=enabled, disabled_reason=reason, generation=hosts.c.generation + 1)
-            )
-            return self._one(connection, name)
+        return self._set(name, enabled=enabled, disabled_reason=reason)
 
     def set_forced_down(self, name: str, *, forced_down: bool) -> ComputeHost:
         """Say that a host is down whatever its heartbeat, or that it's no longer so; raise NotFound."""
+        return self._set(name, forced_down=forced_down)
+
+    def _set(self, name: str, **values: Any) -> ComputeHost:
         with self._engine.writing() as connection:
             connection.execute(
                 sa.update(hosts)
                 .where(hosts.c.name == name)
-                .values(forced_down=forced_down, generation=hosts.c.generation + 1)
+                .values(**values, generation=hosts.c.generation + 1)
             )
             return self._one(connection, name)
+
+    def delete(self, name: str) -> None:
+        """Forget a host, in its aggregates as well; one that lives is back with its next heartbeat.
+
+        Raises NotFound, and Conflict while there are servers on it, or kept there for a way back.
+        """
+        with self._engine.writing() as connection:
+            held = sa.update(hosts).where(hosts.c.name == name).values(generation=hosts.c.generation + 1)
+            if connection.execute(held).rowcount != 1:
+                raise NotFound(f"host {name} not found")
+            placed = sa.select(servers.c.id).where(
+                servers.c.host == name, servers.c.vm_state != VmState.DELETED
+            )
+            claimed = sa.select(allocations.c.server_id).where(allocations.c.host == name)
+            kept = sa.select(held_allocations.c.server_id).where(held_allocations.c.host == name)
+            if any(connection.scalar(each.limit(1)) for each in (placed, claimed, kept)):
+                raise Conflict(
+                    "Unable to delete compute service that is hosting instances. Migrate or delete the "
+                    "instances first."
+                )
+            connection.execute(sa.delete(aggregate_hosts).where(aggregate_hosts.c.host == name))
+            connection.execute(sa.delete(hosts).where(hosts.c.name == name))
+
+    def servers(self, names: Collection[str]) -> dict[str, Sequence[tuple[str, str]]]:
+        """Map hosts to the ids and names of their servers."""
+        found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        with self._engine.reading() as connection:
+            rows = connection.execute(
+                sa.select(servers.c.host, servers.c.id, servers.c.name)
+                .where(servers.c.host.in_(names), servers.c.vm_state != VmState.DELETED)
+                .order_by(servers.c.created_at, servers.c.id)
+            )
+            for row in rows:
+                found[row.host].append((row.id, row.name))
+        return dict(found)
 
     def get(self, name: str) -> ComputeHost:
         """Return one host; raise NotFound."""
@@ -125,8 +163,8 @@ class HostRecords(Records):
     def look(self, known: Mapping[str, int]) -> Look:
         """Return the hosts that aren't in ``known``, or not with their generation there, and who is down.
 
-        What is claimed is read of those alone. Generations only grow and no
-        host goes, so their sum tells whether there are any.
+        What is claimed is read of those alone. A host's generation only grows,
+        and where it begins is random, so their sum tells whether there are any.
         """
         with self._engine.reading() as connection:
             oldest = now(connection) - self._down_after
@@ -136,20 +174,21 @@ class HostRecords(Records):
             told, count = connection.execute(total.select_from(hosts)).one()
             if (int(told), count) == (sum(known.values()), len(known)):
                 return Look((), down)
-            marks = connection.execute(sa.select(hosts.c.name, hosts.c.generation))
-            names = [name for name, generation in marks if known.get(name) != generation]
-            return Look(self._read(connection, names), down)
+            marks = dict(connection.execute(sa.select(hosts.c.name, hosts.c.generation)).all())
+            names = [name for name, generation in marks.items() if known.get(name) != generation]
+            return Look(self._read(connection, names), down, frozenset(known.keys() - marks.keys()))
 
     def claim(self, server: Server, host: ComputeHost) -> Server | None:
         """Place a server on a host, exactly as the host was when it was read.
 
         The scheduler holds the lease on ``server``; the claim ends it, and
         the server is the host's to spawn. None when the host has changed
-        since, by another claim for example: read it again and decide again.
+        since, by another claim for example, or the server's group doesn't want
+        it there any more: read both again and decide again.
         Raises StaleRecord when the server isn't the holder's to place.
         """
         with self._engine.writing() as connection:
-            if not hold(connection, host):
+            if groups.refusal(connection, server, host.name) or not hold(connection, host):
                 return None
             placed = connection.execute(
                 sa.update(servers)
@@ -214,6 +253,7 @@ class HostRecords(Records):
             if taken.rowcount != 1:
                 raise StaleRecord(f"server {server.id} isn't {server.lease_holder}'s to resize any more")
             actions.end_step(connection, server)
+            migration_log.begin(connection, server, host.name, flavor, migration_log.RESIZE)
             connection.execute(
                 sa.update(allocations)
                 .where(allocations.c.server_id == server.id)
@@ -249,7 +289,9 @@ class HostRecords(Records):
         self, connection: Connection, names: Collection[str] | None, *, claims: bool = True
     ) -> tuple[ComputeHost, ...]:
         wanted = sa.true() if names is None else hosts.c.name.in_(names)
-        rows = connection.execute(sa.select(hosts).where(wanted).order_by(hosts.c.name)).mappings().all()
+        zone = zone_of_host().label("effective_zone")
+        statement = sa.select(hosts, zone).where(wanted).order_by(hosts.c.name)
+        rows = connection.execute(statement).mappings().all()
         held: dict[str, list[Any]] = defaultdict(list)
         if claims:
             both = (_claims(table, names) for table in (allocations, held_allocations))

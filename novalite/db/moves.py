@@ -9,22 +9,22 @@ server that is placed there or held there, and drops what it has of others.
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db import records
+from novalite.db import groups, migration_log, records
 from novalite.db.engine import Records, tried_again
 from novalite.db.hosts import hold, largest
-from novalite.db.servers import UNDER_WAY
-from novalite.db.tables import allocations, held_allocations, hosts, migrations, servers
+from novalite.db.migration_log import EVACUATION, LIVE
+from novalite.db.tables import allocations, held_allocations, hosts, servers
 from novalite.db.work import DONE, end
 from novalite.errors import InvalidState, StaleRecord
-from novalite.model import ComputeHost, Fault, Flavor, Migration, Server, TaskState, VmState, utcnow
+from novalite.model import ComputeHost, Fault, Flavor, Server, TaskState, VmState
 
-RESIZE, MIGRATION, EVACUATION = "resize", "migration", "evacuation"
+#: What comes after the claim.
+_NEXT = {EVACUATION: TaskState.REBUILD_SPAWNING, LIVE: TaskState.LIVE_LEAVING}
 _SIZES = ("vcpus", "memory_mb", "disk_gb")
 
 
@@ -41,16 +41,18 @@ class MoveRecords(Records):
 
         The scheduler holds the lease on ``server``; the claim ends it, and the
         server is its own host's to let go, or after an evacuation the new
-        one's to make. None when the host has changed since it was read.
+        one's to make. None when the host has changed since it was read, or the
+        server's group doesn't want it there any more.
         Raises InvalidState when there is a second host already.
         """
         args = {"source_host": server.host, "source_zone": server.zone}
         args |= {**server.task_args, "dest_host": host.name, "dest_zone": host.zone}
-        values = {**DONE, "task_args": args, "fault": server.fault, "task_state": TaskState.RESIZE_MIGRATING}
+        task = _NEXT.get(kind, TaskState.RESIZE_MIGRATING)
+        values = {**DONE, "task_args": args, "fault": server.fault, "task_state": task}
         if kind == EVACUATION:
-            values |= {"host": host.name, "zone": host.zone, "task_state": TaskState.REBUILD_SPAWNING}
+            values |= {"host": host.name, "zone": host.zone}
         with self._engine.writing() as connection:
-            if not hold(connection, host):
+            if groups.refusal(connection, server, host.name) or not hold(connection, host):
                 return None
             other = _other_host(connection, server.id)
             if other is not None:
@@ -61,7 +63,7 @@ class MoveRecords(Records):
             connection.execute(sa.insert(held_allocations).values(**there))
             if kind == EVACUATION:
                 _exchange(connection, server.id)
-            _begin(connection, server, host.name, flavor, kind)
+            migration_log.begin(connection, server, host.name, flavor, kind)
             return claimed
 
     def left(self, server: Server, **args: Any) -> Server:
@@ -96,6 +98,19 @@ class MoveRecords(Records):
         values["power_state"] = None
         return self._step(server, fault, values, status="failed", exchange=True, release=True)
 
+    def passed(self, server: Server, end: str, task: TaskState, **args: Any) -> Server:
+        """Record that the next step is another host's, ``end`` being "source" or "dest"."""
+        told = {**server.task_args, **args}
+        values = {**DONE, "task_state": task, "task_args": told, "fault": None}
+        values |= {"host": told[f"{end}_host"], "zone": told[f"{end}_zone"]}
+        return self._step(server, None, values, status=None, exchange=True)
+
+    def stays(self, server: Server, fault: Fault) -> Server:
+        """Record at the new host that a guest stays on its old one, where nothing was done to it."""
+        told = server.task_args
+        values = {**DONE, "host": told["source_host"], "zone": told["source_zone"], "fault": fault}
+        return self._step(server, fault, values, status="error", exchange=True, release=True)
+
     def settled(self, server: Server, status: str, fault: Fault | None = None, **values: Any) -> Server:
         """Record the end of a move: the other host has nothing to keep of the server any more."""
         columns = {**DONE, "fault": fault, **values}
@@ -115,26 +130,7 @@ class MoveRecords(Records):
     def dropped(self, server_id: str, host: str) -> None:
         """Record that a host that is back has dropped what it had of an evacuated server."""
         with self._engine.writing() as connection:
-            connection.execute(
-                sa.update(migrations)
-                .where(
-                    migrations.c.server_id == server_id,
-                    migrations.c.source_host == host,
-                    migrations.c.migration_type == EVACUATION,
-                    migrations.c.status == "done",
-                )
-                .values(status="completed", updated_at=utcnow())
-            )
-
-    def of_server(self, server_id: str) -> tuple[Migration, ...]:
-        """Return a server's ways, newest first."""
-        with self._engine.reading() as connection:
-            rows = connection.execute(
-                sa.select(migrations)
-                .where(migrations.c.server_id == server_id)
-                .order_by(migrations.c.id.desc())
-            ).mappings()
-            return tuple(Migration(**row) for row in rows)
+            migration_log.complete(connection, server_id, host)
 
     def _step(
         self,
@@ -160,32 +156,8 @@ class MoveRecords(Records):
                     sa.delete(held_allocations).where(held_allocations.c.server_id == server.id)
                 )
             if status is not None:
-                connection.execute(
-                    sa.update(migrations)
-                    .where(migrations.c.server_id == server.id, migrations.c.status.in_(UNDER_WAY))
-                    .values(status=status, updated_at=utcnow())
-                )
+                migration_log.settle(connection, server.id, status)
             return ended
-
-
-def _begin(connection: Connection, server: Server, dest: str, flavor: Flavor, kind: str) -> None:
-    now = utcnow()
-    connection.execute(
-        sa.insert(migrations).values(
-            uuid=str(uuid.uuid4()),
-            server_id=server.id,
-            source_host=server.host,
-            dest_host=dest,
-            status="pre-migrating" if kind == EVACUATION else "migrating",
-            migration_type=kind,
-            old_flavor_id=server.flavor.id,
-            new_flavor_id=flavor.id,
-            user_id=server.user,
-            project_id=server.project,
-            created_at=now,
-            updated_at=now,
-        )
-    )
 
 
 def _other_host(connection: Connection, server_id: str) -> str | None:

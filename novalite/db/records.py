@@ -96,6 +96,7 @@ def server(row: RowMapping) -> Server:
         addresses=tuple(Address(**address) for address in row["addresses"]),
         fault=fault and Fault(fault["code"], fault["message"], datetime.fromisoformat(fault["created_at"])),
         tried_hosts=tuple(row["tried_hosts"]),
+        hostname=row["hostname"] or "",  # there are none of earlier versions
         **{name: row[name] or {} for name in _OPTIONAL},
     )
     return Server(**values)
@@ -112,9 +113,11 @@ def keypair(row: RowMapping) -> KeyPair:
 
 
 def host(row: RowMapping, used: Mapping[str, int], server_ids: frozenset[str], *, up: bool) -> ComputeHost:
-    """Make a host of its row and of what is allocated on it."""
+    """Make a host of its row, with the zone it's in, and of what is allocated on it."""
+    values = dict(row)
+    values["zone"] = values.pop("effective_zone")
     return ComputeHost(
-        **row,
+        **values,
         vcpus_used=used["vcpus"],
         memory_mb_used=used["memory_mb"],
         disk_gb_used=used["disk_gb"],

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glancelike.sql.types import UtcTime
-from novalite.db import actions, records, tags
-from novalite.db.engine import Records, insert_new, tried_again
+from novalite.db import actions, groups, migration_log, patterns, records, tags
+from novalite.db.engine import Records, tried_again
+from novalite.db.locks import lock_owner
 from novalite.db.quotas import usage_allowed
-from novalite.db.tables import allocations, held_allocations, hosts, migrations, quota_locks, servers
+from novalite.db.tables import allocations, held_allocations, hosts, servers
 from novalite.errors import InvalidInput, QuotaExceeded, ServerNotFound, StaleRecord
 from novalite.model import (
     SERVER_SORT_FIELDS,
@@ -32,8 +33,6 @@ from novalite.model import (
 )
 
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
-#: How a way to another host that hasn't come to its end may stand.
-UNDER_WAY = ("pre-migrating", "migrating", "post-migrating", "finished")
 _ALIVE = servers.c.vm_state != VmState.DELETED
 
 
@@ -43,13 +42,8 @@ def release_allocation(connection: Connection, server_id: str) -> None:
         held = sa.select(claims.c.host).where(claims.c.server_id == server_id).scalar_subquery()
         changed = sa.update(hosts).where(hosts.c.name == held).values(generation=hosts.c.generation + 1)
         connection.execute(changed)
-        gone = connection.execute(sa.delete(claims).where(claims.c.server_id == server_id))
-    if gone.rowcount:  # it was on its way, which ends here
-        connection.execute(
-            sa.update(migrations)
-            .where(migrations.c.server_id == server_id, migrations.c.status.in_(UNDER_WAY))
-            .values(status="error", updated_at=utcnow())
-        )
+        connection.execute(sa.delete(claims).where(claims.c.server_id == server_id))
+    migration_log.settle(connection, server_id, "error")  # if it was on its way, that ends here
 
 
 def set_allocation(connection: Connection, server_id: str, flavor: Flavor) -> None:
@@ -61,18 +55,6 @@ def set_allocation(connection: Connection, server_id: str, flavor: Flavor) -> No
         .where(allocations.c.server_id == server_id)
         .values(vcpus=flavor.vcpus, memory_mb=flavor.memory_mb, disk_gb=flavor.disk_gb)
     )
-
-
-def lock_owner(connection: Connection, owner: str) -> None:
-    """Let one writer at a time past, per owner of a quota.
-
-    SQLite lets only one writer in anyway.
-    """
-    if connection.dialect.name == "sqlite":
-        return
-    if connection.scalar(sa.select(quota_locks.c.owner).where(quota_locks.c.owner == owner)) is None:
-        insert_new(connection, quota_locks, {"owner": owner})
-    connection.execute(sa.select(quota_locks).where(quota_locks.c.owner == owner).with_for_update())
 
 
 @tried_again
@@ -87,11 +69,13 @@ class ServerRecords(Records):
         minimum: int,
         order: Order | None = None,
         tagged: Iterable[str] = (),
+        members: int = -1,
     ) -> tuple[Server, ...]:
         """Add as many of the servers of one project as its quota allows.
 
-        All get the tags ``tagged``, and ``order`` is recorded of each. Raises
-        QuotaExceeded, and adds none, when fewer than ``minimum`` fit.
+        All get the tags ``tagged``, and ``order`` is recorded of each; ``members``
+        is how many a group may have. Raises QuotaExceeded, and adds none,
+        when fewer than ``minimum`` fit, and InvalidInput when their group is gone.
         """
         with self._engine.writing() as connection:
             project = wanted[0].project
@@ -101,6 +85,8 @@ class ServerRecords(Records):
             fitting = wanted[: _room(used, quota, wanted[0])]
             if len(fitting) < minimum:
                 raise QuotaExceeded(_over(used, quota, wanted[0], minimum))
+            if wanted[0].group_id is not None:
+                groups.join(connection, wanted[0].group_id, project, len(fitting), quota=members)
             connection.execute(sa.insert(servers), [records.server_values(server) for server in fitting])
             for server in fitting:
                 tags.insert(connection, server.id, tagged)
@@ -138,11 +124,11 @@ class ServerRecords(Records):
 
     def list(self, query: ServerQuery) -> Page[Server]:
         """Return one page; raise InvalidInput for a marker or sort key that isn't there."""
-        conditions = _conditions(query)
         columns = _order(query)
         # A marker is looked up in the same snapshot; without one there is one statement.
         one = query.marker is None
         with self._engine.looking() if one else self._engine.reading() as connection:
+            conditions = _conditions(query, connection)
             if query.marker is not None:
                 conditions.append(_after(connection, query.marker, columns))
             order = [column.desc() if descending else column.asc() for column, descending in columns]
@@ -281,7 +267,7 @@ def _over(used: Usage, quota: Usage, one: Server, count: int) -> str:
     return f"quota exceeded for {told}"
 
 
-def _conditions(query: ServerQuery) -> list[sa.ColumnElement[bool]]:
+def _conditions(query: ServerQuery, connection: Connection) -> list[sa.ColumnElement[bool]]:
     column = servers.c
     exact = {
         column.user: query.user,
@@ -302,11 +288,13 @@ def _conditions(query: ServerQuery) -> list[sa.ColumnElement[bool]]:
     ]
     if not query.all_projects or query.project is not None:
         found.append(column.project == (query.project or ""))
-    for text, part in ((column.name, query.name), (column.description, query.description)):
+    for text, part in (
+        (column.name, query.name),
+        (column.description, query.description),
+        (column.hostname, query.hostname),
+    ):
         if part is not None:
-            # As it is, too: what lower() makes of other letters than ASCII's, databases disagree on.
-            lower = sa.func.lower(text).contains(part.lower(), autoescape=True)
-            found.append(sa.or_(lower, text.contains(part, autoescape=True)))
+            found.append(patterns.found_by(connection, text, part))
     for time, since in (
         (column.updated_at, query.changes_since),
         (column.created_at, query.created_since),

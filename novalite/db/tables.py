@@ -60,6 +60,9 @@ servers = sa.Table(
     sa.Column("request_id", Exact(64)),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("tried_hosts", sa.JSON, nullable=False),
+    sa.Column("group_id", Exact(36)),
+    sa.Column("hostname", Exact(255)),
+    sa.Column("pinned_zone", Exact(255)),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("lease_holder", Exact(255)),
     sa.Column("lease_until", UtcTime),
@@ -69,6 +72,7 @@ servers = sa.Table(
     sa.Index(None, "host", "vm_state"),
     sa.Index(None, "task_state", "host"),
     sa.Index(None, "lease_holder"),
+    sa.Index(None, "group_id"),
 )
 
 server_tags = sa.Table(
@@ -124,9 +128,10 @@ hosts = sa.Table(
     sa.Column("disk_gb", sa.Integer, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("disabled_reason", Exact(255)),
+    sa.Column("forced_down", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("uptime", Exact(255)),
     sa.Column("heartbeat_at", UtcTime, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("forced_down", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("disks_url", Exact(255)),
 )
 
@@ -155,7 +160,40 @@ held_allocations = sa.Table(
     sa.Column("disk_gb", sa.Integer, nullable=False),
 )
 
-# What came of each server's way from one host to another; nothing is decided by it.
+# Sets of hosts; one with a zone makes it the zone of its hosts.
+aggregates = sa.Table(
+    "aggregates",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("uuid", Exact(36), nullable=False),
+    sa.Column("name", Exact(255), nullable=False, unique=True),
+    sa.Column("zone", Exact(255)),
+    sa.Column("metadata", sa.JSON, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("updated_at", UtcTime),
+)
+aggregate_hosts = sa.Table(
+    "aggregate_hosts",
+    metadata,
+    sa.Column("aggregate_id", sa.Integer, sa.ForeignKey("aggregates.id"), primary_key=True),
+    sa.Column("host", Exact(255), sa.ForeignKey("hosts.name"), primary_key=True, index=True),
+)
+
+# A server is in the one that its ``group_id`` names, until it's deleted.
+server_groups = sa.Table(
+    "server_groups",
+    metadata,
+    sa.Column("id", Exact(36), primary_key=True),
+    sa.Column("project", Exact(255), nullable=False),
+    sa.Column("user", Exact(255), nullable=False),
+    sa.Column("name", Exact(255), nullable=False),
+    sa.Column("policy", Exact(32), nullable=False),
+    sa.Column("max_per_host", sa.Integer),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Index(None, "project"),
+)
+
+# What came of each server's way to another size or host; nothing is decided by it.
 migrations = sa.Table(
     "migrations",
     metadata,

@@ -75,13 +75,19 @@ def meta_data(facts: GuestFacts) -> dict[str, Any]:
     if facts.public_keys:
         told["public_keys"] = dict(facts.public_keys)
         told["keys"] = [
-            {"name": name, "type": "ssh", "data": line} for name, line in facts.public_keys.items()
+            {"name": name, "type": kind_of_key(line), "data": line}
+            for name, line in facts.public_keys.items()
         ]
     if facts.admin_password:
         told["admin_pass"] = facts.admin_password
     if facts.random_seed:
         told["random_seed"] = base64.b64encode(facts.random_seed).decode()
     return told
+
+
+def kind_of_key(text: str) -> str:
+    """Tell the kind of a key pair by what guests are given of it."""
+    return "x509" if text.startswith("-----BEGIN CERTIFICATE-----") else "ssh"
 
 
 def network_data(networks: Sequence[GuestNetwork]) -> dict[str, list[dict[str, Any]]]:

@@ -84,12 +84,13 @@ def choose(
     return Hypervisor("qemu:///session")
 
 
-def start_private(state: Path, *, guests_outlive: bool = False) -> Hypervisor:
+def start_private(state: Path, *, guests_outlive: bool = False, name: str | None = None) -> Hypervisor:
     """Start a private libvirtd under ``state``; needs root.
 
     It ends with our process, however that ends. ``guests_outlive`` leaves
     guests running when our process dies without ``stop()``; the next start on
-    the same ``state`` finds them again. Either way what a former one left
+    the same ``state`` finds them again. ``name`` has it be another host, to
+    which guests that run can be sent. Either way what a former one left
     behind is taken over, not doubled.
     Raises ConfigError when it can't be started here, HypervisorDown when it
     doesn't come up.
@@ -105,6 +106,8 @@ def start_private(state: Path, *, guests_outlive: bool = False) -> Hypervisor:
     argv = [sys.executable, "-m", "novalite.quickstart.supervisor", str(state), "--parent", str(os.getpid())]
     if guests_outlive:
         argv.append("--guests-outlive")
+    if name is not None:
+        argv += ["--name", name]
     with (state / "supervisor.log").open("wb") as output:
         supervisor = subprocess.Popen(
             argv,

@@ -21,12 +21,14 @@ import fcntl
 import os
 import select
 import signal
+import socket
 import sys
 import time
+import uuid
 from pathlib import Path
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_CLONE_NEWNS = 0x00020000
+_CLONE_NEWNS, _CLONE_NEWUTS = 0x00020000, 0x04000000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
 _MOUNTS = {
     "run": "/run/libvirt",
@@ -64,6 +66,7 @@ def main() -> int:
     parser.add_argument("state", type=Path)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--guests-outlive", action="store_true")
+    parser.add_argument("--name", help="the host's name, as of another one than this")
     args = parser.parse_args()
     with (args.state / "lock").open("w") as lock:
         try:
@@ -76,7 +79,7 @@ def main() -> int:
             return 0  # gone already, its number may be anybody's
         pid_file(args.state).write_text(f"{os.getpid()}\n")
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        _enter_namespace(args.state)
+        _enter_namespace(args.state, args.name)
         return _Supervisor(args.state, parent, guests_outlive=args.guests_outlive).run()
 
 
@@ -192,11 +195,20 @@ def _start_libvirtd(state: Path) -> int:
         os._exit(127)
 
 
-def _enter_namespace(state: Path) -> None:
-    """Let the system's libvirt paths be directories of ours, for us alone."""
+def _enter_namespace(state: Path, host: str | None) -> None:
+    """Let the system's libvirt paths be directories of ours, for us alone.
+
+    With the name of a host it is another host: libvirts send guests only to
+    one with another name and another id.
+    """
+    (state / "etc").mkdir(exist_ok=True)
     for name, content in _CONFIG.items():
-        (state / "etc").mkdir(exist_ok=True)
+        if host is not None and name == "libvirtd.conf":
+            content += f'host_uuid = "{uuid.uuid5(uuid.NAMESPACE_URL, str(state))}"\n'
         (state / "etc" / name).write_text(content)
+    if host is not None:
+        _check(_LIBC.unshare(_CLONE_NEWUTS), "unshare")
+        socket.sethostname(host)
     _check(_LIBC.unshare(_CLONE_NEWNS), "unshare")
     _check(_LIBC.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None), "mount /")
     for name, target in _MOUNTS.items():

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from novalite.groupings import GroupPlaces
+
 
 @dataclass(frozen=True, slots=True)
 class HostState:
@@ -52,6 +54,7 @@ class Request:
     image_properties: Mapping[str, str] = field(default_factory=dict)
     extra_specs: Mapping[str, str] = field(default_factory=dict)
     hints: Mapping[str, Any] = field(default_factory=dict)
+    group: GroupPlaces | None = None  # where the others of its server group are
 
 
 class Driver(ABC):

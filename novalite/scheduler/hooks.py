@@ -1,4 +1,4 @@
-"""The hooks that are built in: capacity, and what the image demands."""
+"""The hooks that are built in: capacity, what the image demands, and server groups."""
 
 from __future__ import annotations
 
@@ -87,3 +87,22 @@ class ImagePropertiesHook(Hook):
                     f"has hypervisor {host.hypervisor_type or host.virt_type}, the image needs {hypervisor}"
                 )
         return None
+
+
+class ServerGroupHook(Hook):
+    """Keep to the policy of the server's group.
+
+    Affinity and anti-affinity refuse hosts, the soft ones count each member
+    for or against its host. That of two servers placed at once one sees the
+    other is the claim's business.
+    """
+
+    name = "server_group"
+
+    def reject(self, request: Request, host: HostState) -> str | None:
+        """Say why the group doesn't want another member there."""
+        return request.group.refuses(host.name) if request.group is not None else None
+
+    def weigh(self, request: Request, host: HostState) -> float:
+        """Count the members there: for the host, or against it."""
+        return request.group.prefers(host.name) if request.group is not None else 0.0

@@ -15,12 +15,12 @@ from dataclasses import replace
 from novalite import faults
 from novalite.config import Settings
 from novalite.db import Database
-from novalite.db.moves import EVACUATION, MIGRATION, RESIZE
+from novalite.db.migration_log import EVACUATION, LIVE, MIGRATION, RESIZE
 from novalite.db.records import flavor_of
 from novalite.errors import NoValidHost, NovaliteError, QueueDown, StaleRecord
 from novalite.model import OF_SCHEDULER, Fault, Flavor, Server, TaskState, VmState
 from novalite.rpc import Bus
-from novalite.scheduler.base import Hook
+from novalite.scheduler.base import Hook, Request
 from novalite.scheduler.selection import choose, request_of, unfit, without
 from novalite.scheduler.view import HostView
 from novalite.workers import Periodic, Workers
@@ -93,9 +93,10 @@ class SchedulerManager:
             faults.passing("host-told")
 
     def _claim(self, server: Server) -> Server | None:
-        request = request_of(server)
         for _ in range(_CLAIMS):
             seen = self._hosts.read()
+            # After the hosts: a member that comes to one of them meanwhile makes the claim fail.
+            request = request_of(server, self._database.groups.places(server))
             refused = {
                 name: reason
                 for name, each in seen.items()
@@ -103,6 +104,7 @@ class SchedulerManager:
             }
             states = [each.state for name, each in seen.items() if name not in refused]
             picked = choose(request, states, self._hooks, self._driver, refused)
+            _demand_welcome(request, picked.name)
             host = seen[picked.name].host
             placed = self._database.hosts.claim(server, host)
             if placed is not None:
@@ -143,30 +145,33 @@ class SchedulerManager:
         seen = self._hosts.read().get(str(server.host))
         if seen is None:
             raise NoValidHost({str(server.host): "isn't there any more"})
-        if (reason := unfit(replace(server, zone=None, tried_hosts=()), seen.host)) is not None:
+        here = replace(server, pinned_zone=None, forced_host=None, tried_hosts=())
+        if (reason := unfit(here, seen.host)) is not None:
             raise NoValidHost({seen.host.name: reason})
-        request = request_of(replace(server, flavor=flavor))
+        request = request_of(replace(server, flavor=flavor))  # it stays where its group has it
         choose(request, [without(seen.state, server)], self._hooks, self._driver, {})
         return self._database.hosts.claim_larger(server, seen.host, flavor)
 
     def _claim_other(
         self, server: Server, flavor: Flavor, kind: str, refused: dict[str, str]
     ) -> Server | None:
-        """Have another host hold room; a host that is named may be in another zone."""
+        """Have another host hold room, in the zone that was asked for unless a host is forced."""
         told = server.task_args
         target = told.get("host")
         forced = bool(told.get("force"))
-        zone = None if target else server.zone
-        fits = replace(server, forced_host=target, zone=zone, tried_hosts=())
+        zone = None if forced else server.pinned_zone
+        fits = replace(server, forced_host=target, pinned_zone=zone, tried_hosts=())
         seen = self._hosts.read()
+        places = self._database.groups.places(server)  # after the hosts, as in ``_claim``
         for name, each in seen.items():
             host = replace(each.host, enabled=True) if forced else each.host
             if name not in refused and (reason := unfit(fits, host)) is not None:
                 refused[name] = reason
         states = [each.state for name, each in seen.items() if name not in refused]
         hooks: list[Hook] = [hook for hook in self._hooks if hook.always or not forced]
-        request = request_of(replace(fits, flavor=flavor))
+        request = request_of(replace(fits, flavor=flavor), places)
         picked = choose(request, states, hooks, self._driver, refused)
+        _demand_welcome(request, picked.name)
         return self._database.moves.claim(server, seen[picked.name].host, flavor, kind)
 
     def _later(self, server: Server) -> None:
@@ -183,13 +188,23 @@ class SchedulerManager:
                 self._database.work.done(server, Fault(500, told), flavor=server.flavor)
             elif server.task_state == TaskState.EVACUATING:
                 self._database.work.done(server, Fault(500, told), vm_state=VmState.ERROR)
+            elif server.task_state == TaskState.LIVE_PREP:
+                self._database.work.done(server, Fault(500, told))
             else:
                 self._database.work.failed(server, Fault(500, told))
         except StaleRecord as stale:
             LOG.info("%s", stale)
 
 
+def _demand_welcome(request: Request, host: str) -> None:
+    """Raise NoValidHost where the claim would refuse a host for ever, as the server's group does."""
+    if request.group is not None and (reason := request.group.refuses(host)) is not None:
+        raise NoValidHost({host: f"{reason}; the hook server_group isn't asked"})
+
+
 def _kind(server: Server) -> str:
     if server.task_state == TaskState.EVACUATING:
         return EVACUATION
+    if server.task_state == TaskState.LIVE_PREP:
+        return LIVE
     return RESIZE if "flavor" in server.task_args else MIGRATION

@@ -7,24 +7,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from novalite.errors import NoValidHost
+from novalite.groupings import GroupPlaces
 from novalite.model import ComputeHost, Server
 from novalite.scheduler.base import Driver, Hook, HostState, Request
 
 LOG = logging.getLogger(__name__)
 
 
-def request_of(server: Server) -> Request:
-    """Make the scheduler's view of a server."""
+def request_of(server: Server, group: GroupPlaces | None = None) -> Request:
+    """Make the scheduler's view of a server, and of where the others of its group are."""
     return Request(
         instance_id=server.id,
         project=server.project or None,
         vcpus=server.flavor.vcpus,
         memory_mb=server.flavor.memory_mb,
         disk_gb=server.flavor.disk_gb,
-        zone=server.zone,
+        zone=server.pinned_zone,
         image_properties=server.image.properties,
         extra_specs=server.flavor.extra_specs,
         hints=server.hints,
+        group=group,
     )
 
 
@@ -70,8 +72,8 @@ def unfit(server: Server, host: ComputeHost) -> str | None:
         return "isn't the host asked for"
     if not host.enabled:
         return f"is disabled ({host.disabled_reason or 'no reason given'})"
-    if server.zone is not None and host.zone != server.zone:
-        return f"is in zone {host.zone}, not {server.zone}"
+    if server.pinned_zone not in (None, host.zone):
+        return f"is in zone {host.zone}, not {server.pinned_zone}"
     if host.name in server.tried_hosts:
         return "was tried already"
     return None

@@ -10,7 +10,7 @@ claim is a compare-and-set.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -47,11 +47,17 @@ class HostView:
             known = self._generations
         look = self._hosts.look(known)
         with self._lock:
-            # Another thread may know better by now, never worse: generations only grow.
-            changed = [
-                host for host in look.changed if host.generation > self._generations.get(host.name, -1)
-            ]
-            self._know(changed)
+            # Another thread may know better by now: what it has learnt meanwhile is left to it,
+            # unless it's older. A host that was deleted and is back begins with any generation.
+            now = self._generations
+            self._forget({name for name in look.gone if now.get(name) == known[name]})
+            self._know(
+                [
+                    host
+                    for host in look.changed
+                    if now.get(host.name) == known.get(host.name) or host.generation > now[host.name]
+                ]
+            )
             if look.down != self._down:
                 self._tell_down(look.down)
             return self._seen
@@ -69,6 +75,11 @@ class HostView:
         with self._lock:
             if self._generations.get(host.name) == host.generation:
                 self._know([after])
+
+    def _forget(self, names: Set[str]) -> None:
+        if names:
+            self._seen = {name: seen for name, seen in self._seen.items() if name not in names}
+            self._generations = {name: self._generations[name] for name in self._seen}
 
     def _know(self, hosts: list[ComputeHost]) -> None:
         if hosts:

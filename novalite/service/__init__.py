@@ -7,13 +7,16 @@ from novalite.db import Database
 from novalite.images import Images
 from novalite.rpc import Bus
 from novalite.service.actions import ServerActions
+from novalite.service.aggregates import Aggregates
 from novalite.service.changes import Changes
 from novalite.service.consoles import Consoles
 from novalite.service.flavors import Flavors
+from novalite.service.groups import ServerGroups
 from novalite.service.hosts import Hosts
 from novalite.service.keypairs import KeyPairs
 from novalite.service.moves import Moves
 from novalite.service.quotas import Quotas
+from novalite.service.reports import Reports
 from novalite.service.servers import Servers
 from novalite.service.tags import Tags
 
@@ -34,3 +37,6 @@ class ComputeService:
         self.quotas = Quotas(settings, database)
         self.keypairs = KeyPairs(database, self.quotas)
         self.hosts = Hosts(database)
+        self.aggregates = Aggregates(database, bus, images)
+        self.groups = ServerGroups(settings, database)
+        self.reports = Reports(database)

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from novalite.db import Database
+from novalite.errors import InvalidState
 from novalite.model import Action, ActionQuery, Caller, Page, Server, TaskState, VmState
 from novalite.rpc import Bus
 from novalite.service.orders import Orders, demand_admin_for
+from novalite.virt.diagnostics import Diagnostics
 
 
 class ServerActions:
@@ -18,6 +20,7 @@ class ServerActions:
 
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database = database
+        self._bus = bus
         self._orders = Orders(database, bus)
 
     def pause(self, caller: Caller, server_id: str) -> Server:
@@ -94,6 +97,18 @@ class ServerActions:
         """Return an action with its events; raise ServerNotFound or NotFound."""
         self._orders.show(caller, server_id, deleted=deleted)
         return self._database.actions.get(server_id, request_id)
+
+    def diagnostics(self, caller: Caller, server_id: str) -> tuple[Server, Diagnostics]:
+        """Return a server and what its guest has used.
+
+        Raises Forbidden, ServerNotFound, InvalidState for a server without a
+        guest that runs, Unsupported, and Unavailable when the host is away.
+        """
+        demand_admin_for(caller, "os_compute_api:os-server-diagnostics")
+        server = self._orders.show(caller, server_id)
+        if server.host is None:
+            raise InvalidState(f"Instance {server_id} is not ready")
+        return server, Diagnostics.of(self._bus.diagnostics(server.host, server_id))
 
     def _owns(self, caller: Caller, server_id: str) -> bool:
         return self._orders.show(caller, server_id).project == (caller.project or "")

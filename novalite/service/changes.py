@@ -13,13 +13,15 @@ from typing import Any
 from novalite.config import Settings
 from novalite.db import Database
 from novalite.db.records import flavor_json, image_json
-from novalite.errors import InvalidInput, InvalidState, StaleRecord
+from novalite.errors import Conflict, InvalidInput, InvalidState, StaleRecord
 from novalite.images import Images
 from novalite.model import (
+    ANYWHERE,
     RESIZED_FROM,
     SHELVED_IMAGE,
     Caller,
     Flavor,
+    Place,
     Rebuild,
     Server,
     TaskState,
@@ -27,9 +29,16 @@ from novalite.model import (
     VmState,
 )
 from novalite.rpc import Bus
-from novalite.service.checks import check_boot_files, check_image, check_metadata, check_name
+from novalite.service.checks import (
+    check_boot_files,
+    check_image,
+    check_metadata,
+    check_name,
+    check_user_data,
+    packed,
+)
 from novalite.service.flavors import visible
-from novalite.service.orders import Orders, demand_state, demand_unlocked, order_of
+from novalite.service.orders import Orders, demand_admin_for, demand_state, demand_unlocked, order_of
 
 _RETRIES = 20
 _AT_REST = frozenset({VmState.ACTIVE, VmState.STOPPED})
@@ -52,7 +61,7 @@ class Changes:
     def rebuild(self, caller: Caller, server_id: str, wanted: Rebuild) -> Server:
         """Order the guest to be made anew from an image; addresses and size stay.
 
-        Raises InvalidState, InvalidInput, ImageMissing and what else ``create`` does.
+        Raises InvalidState, InvalidInput, ImageMissing, KeyPairNotFound and what else ``create`` does.
         """
         if wanted.name is not None:
             check_name("name", wanted.name)
@@ -63,14 +72,27 @@ class Changes:
         check_boot_files(self._images, image, flavor, caller)
         told = {
             name: value
-            for name in ("name", "metadata", "access_ipv4", "access_ipv6")
+            for name in ("name", "metadata", "access_ipv4", "access_ipv6", "hostname")
             if (value := getattr(wanted, name)) is not None
         }
         if wanted.set_description:
             told["description"] = wanted.description
+        if wanted.set_key:
+            told |= self._key(caller, server_id, wanted.key_name)
+        if wanted.set_user_data:
+            if wanted.user_data is not None:
+                check_user_data(wanted.user_data)
+            told["user_data"] = packed(wanted.user_data)
         values = {**told, "image": image, "task_args": {"admin_password": wanted.admin_password}}
         task = TaskState.REBUILDING
         return self._orders.act(caller, server_id, "rebuild", task, _BROKEN, values=lambda _: values)
+
+    def _key(self, caller: Caller, server_id: str, name: str | None) -> dict[str, Any]:
+        """Return the key pair of a server's owner as fields of the server; None is no key."""
+        if name is None:
+            return {"key_name": None, "public_key": None}
+        owner = self._orders.show(caller, server_id).user
+        return {"key_name": name, "public_key": self._database.keypairs.get(owner, name).public_key}
 
     def rescue(self, caller: Caller, server_id: str, password: str, image_id: str | None = None) -> Server:
         """Order the guest to boot from an image, its own unless one is named, with its disk beside.
@@ -164,24 +186,48 @@ class Changes:
         task, states = TaskState.SHELVING_OFFLOADING, {VmState.SHELVED}
         return self._orders.act(caller, server_id, "shelveOffload", task, states)
 
-    def unshelve(self, caller: Caller, server_id: str) -> Server:
-        """Order a shelved server to run again; raise InvalidState or ImageMissing."""
+    def unshelve(self, caller: Caller, server_id: str, place: Place = ANYWHERE) -> Server:
+        """Order a shelved server to run again, on a host or in a zone if one is named.
+
+        Only one that has left its host can be elsewhere. Raises InvalidState,
+        ImageMissing, Forbidden, Conflict when host and zone don't go together,
+        and InvalidInput for what isn't there.
+        """
         server = self._orders.show(caller, server_id)
         states = {VmState.SHELVED, VmState.SHELVED_OFFLOADED}
         demand_unlocked(caller, server)
         demand_state(server, "unshelve", states)
+        if place != ANYWHERE and server.vm_state == VmState.SHELVED:
+            raise InvalidState(f"Cannot 'unshelve' instance {server_id} elsewhere while it is on a host")
         if server.vm_state == VmState.SHELVED:
             return self._orders.act(caller, server_id, "unshelve", TaskState.UNSHELVING, {VmState.SHELVED})
+        where = self._where(caller, server, place)
         image = self._images.show(str(server.kept[SHELVED_IMAGE]), replace(caller, admin=True))
 
         def change(fresh: Server) -> dict[str, Any]:
             demand_state(fresh, "unshelve", {VmState.SHELVED_OFFLOADED})
             values = {"task_state": TaskState.SCHEDULING, "attempts": 0, "tried_hosts": []}
-            return {**values, "task_args": {"image": image_json(image)}}
+            return {**values, **where, "task_args": {"image": image_json(image)}}
 
         ordered = self._orders.change(caller, server_id, change, action="unshelve")
         self._orders.schedule(ordered)
         return ordered
+
+    def _where(self, caller: Caller, server: Server, place: Place) -> dict[str, Any]:
+        """Return the fields that say where a server is to go; raise as ``unshelve`` does."""
+        if place.host is not None:
+            demand_admin_for(caller, "os_compute_api:os-shelve:unshelve_to_host")
+        zone = place.zone if place.set_zone else server.pinned_zone
+        hosts = {host.name: host for host in self._database.hosts.list()}
+        if place.zone is not None and all(host.zone != place.zone for host in hosts.values()):
+            raise InvalidInput("The requested availability zone is not available")
+        if place.host is not None and place.host not in hosts:
+            raise InvalidInput(f"Compute host {place.host} could not be found.")
+        if place.host is not None and zone not in (None, hosts[place.host].zone):
+            raise Conflict(f"Host {place.host} is not in the availability zone {zone}.")
+        told = {"pinned_zone": zone, "zone": zone} if place.set_zone else {}
+        # What an earlier placement was forced to holds no more.
+        return {**told, "forced_host": place.host}
 
     def _resized(self, caller: Caller, server_id: str, action: str, task: TaskState) -> Server:
         def nothing(server: Server) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Collection, Mapping
 
 from novalite.errors import FlavorTooSmall, Forbidden, ImageMissing, ImageUnusable, InvalidInput
@@ -13,6 +15,7 @@ _BOOTABLE = frozenset({"raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso", "ami
 _CONTAINERS = frozenset({"bare", "ami"})
 MAX_TAGS = 50
 MAX_TAG_CHARS = 60
+_USER_DATA_CHARS = 65535
 
 
 def check_name(what: str, text: str) -> None:
@@ -101,3 +104,18 @@ def demand_admin(caller: Caller, what: str) -> None:
     """Raise Forbidden unless the caller is an administrator."""
     if not caller.admin:
         raise Forbidden(f"only administrators may {what}")
+
+
+def check_user_data(user_data: str) -> None:
+    """Raise InvalidInput unless it is base64 of a bearable size."""
+    if len(user_data) > _USER_DATA_CHARS:
+        raise InvalidInput(f"user_data has {len(user_data)} characters, more than {_USER_DATA_CHARS}")
+    try:
+        base64.b64decode("".join(user_data.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidInput(f"user_data isn't base64: {error}") from error
+
+
+def packed(user_data: str | None) -> str | None:
+    """Return user data, which is base64, without blanks; None when there is nothing of it."""
+    return "".join(user_data.split()) or None if user_data else None

@@ -12,6 +12,7 @@ from novalite.db.catalog import FlavorRecords
 from novalite.errors import Conflict, FlavorNotFound, InvalidInput, NotFound
 from novalite.model import Caller, Flavor, Page
 from novalite.service.checks import check_metadata, check_name, demand_admin
+from novalite.service.orders import demand_admin_for
 
 _ID = re.compile(r"[0-9A-Za-z._ -]{1,255}")
 _SPEC = re.compile(r"[\w.:\- ]{1,255}", re.ASCII)
@@ -33,12 +34,14 @@ class Flavors:
         min_disk: int | None = None,
         min_ram: int | None = None,
         public: bool | None = True,
+        name: str | None = None,
         sort: str = "id",
         descending: bool = False,
     ) -> Page[Flavor]:
         """Return one page; administrators may ask for those that aren't public.
 
-        ``public`` None means both. Raises InvalidInput.
+        ``public`` None means both; ``name`` is a part or a regular expression.
+        Raises InvalidInput.
         """
         if limit < 0:
             raise InvalidInput(f"limit must not be negative: {limit}")
@@ -47,6 +50,7 @@ class Flavors:
             project=None if caller.admin else caller.project,
             min_disk=min_disk or 0,
             min_ram=min_ram or 0,
+            name=name,
             sort=sort,
             descending=descending,
             limit=limit,
@@ -76,8 +80,15 @@ class Flavors:
             if not least <= value <= _MOST:
                 raise InvalidInput(f"{what} must be between {least} and {_MOST}, not {value}")
         check_metadata(flavor.extra_specs)
+        check_description(flavor.description)
         self._flavors.insert(flavor)
         return flavor
+
+    def describe(self, caller: Caller, flavor_id: str, description: str | None) -> Flavor:
+        """Set a flavor's description; raise Forbidden, InvalidInput or FlavorNotFound."""
+        demand_admin_for(caller, "os_compute_api:os-flavor-manage:update")
+        check_description(description)
+        return self._flavors.describe(flavor_id, description)
 
     def delete(self, caller: Caller, flavor_id: str) -> None:
         """Remove a flavor; its servers stay as they are.
@@ -134,6 +145,12 @@ class Flavors:
         if not self._flavors.take_access(flavor_id, project):
             raise NotFound(f"Flavor access not found for {flavor_id} / {project} combination.")
         return self._flavors.projects(flavor_id)
+
+
+def check_description(text: str | None) -> None:
+    """Raise InvalidInput for a text that can't be shown."""
+    if text is not None and any(not char.isprintable() and not char.isspace() for char in text):
+        raise InvalidInput("description must not have control characters")
 
 
 def visible(flavors: FlavorRecords, flavor_id: str, caller: Caller) -> Flavor:

@@ -1,4 +1,4 @@
-"""What may be done with SSH key pairs."""
+"""What may be done with key pairs: SSH keys, and X.509 certificates for guests that know no SSH."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from novalite.db import Database
 from novalite.errors import InvalidInput
-from novalite.model import Caller, KeyPair, Page
+from novalite.model import SSH, X509, Caller, KeyPair, Page
+from novalite.service import certificates
 from novalite.service.checks import check_name
 from novalite.service.quotas import Quotas
 
@@ -37,18 +38,21 @@ class KeyPairs:
         """Return one key pair; raise KeyPairNotFound."""
         return self._keypairs.get(caller.user or "", name)
 
-    def import_key(self, caller: Caller, name: str, public_key: str) -> KeyPair:
-        """Keep a public key that the caller has.
+    def import_key(self, caller: Caller, name: str, public_key: str, *, kind: str = SSH) -> KeyPair:
+        """Keep a public key, or a certificate, that the caller has.
 
         Raises InvalidInput, KeyPairExists or QuotaExceeded.
         """
-        return self._add(caller, name, public_key.strip())
+        return self._add(caller, name, public_key.strip(), kind)
 
-    def create(self, caller: Caller, name: str) -> tuple[KeyPair, str]:
+    def create(self, caller: Caller, name: str, *, kind: str = SSH) -> tuple[KeyPair, str]:
         """Make a key pair; return it and the private key, which isn't kept.
 
         Raises InvalidInput, KeyPairExists or QuotaExceeded.
         """
+        if kind == X509:
+            certificate, secret = certificates.make(caller.user or "")
+            return self._add(caller, name, certificate, kind), secret
         private = Ed25519PrivateKey.generate()
         public = private.public_key().public_bytes(
             serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
@@ -58,19 +62,20 @@ class KeyPairs:
             serialization.PrivateFormat.OpenSSH,
             serialization.NoEncryption(),
         )
-        return self._add(caller, name, f"{public.decode()} Generated-by-novalite"), text.decode()
+        return self._add(caller, name, f"{public.decode()} Generated-by-novalite", kind), text.decode()
 
     def delete(self, caller: Caller, name: str) -> None:
         """Forget a key pair; servers keep theirs. Raises KeyPairNotFound."""
         self._keypairs.delete(caller.user or "", name)
 
-    def _add(self, caller: Caller, name: str, public_key: str) -> KeyPair:
+    def _add(self, caller: Caller, name: str, public_key: str, kind: str) -> KeyPair:
         check_name("name", name)
         if not _NAME.fullmatch(name) or name != name.strip():
             raise InvalidInput(
                 "a key pair's name has letters, digits, spaces, and the characters @ . - _ only"
             )
-        pair = KeyPair(caller.user or "", name, public_key, fingerprint_of(public_key))
+        fingerprint = certificates.fingerprint_of if kind == X509 else fingerprint_of
+        pair = KeyPair(caller.user or "", name, public_key, fingerprint(public_key), kind)
         self._keypairs.insert(pair, quota=self._quotas.of(caller.project or "")["key_pairs"])
         return pair
 

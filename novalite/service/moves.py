@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 from novalite.db import Database
@@ -11,7 +12,9 @@ from novalite.rpc import Bus
 from novalite.service.orders import Orders, demand_admin_for, demand_state
 
 _MOVABLE = frozenset({VmState.ACTIVE, VmState.STOPPED})
+_RUNNING = frozenset({VmState.ACTIVE, VmState.PAUSED})
 _EVACUABLE = _MOVABLE | {VmState.ERROR}
+_POLICIES = {TaskState.RESIZE_PREP: "migrate", TaskState.LIVE_PREP: "migrate_live"}
 
 
 class Moves:
@@ -28,23 +31,47 @@ class Moves:
         that isn't there or is its own, and InvalidState, also when its own
         is down, which has the disk.
         """
+        return self._away(caller, server_id, "migrate", TaskState.RESIZE_PREP, _MOVABLE, host)
+
+    def live_migrate(
+        self, caller: Caller, server_id: str, host: str | None = None, *, force: bool = False
+    ) -> Server:
+        """Order a guest that runs to go on on another host, with its disk.
+
+        ``force`` takes ``host`` whatever most hooks say. Raises what ``migrate`` does.
+        """
+        if force and not host:
+            raise InvalidInput("Can't force to a non-provided destination")
+        action, task = "live-migration", TaskState.LIVE_PREP
+        return self._away(caller, server_id, action, task, _RUNNING, host, force=force)
+
+    def _away(
+        self,
+        caller: Caller,
+        server_id: str,
+        action: str,
+        task: TaskState,
+        states: Set[VmState],
+        host: str | None,
+        **told: Any,
+    ) -> Server:
         self._orders.show(caller, server_id)  # of others' servers nobody is told
-        demand_admin_for(caller, "os_compute_api:os-migrate-server:migrate")
+        demand_admin_for(caller, f"os_compute_api:os-migrate-server:{_POLICIES[task]}")
         try:
             self._demand_host(host)
         except NotFound as error:
             raise InvalidInput(str(error)) from error
 
         def change(server: Server) -> dict[str, Any]:
-            demand_state(server, "migrate", _MOVABLE)
-            own = self._own_host(server, "migrate")
+            demand_state(server, action, states)
+            own = self._own_host(server, action)
             if host == own:
                 raise InvalidInput(f"Unable to migrate instance ({server_id}) to current host ({own}).")
             if not self._orders.is_up(own):
-                raise InvalidState(f"Cannot 'migrate' instance {server_id} while its host {own} is down")
-            return {"task_state": TaskState.RESIZE_PREP, "attempts": 0, "task_args": {"host": host}}
+                raise InvalidState(f"Cannot '{action}' instance {server_id} while its host {own} is down")
+            return {"task_state": task, "attempts": 0, "task_args": {"host": host, **told}}
 
-        return self._ordered(caller, server_id, "migrate", change)
+        return self._ordered(caller, server_id, action, change)
 
     def evacuate(
         self,
@@ -54,11 +81,13 @@ class Moves:
         *,
         force: bool = False,
         password: str | None = None,
+        off: bool = False,
     ) -> Server:
         """Order a server of a dead host to be made anew of its image on another one.
 
         ``force`` takes ``host`` whatever the scheduler's hooks say, but for
-        those that are always asked. Raises Forbidden, NotFound for a host that
+        those that are always asked. The guest runs if it did, unless it is to
+        be ``off``. Raises Forbidden, NotFound for a host that
         isn't there, InvalidInput when its own isn't down, and InvalidState.
         """
         self._orders.show(caller, server_id)
@@ -74,7 +103,7 @@ class Moves:
             demand_state(server, "evacuate", _EVACUABLE)
             if self._orders.is_up(own):
                 raise InvalidInput(f"Compute service of {own} is still in use.")
-            told = {"host": host, "force": force, "admin_password": password or ""}
+            told = {"host": host, "force": force, "admin_password": password or "", "off": off}
             return {"task_state": TaskState.EVACUATING, "attempts": 0, "task_args": told}
 
         return self._ordered(caller, server_id, "evacuate", change)

@@ -15,7 +15,6 @@ from novalite.service.checks import demand_admin
 ABSENT = (
     *("fixed_ips", "floating_ips", "security_groups", "security_group_rules"),
     *("injected_files", "injected_file_content_bytes", "injected_file_path_bytes"),
-    *("server_groups", "server_group_members"),
 )
 _MOST = 0x7FFFFFFF
 
@@ -32,6 +31,8 @@ class Quotas:
             "ram": quota.ram,
             "key_pairs": quota.key_pairs,
             "metadata_items": quota.metadata_items,
+            "server_groups": quota.server_groups,
+            "server_group_members": quota.server_group_members,
             **dict.fromkeys(ABSENT, -1),
         }
 
@@ -54,6 +55,7 @@ class Quotas:
         self.show(caller, project)
         used = self._database.servers.usage(project)
         counted = {"instances": used.instances, "cores": used.cores, "ram": used.ram}
+        counted["server_groups"] = self._database.groups.count(project)
         return {name: counted.get(name, 0) for name in self._configured}
 
     def set(

@@ -7,8 +7,6 @@ the order is recorded, not when it is carried out.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import secrets
 import uuid
 from collections.abc import Mapping
@@ -18,6 +16,7 @@ from typing import Any
 from novalite.config import Settings
 from novalite.db import Database
 from novalite.errors import (
+    Conflict,
     Forbidden,
     InvalidInput,
     InvalidState,
@@ -39,12 +38,19 @@ from novalite.model import (
     VmState,
 )
 from novalite.rpc import Bus
-from novalite.service.checks import check_boot_files, check_image, check_metadata, check_name, check_tags
+from novalite.service.checks import (
+    check_boot_files,
+    check_image,
+    check_metadata,
+    check_name,
+    check_tags,
+    check_user_data,
+    packed,
+)
 from novalite.service.flavors import visible
 from novalite.service.orders import Orders, demand_unlocked, order_of
 from novalite.service.quotas import Quotas
 
-_USER_DATA_CHARS = 65535
 _CONSOLE_BYTES = 1024 * 1024
 _MOST_AT_ONCE = 1000
 _RETRIES = 20
@@ -56,6 +62,7 @@ class Servers:
     def __init__(self, settings: Settings, database: Database, bus: Bus, images: Images) -> None:
         quota = settings.quota
         self._quota = Usage(quota.instances, quota.cores, quota.ram)
+        self._members = quota.server_group_members
         self._quotas = Quotas(settings, database)
         self._database = database
         self._bus = bus
@@ -86,11 +93,12 @@ class Servers:
             flavor=flavor,
             image=image,
             zone=wanted.zone,
+            pinned_zone=wanted.zone,
             forced_host=wanted.host,
             key_name=wanted.key_name,
             public_key=public_key,
             metadata=dict(wanted.metadata),
-            user_data="".join(wanted.user_data.split()) or None if wanted.user_data else None,
+            user_data=packed(wanted.user_data),
             config_drive=wanted.config_drive,
             networks=wanted.networks,
             access_ipv4=wanted.access_ipv4,
@@ -98,24 +106,17 @@ class Servers:
             task_args={"admin_password": wanted.admin_password} if wanted.admin_password else {},
             description=wanted.description,
             hints=dict(wanted.hints),
+            group_id=self._group_of(caller, wanted),
             request_id=order.request_id,
             reservation_id=f"r-{secrets.token_hex(4)}",
         )
-        several = wanted.max_count > 1
         ordered = self._database.servers.insert(
-            [
-                replace(
-                    first,
-                    id=str(uuid.uuid4()),
-                    name=f"{wanted.name}-{number + 1}" if several else wanted.name,
-                    launch_index=number,
-                )
-                for number in range(wanted.max_count)
-            ],
+            [_numbered(first, wanted, number) for number in range(wanted.max_count)],
             quota=self._quota,
             minimum=wanted.min_count,
             order=order,
             tagged=wanted.tags,
+            members=self._members,
         )
         for server in ordered:
             self._orders.schedule(server)
@@ -139,10 +140,20 @@ class Servers:
         return self._database.servers.list(query)
 
     def update(self, caller: Caller, server_id: str, **values: str | None) -> Server:
-        """Set a server's ``name`` or ``description``; its guest keeps the host name it has."""
+        """Set a server's ``name``, ``description``, ``hostname``, access addresses or ``pinned_zone``.
+
+        The guest keeps the host name that it was booted with. The zone can be
+        set to where the server is, or to none. Raises Conflict and InvalidInput.
+        """
         if "name" in values:
             check_name("name", values["name"] or "")
-        return self._orders.change(caller, server_id, lambda _: dict(values), lock=False)
+
+        def change(server: Server) -> dict[str, Any]:
+            if "pinned_zone" in values:
+                _check_pin(server, values["pinned_zone"])
+            return dict(values)
+
+        return self._orders.change(caller, server_id, change, lock=False)
 
     def set_metadata(
         self, caller: Caller, server_id: str, metadata: Mapping[str, str], *, replace: bool = False
@@ -232,7 +243,15 @@ class Servers:
         used = self._database.servers.usage(project or caller.project or "")
         quota = self._quotas.of(project or caller.project or "")
         allowed = Usage(quota["instances"], quota["cores"], quota["ram"])
-        return Limits(allowed, used, quota["key_pairs"], quota["metadata_items"])
+        return Limits(
+            allowed,
+            used,
+            quota["key_pairs"],
+            quota["metadata_items"],
+            server_groups=quota["server_groups"],
+            server_group_members=quota["server_group_members"],
+            server_groups_used=self._database.groups.count(project or caller.project or ""),
+        )
 
     # Helpers
 
@@ -245,8 +264,10 @@ class Servers:
         if wanted.user_data is not None:
             check_user_data(wanted.user_data)
         check_tags(wanted.tags)
+        if wanted.hostname is not None and wanted.max_count > 1:
+            raise InvalidInput("Unable to provision multiple instances with given hostname")
         if wanted.host is not None and not caller.admin:
-            raise Forbidden("only administrators choose a server's host")
+            raise Forbidden("Policy doesn't allow os_compute_api:servers:create:forced_host to be performed.")
         if wanted.zone is not None or wanted.host is not None:
             hosts = self._database.hosts.list()
             if wanted.zone is not None and not any(host.zone == wanted.zone for host in hosts):
@@ -254,17 +275,47 @@ class Servers:
             if wanted.host is not None and not any(host.name == wanted.host for host in hosts):
                 raise InvalidInput(f"host {wanted.host} isn't there")
 
+    def _group_of(self, caller: Caller, wanted: NewServer) -> str | None:
+        """Return the server group that the hints name; raise InvalidInput."""
+        hint = wanted.hints.get("group")
+        if hint is None:
+            return None
+        try:
+            group_id = str(uuid.UUID(hint))
+        except (ValueError, AttributeError, TypeError):
+            raise InvalidInput("Server group scheduler hint must be a UUID.") from None
+        try:
+            found = self._database.groups.get(group_id)
+        except NotFound as error:
+            raise InvalidInput(str(error)) from error
+        if found.project != (caller.project or ""):
+            raise InvalidInput(f"Instance group {group_id} could not be found.")
+        return group_id
+
     def _check_metadata_count(self, project: str, metadata: Mapping[str, str]) -> None:
         allowed = self._quotas.of(project)["metadata_items"]
         if 0 <= allowed < len(metadata):
             raise QuotaExceeded(f"Maximum number of metadata items exceeds {allowed}")
 
 
-def check_user_data(user_data: str) -> None:
-    """Raise InvalidInput unless it is base64 of a bearable size."""
-    if len(user_data) > _USER_DATA_CHARS:
-        raise InvalidInput(f"user_data has {len(user_data)} characters, more than {_USER_DATA_CHARS}")
-    try:
-        base64.b64decode("".join(user_data.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidInput(f"user_data isn't base64: {error}") from error
+def _numbered(first: Server, wanted: NewServer, number: int) -> Server:
+    """Make one of the servers that are asked for together."""
+    server_id = str(uuid.uuid4())
+    name = f"{wanted.name}-{number + 1}" if wanted.max_count > 1 else wanted.name
+    return replace(first, id=server_id, name=name, launch_index=number, hostname=wanted.hostname or "")
+
+
+def _check_pin(server: Server, zone: str | None) -> None:
+    """Raise Conflict unless a server can be pinned to a zone, which None takes away."""
+    if zone in (None, server.pinned_zone):
+        return
+    if server.pinned_zone is not None:
+        raise Conflict(
+            "Cannot change pinned availability zone directly. Unpin first by setting "
+            "pinned_availability_zone to null."
+        )
+    if server.host is None or zone != server.zone:
+        raise Conflict(
+            f"Server can only be pinned to its current availability zone '{server.zone}', but '{zone}' was "
+            f"requested."
+        )

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from novalite.errors import NoValidHost
+from novalite.groupings import GroupPlaces, GroupPolicy
 from novalite.scheduler.base import Driver, Hook, HostState, Request
 
 
@@ -69,6 +70,8 @@ REQUESTS = (
             "odd": {"a": [1, 2.5, True]},
         },
     ),
+    request(group=GroupPlaces(GroupPolicy.ANTI_AFFINITY, {"busy": 2, "elsewhere": 1}, max_per_host=2)),
+    request(group=GroupPlaces(GroupPolicy.SOFT_AFFINITY, {"busy": 2})),
 )
 HOSTS = (
     host("usual"),

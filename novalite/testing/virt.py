@@ -16,6 +16,7 @@ declare, the refusal.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import threading
 import time
@@ -36,6 +37,7 @@ from novalite.errors import (
     Unsupported,
 )
 from novalite.virt.base import (
+    Arrival,
     BaseImage,
     HostInfo,
     InstanceSpec,
@@ -46,6 +48,7 @@ from novalite.virt.base import (
     VirtCap,
     VirtDriver,
 )
+from novalite.virt.diagnostics import Diagnostics
 
 _ID = "6f1d2a4e-9c3b-4f7a-8e5d-0b1c2d3e4f5a"
 _STOPS = (PowerAction.STOP, PowerAction.FORCE_STOP)
@@ -362,6 +365,23 @@ class VirtConformance:
 
     # -- snapshots, rescue, resize --------------------------------------------------
 
+    def test_diagnostics(self, driver: VirtDriver, spec: InstanceSpec) -> None:
+        if VirtCap.DIAGNOSTICS not in driver.capabilities:
+            with pytest.raises(Unsupported):
+                driver.diagnostics(spec.id)
+            return
+        with pytest.raises(InstanceNotFound):
+            driver.diagnostics(spec.id)
+        driver.spawn(spec)
+        told = driver.diagnostics(spec.id)
+        assert (told.state, told.memory_max_kib, len(told.cpus)) == (PowerState.RUNNING, 64 * 1024, 1)
+        assert told.driver == driver.name
+        assert told.disks[0].name == "vda"
+        assert Diagnostics.of(json.loads(json.dumps(told.plain()))) == told
+        driver.set_power(spec.id, PowerAction.FORCE_STOP)
+        with pytest.raises(InvalidState):
+            driver.diagnostics(spec.id)
+
     def test_snapshots(self, driver: VirtDriver, spec: InstanceSpec, tmp_path: Path) -> None:
         if VirtCap.SNAPSHOT not in driver.capabilities:
             with pytest.raises(Unsupported), driver.snapshot(spec.id):
@@ -439,6 +459,23 @@ class VirtConformance:
     def has_size(self, driver: VirtDriver, instance_id: str, **size: int) -> bool:
         """Tell whether the guest has vcpus, memory_mb and root_bytes; to be implemented for RESIZE."""
         pytest.fail("a conformance test of a driver with RESIZE implements has_size")
+
+    def test_live_migration_is_refused_where_there_is_none(
+        self, driver: VirtDriver, spec: InstanceSpec
+    ) -> None:
+        """What it does where there is, it takes two drivers to see."""
+        if VirtCap.LIVE_MIGRATION in driver.capabilities:
+            with pytest.raises(InstanceNotFound):
+                driver.departure(spec.id)
+            return
+        calls: list[Callable[[], object]] = [
+            lambda: driver.departure(spec.id),
+            lambda: driver.make_ready(spec, 1 << 20, None),
+            lambda: driver.send(spec.id, Arrival("", "", ""), lambda: None),
+        ]
+        for call in calls:
+            with pytest.raises(Unsupported):
+                call()
 
     # -- rule 5: threads ------------------------------------------------------------
 

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from novalite.errors import Unsupported
+from novalite.virt.diagnostics import Diagnostics
 
 
 class VirtCap(enum.Flag):
@@ -39,6 +40,8 @@ class VirtCap(enum.Flag):
     RESCUE = enum.auto()
     RESIZE = enum.auto()
     NBD_BASE = enum.auto()  # a base may be given as an NBD export
+    DIAGNOSTICS = enum.auto()
+    LIVE_MIGRATION = enum.auto()
 
 
 class PowerState(enum.StrEnum):
@@ -128,6 +131,23 @@ class Snapshot:
     path: Path
     format: str  # a disk_format of the Image API
     virtual_size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What a guest's new host makes ready: a root disk of this size, and this file as it is."""
+
+    virtual_size: int  # bytes
+    config_drive: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where a guest that runs is sent to: a hypervisor's URI, an address for its data, a directory."""
+
+    uri: str
+    address: str
+    instances_path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +246,14 @@ class VirtDriver(ABC):
         """
         raise Unsupported(f"virt driver {self.name} has no serial consoles")
 
+    def diagnostics(self, instance_id: str) -> Diagnostics:
+        """Tell what a guest that runs, paused or not, has used so far.
+
+        Raises InstanceNotFound for an unknown id, and InvalidState for a
+        guest that is off; needs DIAGNOSTICS.
+        """
+        raise Unsupported(f"virt driver {self.name} tells no diagnostics")
+
     def snapshot(self, instance_id: str) -> AbstractContextManager[Snapshot]:
         """Copy the root disk as it is at one moment; the file goes with the block.
 
@@ -261,3 +289,28 @@ class VirtDriver(ABC):
     def revert_resize(self, instance_id: str) -> None:
         """Make a guest what it was before ``resize``, and end it; needs RESIZE."""
         raise Unsupported(f"virt driver {self.name} resizes no guests")
+
+    def departure(self, instance_id: str) -> Departure:
+        """Tell what a guest that runs needs elsewhere.
+
+        Raises InstanceNotFound, and InvalidState for a guest that is off;
+        needs LIVE_MIGRATION.
+        """
+        raise Unsupported(f"virt driver {self.name} has no live migration")
+
+    def make_ready(self, spec: InstanceSpec, virtual_size: int, config_drive: Path | None) -> Arrival:
+        """Make what a guest needs that is to come here running, instead of whatever is here of it.
+
+        ``config_drive`` is taken away from where it is. Raises ConfigError
+        where no guest can come; needs LIVE_MIGRATION.
+        """
+        raise Unsupported(f"virt driver {self.name} has no live migration")
+
+    def send(self, instance_id: str, there: Arrival, check: Callable[[], None]) -> None:
+        """Have a guest go on elsewhere, with all it has on its disk; it is gone from here then.
+
+        One that is gone already has been sent, and one that is being sent is
+        waited for. ``check`` is called meanwhile, and what it raises calls it off.
+        Raises HypervisorDown, and the guest runs on here; needs LIVE_MIGRATION.
+        """
+        raise Unsupported(f"virt driver {self.name} has no live migration")

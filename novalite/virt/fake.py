@@ -25,6 +25,7 @@ from novalite import faults
 from novalite.errors import FlavorTooSmall, HypervisorDown, ImageUnusable, InstanceNotFound, InvalidState
 from novalite.virt import domain
 from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, Snapshot, VirtCap, VirtDriver
+from novalite.virt.diagnostics import CpuTime, Diagnostics, DiskCounters
 
 #: Serial output kept of each guest, in characters.
 _LOG_CHARS = 1 << 20
@@ -50,7 +51,7 @@ class FakeDriver(VirtDriver):
     """Keeps guests in a dictionary."""
 
     name = "fake"
-    capabilities = VirtCap(sum(each.value for each in VirtCap))
+    capabilities = VirtCap(sum(each.value for each in VirtCap)) & ~VirtCap.LIVE_MIGRATION
     options = (
         cfg.FloatOpt("fake_spawn_seconds", default=0.0, min=0, help="How long each spawn takes."),
         cfg.ListOpt(
@@ -169,6 +170,24 @@ class FakeDriver(VirtDriver):
             threading.Thread(target=_echo, args=(theirs,), name="fake-terminal", daemon=True).start()
             ours.setblocking(False)
             return ours.detach()
+
+    def diagnostics(self, instance_id: str) -> Diagnostics:
+        """Tell what the guest has; it uses nothing."""
+        domain.check_id(instance_id)
+        with self._working("diagnostics"):
+            guest = self._guest(instance_id)
+            if guest.state is PowerState.SHUTDOWN:
+                raise InvalidState(f"instance {instance_id} isn't running")
+            vcpus, memory_mb, _ = guest.size
+            return Diagnostics(
+                state=guest.state,
+                driver=self.name,
+                hypervisor="fake",
+                memory_max_kib=memory_mb * 1024,
+                memory_used_kib=0,
+                cpus=tuple(CpuTime(number, 0) for number in range(vcpus)),
+                disks=(DiskCounters("vda", 0, 0, 0, 0, 0),),
+            )
 
     @contextlib.contextmanager
     def snapshot(self, instance_id: str) -> Iterator[Snapshot]:

@@ -33,6 +33,26 @@ def state(dom: Any) -> PowerState:
     return _STATES.get(number, PowerState.RUNNING)
 
 
+def counters(dom: Any) -> tuple[PowerState, dict[str, Any], list[tuple[str, str]]]:
+    """Return a running guest's state and statistics, and its cards' addresses and host's ends.
+
+    Raises InvalidState for a guest that is off.
+    """
+    demand_active(dom)
+    ((_, stats),) = dom.connect().domainListGetStats([dom], 0, 0)
+    described = ET.fromstring(dom.XMLDesc())  # noqa: S314 - libvirt's own output
+    cards = [
+        (_attribute(each, "mac", "address"), _attribute(each, "target", "dev"))
+        for each in described.iterfind("devices/interface")
+    ]
+    return state(dom), stats, cards
+
+
+def _attribute(element: ET.Element, child: str, name: str) -> str:
+    found = element.find(child)
+    return "" if found is None else found.get(name, "")
+
+
 def owner(dom: Any) -> str:
     """Return the instances_path whose guest it is; empty for others' domains."""
     try:
@@ -80,7 +100,7 @@ def pause(dom: Any) -> None:
     """Halt the processors."""
     if state(dom) is PowerState.PAUSED:
         return
-    _demand_active(dom)
+    demand_active(dom)
     dom.suspend()
 
 
@@ -88,18 +108,19 @@ def suspend(dom: Any) -> None:
     """Keep the memory on disk, from where the next start goes on."""
     if not dom.isActive() and dom.hasManagedSaveImage():
         return
-    _demand_active(dom)
+    demand_active(dom)
     dom.managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
 
 
-def _demand_active(dom: Any) -> None:
+def demand_active(dom: Any) -> None:
+    """Raise InvalidState for a guest that is off."""
     if not dom.isActive():
         raise InvalidState(f"instance {dom.UUIDString()} isn't running")
 
 
 def terminal(dom: Any) -> str:
     """Return the path of the terminal at the first serial port."""
-    _demand_active(dom)
+    demand_active(dom)
     source = ET.fromstring(dom.XMLDesc()).find("devices/serial[@type='pty']/source")  # noqa: S314 - libvirt's own
     path = "" if source is None else source.get("path", "")
     if not path.startswith("/dev/pts/"):

@@ -33,9 +33,20 @@ from novalite.errors import (
     InvalidState,
     NovaliteError,
 )
-from novalite.virt import configdrive, console, copying, domain, guest, probe, qemuimg, resizing
-from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, Snapshot, VirtCap, VirtDriver
+from novalite.virt import configdrive, console, copying, domain, guest, living, probe, qemuimg, resizing
+from novalite.virt.base import (
+    Arrival,
+    Departure,
+    HostInfo,
+    InstanceSpec,
+    PowerAction,
+    PowerState,
+    Snapshot,
+    VirtCap,
+    VirtDriver,
+)
 from novalite.virt.connection import Connection
+from novalite.virt.diagnostics import Diagnostics, of_libvirt
 from novalite.virt.files import link, put_boot_files, rmtree
 
 LOG = logging.getLogger(__name__)
@@ -62,6 +73,8 @@ class LibvirtDriver(VirtDriver):
         | VirtCap.RESCUE
         | VirtCap.RESIZE
         | VirtCap.NBD_BASE
+        | VirtCap.DIAGNOSTICS
+        | VirtCap.LIVE_MIGRATION
     )
     options = (
         cfg.StrOpt("connection_uri", default="", help="libvirt URI; empty means qemu:///system."),
@@ -85,6 +98,17 @@ class LibvirtDriver(VirtDriver):
             default="",
             help="Where the driver keeps the verdict on KVM; empty means beside instances_path.",
         ),
+        cfg.StrOpt(
+            "live_migration_inbound_uri",
+            default="",
+            help="URI at which other hosts' libvirtds reach this one (qemu+tls://host2/system). Without it "
+            "no guest comes here running.",
+        ),
+        cfg.HostAddressOpt(
+            "live_migration_inbound_addr",
+            help="Address at which guests that come here running are sent; my_ip without.",
+        ),
+        cfg.StrOpt("my_ip", default="127.0.0.1", help="This host's address."),
         cfg.IntOpt(
             "shutdown_timeout",
             default=60,
@@ -228,6 +252,13 @@ class LibvirtDriver(VirtDriver):
         except OSError as exc:
             raise HypervisorDown(f"instance {instance_id}: {exc}") from exc
 
+    def diagnostics(self, instance_id: str) -> Diagnostics:
+        """Tell libvirt's counters of the guest."""
+        domain.check_id(instance_id)
+        virt_type, _ = self._find_platform()
+        state, stats, cards = self._with_domain(instance_id, guest.counters)
+        return of_libvirt(stats, cards, state=state, driver=self.name, hypervisor=virt_type)
+
     @contextlib.contextmanager
     def snapshot(self, instance_id: str) -> Iterator[Snapshot]:
         """Copy the disk: under a guest that is off by qemu-img, else by a mirror."""
@@ -316,6 +347,38 @@ class LibvirtDriver(VirtDriver):
                 layout.before.disk.replace(layout.disk)
             self._define(instance_id, layout.before.xml.read_text())
             rmtree(layout.before.folder)
+
+    def departure(self, instance_id: str) -> Departure:
+        """Tell what a guest that runs needs elsewhere."""
+        layout = self._layout(instance_id)
+        self._with_domain(instance_id, guest.demand_active)
+        size = int(qemuimg.info(layout.disk, "qcow2")["virtual-size"])
+        return Departure(size, layout.config_drive if layout.config_drive.exists() else None)
+
+    def make_ready(self, spec: InstanceSpec, virtual_size: int, config_drive: Path | None) -> Arrival:
+        """Make the directory, with an empty disk that is filled while the guest comes."""
+        told, layout = self.settings, self._layout(spec.id)
+        if not told["live_migration_inbound_uri"]:
+            raise ConfigError("[libvirt] live_migration_inbound_uri isn't set: no guest comes here running")
+        with self._locked(spec.id):
+            self._remove(spec.id, layout)
+            layout.folder.mkdir(parents=True, mode=0o711)
+            qemuimg.blank(layout.disk, virtual_size)
+            if config_drive is not None:
+                shutil.move(config_drive, layout.config_drive)
+            put_boot_files(spec.base.boot, layout)
+            layout.console.touch(mode=0o600)
+            layout.started.touch()
+        address = told["live_migration_inbound_addr"] or told["my_ip"]
+        return Arrival(told["live_migration_inbound_uri"], address, str(self.instances_path))
+
+    def send(self, instance_id: str, there: Arrival, check: Callable[[], None]) -> None:
+        """Have libvirtd send the guest to another one."""
+        with self._locked(domain.check_id(instance_id)):
+            living.send(
+                *(lambda act: self._with_domain(instance_id, act), self.instances_path, instance_id),
+                *(there, check),
+            )
 
     # -- making and removing ------------------------------------------------
 

@@ -48,6 +48,11 @@ def overlay(path: Path, base: Path | str, base_format: str, size: int) -> None:
     run(["create", "-q", "-f", "qcow2", "-F", base_format, "-b", str(base), str(path), str(size)])
 
 
+def blank(path: Path, size: int) -> None:
+    """Make an empty qcow2 file of ``size`` bytes."""
+    run(["create", "-q", "-f", "qcow2", str(path), str(size)])
+
+
 def grow(path: Path, size: int) -> None:
     """Make a qcow2 file's disk ``size`` bytes large; one as large already stays so."""
     if int(info(path, "qcow2")["virtual-size"]) < size:

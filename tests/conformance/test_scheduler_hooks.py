@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from novalite.errors import NoValidHost
+from novalite.groupings import GroupPlaces, GroupPolicy
 from novalite.scheduler.base import Driver, Hook, HostState, Request
-from novalite.scheduler.hooks import CapacityHook, ImagePropertiesHook
+from novalite.scheduler.hooks import CapacityHook, ImagePropertiesHook, ServerGroupHook
 from novalite.scheduler.selection import choose
 from novalite.scheduler.simple import SimpleDriver
 from novalite.testing.scheduler import HookConformance, host, request
@@ -20,6 +21,11 @@ class TestCapacityHook(HookConformance):
 class TestImagePropertiesHook(HookConformance):
     def make_hook(self) -> Hook:
         return ImagePropertiesHook()
+
+
+class TestServerGroupHook(HookConformance):
+    def make_hook(self) -> Hook:
+        return ServerGroupHook()
 
 
 EXACT = {"cpu_allocation_ratio": 1.0, "ram_allocation_ratio": 1.0, "disk_allocation_ratio": 1.0}
@@ -68,6 +74,27 @@ def test_scheduler_capacity(
 def test_scheduler_image_properties(properties: dict[str, str], state: dict[str, str], fits: bool) -> None:
     reason = ImagePropertiesHook().reject(request(image_properties=properties), host(**state))
     assert (reason is None) is fits
+
+
+@pytest.mark.parametrize(
+    ("group", "fits", "weighs"),
+    [
+        (None, {"a", "b"}, (0.0, 0.0)),
+        (GroupPlaces(GroupPolicy.AFFINITY), {"a", "b"}, (0.0, 0.0)),
+        (GroupPlaces(GroupPolicy.AFFINITY, {"a": 1}), {"a"}, (0.0, 0.0)),
+        (GroupPlaces(GroupPolicy.AFFINITY, {"gone": 1}), set(), (0.0, 0.0)),
+        (GroupPlaces(GroupPolicy.ANTI_AFFINITY, {"a": 1}), {"b"}, (0.0, 0.0)),
+        (GroupPlaces(GroupPolicy.ANTI_AFFINITY, {"a": 1, "b": 2}, max_per_host=2), {"a"}, (0.0, 0.0)),
+        (GroupPlaces(GroupPolicy.SOFT_AFFINITY, {"a": 2}), {"a", "b"}, (2.0, 0.0)),
+        (GroupPlaces(GroupPolicy.SOFT_ANTI_AFFINITY, {"a": 2}), {"a", "b"}, (-2.0, 0.0)),
+    ],
+)
+def test_scheduler_server_groups(
+    group: GroupPlaces | None, fits: set[str], weighs: tuple[float, float]
+) -> None:
+    hook, asked, hosts = ServerGroupHook(), request(group=group), (host("a"), host("b"))
+    assert {one.name for one in hosts if hook.reject(asked, one) is None} == fits
+    assert tuple(hook.weigh(asked, one) for one in hosts) == weighs
 
 
 class Broken(Hook):

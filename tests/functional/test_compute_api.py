@@ -9,6 +9,8 @@ from typing import Any
 
 import falcon.testing
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from glancelike.web.routes import Route
 from novalite.api.compute.microversion import MAX, text
@@ -411,7 +413,8 @@ def test_keypairs(compute: Compute) -> None:
         ({"name": "mine", "public_key": KEY}, 409),
         ({"name": "bad", "public_key": "nonsense"}, 400),
         ({"name": "a/b"}, 400),
-        ({"name": "x", "type": "x509"}, 400),
+        ({"name": "x", "type": "x509", "public_key": KEY}, 400),
+        ({"name": "x", "type": "pgp"}, 400),
         ({"name": ""}, 400),
     ):
         assert new.post("/v2.1/os-keypairs", json={"keypair": body}).status_code == status
@@ -419,6 +422,28 @@ def test_keypairs(compute: Compute) -> None:
     assert old.delete("/v2.1/os-keypairs/made").status_code == 202
     assert new.delete("/v2.1/os-keypairs/mine").status_code == 204
     assert new.delete("/v2.1/os-keypairs/mine").status_code == 404
+
+
+def test_x509_key_pairs(compute: Compute) -> None:
+    alice = compute.as_("alice", "2.2")
+    made = alice.post("/v2.1/os-keypairs", json={"keypair": {"name": "made", "type": "x509"}})
+    assert (made.status_code, made.json["keypair"]["type"]) == (201, "x509")
+    told = made.json["keypair"]
+    certificate = x509.load_pem_x509_certificate(told["public_key"].encode())
+    secret = serialization.load_pem_private_key(told["private_key"].encode(), password=None)
+    assert secret.public_key() == certificate.public_key()
+    certificate.verify_directly_issued_by(certificate)
+    (name,) = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert name.value == b"\x0c\x0falice@localhost"
+    assert told["fingerprint"].replace(":", "") == certificate.fingerprint(hashes.SHA1()).hex()
+    again = {"name": "mine", "type": "x509", "public_key": told["public_key"]}
+    imported = alice.post("/v2.1/os-keypairs", json={"keypair": again}).json["keypair"]
+    assert (imported["fingerprint"], "private_key" in imported) == (told["fingerprint"], False)
+    server_id = compute.server("with-x509", key_name="made", config_drive=True)
+    compute.as_("alice").delete(f"/v2.1/servers/{server_id}")
+    compute.wait(server_id, None)
+    for each in ("made", "mine"):
+        alice.delete(f"/v2.1/os-keypairs/{each}")
 
 
 def test_zones(compute: Compute) -> None:
@@ -438,14 +463,20 @@ def test_hypervisors(compute: Compute) -> None:
     assert all(each["vcpus"] == 64 and each["hypervisor_type"] == "fake" for each in full)
     path = f"/v2.1/os-hypervisors/{brief[0]['id']}"
     assert admin.get(path).json["hypervisor"]["service"]["host"] == "host1"
-    assert admin.get(f"{path}/uptime").status_code == 501
+    assert re.fullmatch(
+        r" \d\d:\d\d:\d\d up .+,  0 users,  load average: [0-9., ]+",
+        admin.get(f"{path}/uptime").json["hypervisor"]["uptime"],
+    )
+    found = admin.get("/v2.1/os-hypervisors/ost2/search").json["hypervisors"]
+    assert found == [each for each in brief if each["hypervisor_hostname"] == "host2"]
+    assert admin.get("/v2.1/os-hypervisors/none/search").status_code == 404
     assert admin.get("/v2.1/os-hypervisors/7").status_code == 404
     assert admin.get("/v2.1/os-hypervisors/statistics").json["hypervisor_statistics"]["count"] == 2
     assert admin.get("/v2.1/os-aggregates").json == {"aggregates": []}
 
 
 def test_services(compute: Compute) -> None:
-    admin = compute.as_("admin", "latest")
+    admin = compute.as_("admin", "2.52")
     told = {"host": "host1", "binary": "nova-compute"}
     off = admin.put("/v2.1/os-services/disable-log-reason", json={**told, "disabled_reason": "disk"})
     assert off.json == {"service": {**told, "disabled_reason": "disk", "status": "disabled"}}

@@ -175,6 +175,10 @@ def test_resize(compute: Compute, server: str) -> None:
     assert claimed(compute, host) == grown
     assert shown(compute, server)["flavor"]["original_name"] == "m1.small"
     assert compute.act(server, "confirmResize").status_code == 409
+    ways = compute.as_("admin", "2.23").get(f"/v2.1/os-migrations?instance_uuid={server}")
+    names = ("migration_type", "status", "source_compute", "dest_compute")
+    told = [tuple(each[name] for name in names) for each in ways.json["migrations"]]
+    assert told == [("resize", "confirmed", host, host), ("resize", "reverted", host, host)]
 
 
 @pytest.mark.parametrize(

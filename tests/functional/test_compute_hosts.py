@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import pytest
 
 from novalite.quickstart.libvirtd import Hypervisor, start_private
+from novalite.reports import MigrationQuery
 from novalite.virt import qemuimg
 from tests import nodes
 from tests.compute_apart import Apart, running_apart
@@ -85,7 +87,7 @@ def two_libvirtds(short_dir: Path, private_libvirtd: Hypervisor) -> Iterator[dic
     """Map two hosts to the URIs of libvirtds that know nothing of each other."""
     if "socket=" not in private_libvirtd.uri:
         pytest.skip("a second libvirtd needs root")
-    with start_private(short_dir / "lv") as second:
+    with start_private(short_dir / "lv", name="west") as second:
         yield {"east": private_libvirtd.uri, "west": second.uri}
 
 
@@ -136,6 +138,82 @@ def test_a_real_guest_moves_with_its_disk(
         site.call("DELETE", f"/servers/{server_id}")
         site.wait(server_id, "gone")
         assert not [*site.instances(new).glob(server_id)]
+
+
+@pytest.mark.libvirt
+def test_a_real_guest_moves_while_it_runs(
+    rabbit_server: RabbitServer,
+    postgres_server: DatabaseServer,
+    api_server: Server,
+    two_libvirtds: dict[str, str],
+    tiny_image: Path,
+    short_dir: Path,
+) -> None:
+    disk = short_dir / "tiny.qcow2"
+    qemuimg.to_qcow2(tiny_image, "raw", disk, tiny_image.stat().st_size)
+    image_id = upload(api_server.url, disk.read_bytes(), "qcow2")
+
+    inbound = {"west": two_libvirtds["west"], "east": "qemu+unix:///system?socket=/nowhere"}
+
+    def of_host(host: str) -> str:
+        return f"connection_uri = {two_libvirtds[host]}\nlive_migration_inbound_uri = {inbound[host]}\n"
+
+    told: dict[str, Any] = {
+        "hosts": tuple(two_libvirtds),
+        "options": {"compute_driver": "libvirt", "sync_power_state_interval": 0.5},
+        "further": "[libvirt]\nvirt_type = qemu\nshutdown_timeout = 1\n",
+        "of_host": of_host,
+    }
+    with running(short_dir / "live", rabbit_server, postgres_server, api_server.url, **told) as site:
+        west = {"host": "west", "binary": "nova-compute"}
+        site.call("PUT", "/os-services/disable", west)
+        server_id, other = site.boot(image_id), site.boot(image_id)
+        for each in (server_id, other):
+            site.wait(each, "ACTIVE")
+        wait_for("it boots", lambda: TINY_MARKER.decode() in console(site, server_id))
+        site.call("PUT", "/os-services/enable", west)
+        live = {"host": None, "block_migration": "auto"}
+        # Workers are killed when all is ready, while the guest goes, and when it has gone.
+        for point in ("place-ready", "guest-leaves", "guest-sent"):
+            (site.faults / point).touch()
+        site.act(server_id, "os-migrateLive", live)
+        for _ in range(3):
+            site.start(site.killed())
+        site.wait(server_id, "ACTIVE")
+        record = site.database.servers.get(server_id)
+        assert (record.host, record.power_state, record.fault) == ("west", "running", None)
+        wait_for("the old host lets go", lambda: not (site.instances("east") / server_id).exists())
+        assert TINY_MARKER.decode() not in console(site, server_id), "it runs on, and didn't boot"
+        (way,) = site.database.migrations.list(MigrationQuery(server_id=server_id)).items
+        assert (way.migration_type, way.status, way.dest_host) == ("live-migration", "completed", "west")
+        site.act(server_id, "reboot", {"type": "HARD"})
+        site.wait(server_id, "ACTIVE")
+        wait_for("its disk is there", lambda: TINY_MARKER.decode() in console(site, server_id))
+        # One that is deleted on its way is gone from both.
+        site.act(other, "os-migrateLive", live)
+        site.call("DELETE", f"/servers/{other}")
+        site.wait(other, "gone")
+        for host in site.hosts:
+            wait_for("it's gone", lambda: other not in domains(two_libvirtds[host]))  # noqa: B023
+            wait_for("it left nothing", lambda: not (site.instances(host) / other).exists())  # noqa: B023
+        # Back the other can't go, as it isn't told how, and is none the worse for it.
+        site.act(server_id, "os-migrateLive", live)
+        site.wait(server_id, "ACTIVE")
+        assert site.database.servers.get(server_id).host == "west"
+        (newest, _) = site.database.migrations.list(MigrationQuery(server_id=server_id)).items
+        assert newest.status == "error"
+        wait_for("nothing is left there", lambda: not (site.instances("east") / server_id).exists())
+        assert site.database.hosts.get("east").memory_mb_used == 0
+        assert domains(two_libvirtds["east"]) == {}
+
+
+def domains(uri: str) -> dict[str, bool]:
+    """Map the guests that a libvirt knows to whether they run."""
+    connection = libvirt.open(uri)
+    try:
+        return {each.UUIDString(): bool(each.isActive()) for each in connection.listAllDomains(0)}
+    finally:
+        connection.close()
 
 
 def console(site: Site, server_id: str) -> str:

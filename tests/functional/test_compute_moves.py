@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from glancelike.web.auth import BasicAuth
-from novalite.model import Flavor, Migration, NewServer
+from novalite.model import Flavor, NewServer
 from novalite.testing.cloud import Cloud
 from novalite.virt.base import InstanceSpec
 from novalite.virt.fake import FakeDriver
@@ -63,10 +63,11 @@ class Hosts(Compute):
         }
         return {name: sums for name, sums in found.items() if any(sums)}
 
-    def migrations(self, server_id: str) -> list[tuple[str, str, str, str]]:
+    def migrations(self, server_id: str) -> list[tuple[str, ...]]:
         """Return kind, status and hosts of each of a server's ways, newest first."""
-        rows: tuple[Migration, ...] = self.cloud.nodes["one"]._database.moves.of_server(server_id)
-        return [(each.migration_type, each.status, each.source_host, each.dest_host) for each in rows]
+        answer = self.as_("admin", "2.23").get(f"/v2.1/os-migrations?instance_uuid={server_id}")
+        shown = ("migration_type", "status", "source_compute", "dest_compute")
+        return [tuple(each[name] for name in shown) for each in answer.json["migrations"]]
 
     def nothing_moves(self) -> bool:
         """Tell whether no disk is on its way on any host."""
@@ -234,6 +235,33 @@ def test_a_move_whose_disk_cannot_come_is_undone(hosts: Hosts, monkeypatch: pyte
     assert hosts.disk(new, server_id) is None
 
 
+def test_a_guest_that_cannot_go_while_it_runs_runs_on(hosts: Hosts) -> None:
+    server_id = hosts.on("one")
+    live = {"host": None, "block_migration": "auto"}
+    for version, asked, status in (
+        ("2.25", {**live, "block_migration": False}, 400),
+        ("2.25", {**live, "disk_over_commit": False}, 400),
+        ("2.24", live, 400),
+        ("2.25", {**live, "host": "one"}, 400),
+        ("2.25", {**live, "host": "nowhere"}, 400),
+        ("2.29", {**live, "force": True}, 400),
+        ("2.30", {**live, "force": True}, 400),
+        ("2.25", {"host": None}, 400),
+    ):
+        answer = hosts.admin(server_id, {"os-migrateLive": asked}, version=version)
+        assert answer.status_code == status, (version, asked, answer.text)
+    assert hosts.act(hosts.server("mine"), {"os-migrateLive": live}, version="2.25").status_code == 403
+    old = {"host": "two", "block_migration": True, "disk_over_commit": False}
+    for version, asked in (("2.1", old), ("2.30", {**live, "host": "two"})):
+        assert hosts.admin(server_id, {"os-migrateLive": asked}, version=version).status_code == 202
+        hosts.wait(server_id, "ACTIVE")
+        assert "lacks LIVE_MIGRATION" in failed(hosts, server_id)
+        assert hosts.migrations(server_id)[0] == ("live-migration", "error", "one", "two")
+    assert hosts.host_of(server_id) == "one"
+    hosts.done(server_id, "os-stop", "SHUTOFF", user="admin")
+    assert hosts.admin(server_id, {"os-migrateLive": live}, version="2.25").status_code == 409
+
+
 def test_nobody_else_is_given_a_disk(hosts: Hosts) -> None:
     """Neither without the secret, nor when the server has arrived."""
     import urllib3
@@ -250,7 +278,7 @@ def test_nobody_else_is_given_a_disk(hosts: Hosts) -> None:
 
 
 def test_a_dead_hosts_servers_are_made_anew_elsewhere(hosts: Hosts) -> None:
-    on, off, other = hosts.on("three"), hosts.on("three"), hosts.on("three")
+    on, off, other, ended = (hosts.on("three") for _ in range(4))
     hosts.done(off, "os-stop", "SHUTOFF", user="admin")
     in_use = hosts.admin(on, {"evacuate": {}})
     assert in_use.status_code == 400
@@ -272,8 +300,12 @@ def test_a_dead_hosts_servers_are_made_anew_elsewhere(hosts: Hosts) -> None:
     assert (answer.status_code, answer.json) == (200, {"adminPass": "word"})
     answer = hosts.admin(off, {"evacuate": {"host": "two"}}, version="2.29")
     assert (answer.status_code, answer.content) == (200, b"")
+    answer = hosts.admin(ended, {"evacuate": {"force": True, "host": "two"}}, version="2.95")
+    assert answer.status_code == 400, "nothing is forced any more"
+    assert hosts.admin(ended, {"evacuate": {"host": "two"}}, version="2.95").status_code == 200
     hosts.wait(on, "ACTIVE")
     hosts.wait(off, "SHUTOFF")
+    hosts.wait(ended, "SHUTOFF")
     assert hosts.host_of(off) == "two"
     assert hosts.disk("two", off) == b"\0" * 1024
     assert hosts.migrations(off) == [("evacuation", "done", "three", "two")]
@@ -287,7 +319,8 @@ def test_a_dead_hosts_servers_are_made_anew_elsewhere(hosts: Hosts) -> None:
     hosts.force_down("three", down=False)
     for server_id in (on, off):
         wait_for("it's dropped", lambda: hosts.disk("three", server_id) is None)  # noqa: B023
-    assert hosts.migrations(off) == [("evacuation", "completed", "three", "two")]
+    dropped = [("evacuation", "completed", "three", "two")]
+    wait_for("it is told", lambda: hosts.migrations(off) == dropped)
     hosts.done(other, "os-stop", "SHUTOFF", user="admin")
     assert hosts.host_of(other) == "three"
     assert foreign.exists()

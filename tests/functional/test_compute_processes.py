@@ -164,7 +164,10 @@ def test_messages_go_over_tls_and_quorum_queues(tls_broker: tuple[RabbitServer, 
     seen: list[str] = []
     serving.open()
     try:
-        serving.serve_compute("host", seen.append, lambda server_id, _: f"console of {server_id}")
+        serving.serve_compute(
+            *("host", seen.append, lambda server_id, _: f"console of {server_id}"),
+            *(lambda _: {}, seen.append),
+        )
         serving.drive("host", "a")
         wait_for("the message is there", lambda: seen == ["a"])
         assert serving.console_output("host", "b", 1) == "console of b"

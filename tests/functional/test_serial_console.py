@@ -328,6 +328,8 @@ def test_console_the_api_answers_as_novas_does(site: Site, tmp_path: Path) -> No
         ("2.6", {"remote_console": {"protocol": "vnc", "type": "novnc"}}, 400),
         ("2.7", {"remote_console": {"protocol": "mks", "type": "webmks"}}, 400),
         ("2.8", {"remote_console": {"protocol": "mks", "type": "webmks"}}, 400),
+        ("2.98", {"remote_console": {"protocol": "spice", "type": "spice-direct"}}, 400),
+        ("2.99", {"remote_console": {"protocol": "spice", "type": "spice-direct"}}, 400),
         ("2.6", {"remote_console": {"type": "serial"}}, 400),
     ):
         assert compute.as_("alice", version).post(path, json=body).status_code == status, (version, body)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,15 +12,20 @@ from pathlib import Path
 from keystoneauth1.adapter import Adapter
 
 from novalite.api.compute.microversion import MAX, text
+from tests import warm
 from tests.keystone_fixtures import Keystone
-from tests.server_fixtures import Server, start, write_config
+from tests.rabbit_server import RabbitServer
+from tests.server_fixtures import Server, command, start, write_config
 from tests.tempest.cloud import TEMPEST
 from tests.tempest.features import written
 
 PACKAGE = "api/compute"
+HOSTS = ("one", "two")
 NOVALITE = """\
 [DEFAULT]
+host = {host}
 state_path = {state}
+transport_url = {queue}
 osapi_compute_listen_port = 0
 compute_driver = fake
 report_interval = 0.5
@@ -28,6 +35,7 @@ sync_power_state_interval = 1
 auth_strategy = keystone
 [database]
 auto_upgrade = true
+connection = sqlite:///{directory}/novalite.sqlite
 [quota]
 instances = 100
 cores = 100
@@ -49,6 +57,7 @@ SECTIONS = {
         "build_interval": "1",
         "build_timeout": "60",
         "hypervisor_type": "fake",
+        "min_compute_nodes": "2",
         "min_microversion": "2.1",
         "max_microversion": text(MAX),
     },
@@ -58,9 +67,10 @@ SECTIONS = {
         "console_output": "True",
         **dict.fromkeys(("pause", "suspend", "resize", "rescue", "shelve", "snapshot"), "True"),
         **dict.fromkeys(("change_password", "live_migration", "metadata_service"), "False"),
+        "hostname_fqdn_sanitization": "True",
         **dict.fromkeys(("vnc_console", "spice_console", "serial_console"), "False"),
         **dict.fromkeys(("attach_encrypted_volume", "interface_attach", "personality"), "False"),
-        "cold_migration": "False",
+        "cold_migration": "True",
         **dict.fromkeys(("swap_volume", "volume_backed_live_migration", "volume_multiattach"), "False"),
     },
 }
@@ -75,12 +85,21 @@ def cloud(directory: Path) -> Iterator[Server]:
         stack.callback(keystone.stop)
         images = start(write_config(directory))
         stack.callback(images.stop)
-        (directory / "state").mkdir()
-        path = directory / "novalite.conf"
-        told = NOVALITE.format(state=directory / "state", glance=images.url)
-        path.write_text(told + keystone.authtoken())
-        compute = start(path, "novalite-all")
+        broker = Path(tempfile.mkdtemp(prefix="nl-", dir="/tmp"))  # short enough for a socket's path
+        stack.callback(shutil.rmtree, broker, ignore_errors=True)
+        rabbit = RabbitServer(broker)
+        stack.callback(rabbit.stop)
+        for host in HOSTS:
+            (directory / host).mkdir()
+            told = {"directory": directory, "state": directory / host, "host": host}
+            config = NOVALITE.format(**told, glance=images.url, queue=rabbit.url)
+            (directory / f"{host}.conf").write_text(config + keystone.authtoken())
+        compute = start(directory / "one.conf", "novalite-all")
         stack.callback(compute.stop)
+        with (directory / "two.log").open("wb") as log:
+            second = warm.start(command(directory / "two.conf", "novalite-compute"), stdout=log, stderr=log)
+        stack.callback(second.wait, 60)
+        stack.callback(second.terminate)
         keystone.add_endpoint("image", images.url)
         keystone.add_endpoint("compute", f"{compute.url}/v2.1")
         places = {

@@ -28,6 +28,7 @@ EXPECTED = {
     "Conflict": 409,
     "KeyPairExists": 409,
     "FlavorExists": 409,
+    "AggregateExists": 409,
     "InvalidState": 409,
     "ServerLocked": 409,
     "StaleRecord": 409,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from novalite.errors import InvalidInput
-from novalite.virt import domain
+from novalite.virt import domain, living
 from novalite.virt.base import BaseImage, BootFiles, InstanceSpec, Nic
 
 BASE = BaseImage(path=Path("/cache/x.base"), format="qcow2", virtual_size=1 << 20)
@@ -128,3 +128,21 @@ def test_a_kernel_of_its_own_is_loaded_with_ramdisk_and_command_line() -> None:
     assert root.find("os/initrd") is None
     assert root.findtext("os/cmdline") == "root=/dev/sda console=tty0 console=ttyS0"
     assert build().find("os/kernel") is None
+
+
+def test_all_files_of_a_guest_that_goes_are_on_its_new_host() -> None:
+    boot = BootFiles(
+        Path("/cache/kernel.base"), Path("/cache/ramdisk.base"), "quiet file=/instances/one/kernel"
+    )
+    there = living.moved(
+        ET.tostring(build(base=replace(BASE, boot=boot)), encoding="unicode"),
+        *(Path("/instances"), Path("/elsewhere"), "one"),
+    )
+    assert there.count("/instances/one") == 1, "the command line is the image's"
+    root = ET.fromstring(there)
+    assert root.findtext("os/kernel") == "/elsewhere/one/kernel"
+    assert root.findtext("os/initrd") == "/elsewhere/one/ramdisk"
+    assert root.findtext("os/cmdline") == "quiet file=/instances/one/kernel"
+    source = root.find("devices/disk/source")
+    assert source is not None
+    assert source.get("file") == "/elsewhere/one/disk.qcow2"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -49,6 +50,9 @@ def test_meta_data_is_what_cloud_init_reads() -> None:
     assert (told["uuid"], told["name"], told["hostname"]) == (FACTS.uuid, FACTS.name, "name")
     assert told["public_keys"] == {"key one": "ssh-ed25519 AAAA me@here"}
     assert told["keys"] == [{"name": "key one", "type": "ssh", "data": "ssh-ed25519 AAAA me@here"}]
+    certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
+    keyed = openstack.meta_data(replace(FACTS, public_keys={"c": certificate}))
+    assert keyed["keys"] == [{"name": "c", "type": "x509", "data": certificate}]
     assert told["meta"] == {"role": "web"}
     assert (told["availability_zone"], told["launch_index"], told["project_id"]) == ("nova", 0, "p1")
     assert base64.b64decode(str(told["random_seed"])) == b"seed"

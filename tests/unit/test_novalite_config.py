@@ -27,7 +27,11 @@ def test_config_defaults_hang_together(tmp_path: Path) -> None:
     assert settings.database.connection == f"sqlite:///{tmp_path}/novalite.sqlite"
     assert settings.virt_driver is FakeDriver
     assert settings.scheduler.driver.name == "simple"
-    assert [hook.name for hook, _ in settings.scheduler.hooks] == ["capacity", "image_properties"]
+    assert [hook.name for hook, _ in settings.scheduler.hooks] == [
+        "capacity",
+        "image_properties",
+        "server_group",
+    ]
 
 
 def test_config_reads_a_file_in_novas_names(tmp_path: Path) -> None:
@@ -76,7 +80,7 @@ def test_config_reads_a_file_in_novas_names(tmp_path: Path) -> None:
         ("[network]\nkind = token-ring\n", r"\[network\] kind: .*token-ring"),
         (
             "[scheduler]\nhooks = capacity, telepathy\n",
-            r"'telepathy' isn't installed \(installed: .*capacity, image_properties\)",
+            r"'telepathy' isn't installed \(installed: .*capacity, image_properties, server_group\)",
         ),
         ("[scheduler]\ndriver = oracle\n", r"'oracle' isn't installed \(installed: chance, simple, zone\)"),
         ("compute_driver = fake\n", r"novalite\.conf: .*[Ss]ection"),

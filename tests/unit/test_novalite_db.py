@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from glancelike.sql.database import NOW
 from novalite.db import Database, schema
 from novalite.db.tables import metadata
 from novalite.errors import (
+    AggregateExists,
     ConfigError,
+    Conflict,
     DatabaseFault,
     DatabaseSchema,
     FlavorExists,
@@ -34,6 +37,7 @@ from novalite.errors import (
     ServerNotFound,
     StaleRecord,
 )
+from novalite.groupings import Aggregate, GroupPolicy, ServerGroup
 from novalite.model import (
     Address,
     ComputeHost,
@@ -50,6 +54,7 @@ from novalite.model import (
     VmState,
     utcnow,
 )
+from novalite.reports import MigrationQuery
 from tests.database_servers import SERVERS, DatabaseServer
 from tests.schemas import schema_of
 from tests.waiting import until
@@ -254,6 +259,10 @@ def test_db_keeps_every_field_of_a_server(database: Database) -> None:
         reservation_id="r-1",
         launch_index=3,
         power_state="running",
+        group_id=str(uuid.uuid4()),
+    )
+    database.groups.insert(
+        ServerGroup(str(server.group_id), "g", GroupPolicy.SOFT_AFFINITY, "p", "u"), quota=-1
     )
     insert(database, server)
     assert database.servers.get(server.id) == server
@@ -346,6 +355,17 @@ def test_db_filters(database: Database) -> None:
     assert names(name="ALPHA") == {"Alpha%1"}
     assert names(name="%") == {"Alpha%1"}
     assert names(name="a_2") == {"beta_2"}
+    for expression, found in (
+        (r"^.*[a-z]+\_\d$", {"beta_2"}),
+        ("^(ALPHA|gam)", {"Alpha%1", "gamma"}),
+        ("m{2}", {"gamma"}),
+        (r"a.1$|^$", {"Alpha%1"}),
+        (r"[^\w]", {"Alpha%1"}),
+        (r"\.", set()),
+    ):
+        assert names(name=expression) == found, expression
+    with pytest.raises(InvalidInput, match="no regular expression"):
+        names(name="(")
     assert names(zone="east") == {"Alpha%1"}
     assert names(statuses=frozenset({Status.ACTIVE})) == {"beta_2"}
     assert names(statuses=frozenset({Status.REBOOT, Status.BUILD})) == {"Alpha%1", "gamma"}
@@ -534,6 +554,89 @@ def test_db_leases_and_heartbeats_run_by_the_databases_clock(
     begin(database, server.id, None, "two")
 
 
+# Aggregates and groups
+
+
+def test_db_a_host_gets_one_zone_under_race(database: Database) -> None:
+    database.hosts.register(OFFER)
+    made = [database.aggregates.insert(Aggregate(f"a{n}", f"zone{n}")).id for n in range(4)]
+    results = race(4, lambda n: database.aggregates.add_host(made[n], "h"))
+    won = [result for result in results if isinstance(result, Aggregate)]
+    assert len(won) == 1
+    assert sum(isinstance(result, Conflict) for result in results) == 3
+    assert database.hosts.get("h").zone == won[0].zone
+    named = race(4, lambda n: database.aggregates.insert(Aggregate("one")))
+    assert sum(isinstance(result, AggregateExists) for result in named) == 3
+
+
+def test_db_a_zone_changes_or_a_server_is_claimed(database: Database) -> None:
+    """Whichever is first: no server is in another zone than its host."""
+    made = database.aggregates.insert(Aggregate("a", "zone"))
+    for n in range(8):
+        name = f"h{n}"
+        database.hosts.register(replace(OFFER, name=name))
+        server = make()
+        insert(database, server)
+        held, seen = begin(database, server.id, None, "s"), database.hosts.get(name)
+        acts: tuple[Callable[[], object], ...] = (
+            partial(database.hosts.claim, held, seen),
+            partial(database.aggregates.add_host, made.id, name),
+        )
+        claimed, added = race(2, lambda n, acts=acts: acts[n]())
+        assert isinstance(claimed, Server) == isinstance(added, Conflict)
+        if isinstance(claimed, Server):
+            assert database.hosts.get(name).zone == claimed.zone
+
+
+@pytest.mark.parametrize("policy", [GroupPolicy.AFFINITY, GroupPolicy.ANTI_AFFINITY])
+def test_db_a_groups_policy_holds_under_race(database: Database, policy: GroupPolicy) -> None:
+    """Each wants a host of its own; one only gets it with affinity, and with anti-affinity all do."""
+    for n in range(4):
+        database.hosts.register(replace(OFFER, name=f"h{n}"))
+    group = ServerGroup(str(uuid.uuid4()), "g", policy, "p", "u")
+    database.groups.insert(group, quota=-1)
+    servers = [make(group_id=group.id) for _ in range(4)]
+    insert(database, *servers)
+    held = [begin(database, server.id, None, f"s{n}") for n, server in enumerate(servers)]
+    seen = [database.hosts.get(f"h{n}") for n in range(4)]
+    apart = policy is GroupPolicy.ANTI_AFFINITY
+    placed = race(4, lambda n: database.hosts.claim(held[n], seen[n]))
+    assert sum(isinstance(one, Server) for one in placed) == (4 if apart else 1), placed
+    where = {server.host for server in database.servers.find(one.id for one in servers).values()}
+    hosts = where - {None}
+    # And those that come too late find where the first ones are.
+    for server in (one for one, got in zip(held, placed, strict=True) if got is None):
+        places = database.groups.places(server)
+        assert places is not None
+        assert places.placed.keys() == hosts
+        assert database.hosts.claim(server, database.hosts.get(str(*hosts))) is not None
+    if apart:
+        extra = make(group_id=group.id)
+        insert(database, extra)
+        late = begin(database, extra.id, None, "late")
+        assert database.hosts.claim(late, database.hosts.get("h0")) is None
+
+
+def test_db_quotas_of_groups_are_exact_under_race(database: Database) -> None:
+    def add(_: int) -> str:
+        group = ServerGroup(str(uuid.uuid4()), "g", GroupPolicy.AFFINITY, "p", "u")
+        database.groups.insert(group, quota=2)
+        return group.id
+
+    made = [result for result in race(4, add) if isinstance(result, str)]
+    assert len(made) == 2
+
+    def join(_: int) -> object:
+        return database.servers.insert([make(group_id=made[0])], quota=UNLIMITED, minimum=1, members=3)
+
+    joined = race(6, join)
+    assert sum(isinstance(result, QuotaExceeded) for result in joined) == 3
+    assert len(database.groups.get(made[0]).members) == 3
+    database.groups.delete(made[0])
+    assert isinstance(race(1, join)[0], InvalidInput)
+    assert {server.group_id for server in database.servers.list(ServerQuery(project="p")).items} == {None}
+
+
 def test_db_names_that_look_alike_are_different(database: Database) -> None:
     """The databases' own idea of equality is not asked: some ignore case, accents and blanks."""
     names = ["a", "A", "\u00e4", "a ", "a\u0308"]
@@ -624,10 +727,16 @@ def moving(database: Database, server: Server, task: TaskState, **args: Any) -> 
     return begin(database, server.id, None, "scheduler")
 
 
+def ways(database: Database, server: Server) -> list[str]:
+    """Return how a server's ways stand, newest first."""
+    return [each.status for each in database.migrations.list(MigrationQuery(server_id=server.id)).items]
+
+
 def test_db_a_server_that_moves_has_claims_on_both_hosts(database: Database) -> None:
     larger = replace(FLAVOR, id="l", memory_mb=300)
     for name in ("h", "there"):
         database.hosts.register(replace(OFFER, name=name, zone=f"zone of {name}"))
+    zone = database.aggregates.insert(Aggregate("a", "another zone"))
     server = place(database, make())
     only = frozenset({server.id})
     held = moving(database, server, TaskState.RESIZE_PREP)
@@ -640,6 +749,9 @@ def test_db_a_server_that_moves_has_claims_on_both_hosts(database: Database) -> 
     assert claimed(database) == {"h": (100, frozenset()), "there": (300, only)}
     work = begin(database, server.id, "there", "b")
     assert (work.zone, work.task_args["secret"]) == ("zone of there", "s")
+    for change in (database.hosts.delete, partial(database.aggregates.add_host, zone.id)):
+        with pytest.raises(Conflict):
+            change("h")  # it may come back
     arrived = database.moves.arrived(work, FLAVOR, flavor=larger, kept={"resized_from": {"host": "h"}})
     assert (arrived.vm_state, arrived.flavor.id) == (VmState.RESIZED, "l")
     assert database.servers.usage("p").ram == 300
@@ -651,9 +763,25 @@ def test_db_a_server_that_moves_has_claims_on_both_hosts(database: Database) -> 
     )
     database.moves.settled(begin(database, server.id, "there", "b"), "confirmed", vm_state=VmState.ACTIVE)
     assert claimed(database) == {"there": (300, only)}
-    (migration,) = database.moves.of_server(server.id)
+    (migration,) = database.migrations.list(MigrationQuery(server_id=server.id)).items
     assert (migration.status, migration.source_host, migration.dest_host) == ("confirmed", "h", "there")
     assert database.moves.place(server.id)[1] is None
+
+
+def test_db_a_server_does_not_move_where_its_group_is_unwelcome(database: Database) -> None:
+    for name in ("h", "there"):
+        database.hosts.register(replace(OFFER, name=name))
+    group = ServerGroup(str(uuid.uuid4()), "g", GroupPolicy.ANTI_AFFINITY, "p", "u")
+    database.groups.insert(group, quota=-1)
+    first, second = (make(group_id=group.id) for _ in range(2))
+    placed = place(database, first)
+    seen = database.hosts.get("there")
+    insert(database, second)
+    held = begin(database, second.id, None, "other")
+    assert database.hosts.claim(held, seen) is not None
+    work = moving(database, placed, TaskState.RESIZE_PREP)
+    assert database.moves.claim(work, database.hosts.get("there"), FLAVOR, "migration") is None
+    assert ways(database, placed) == []
 
 
 def test_db_servers_that_move_to_one_host_never_overcommit_it(database: Database) -> None:
@@ -668,7 +796,7 @@ def test_db_servers_that_move_to_one_host_never_overcommit_it(database: Database
     assert claimed(database)["there"] == (100, frozenset())
     database.servers.delete_unplaced(database.servers.get(winner.id))
     assert "there" not in claimed(database)
-    assert [each.status for each in database.moves.of_server(winner.id)] == ["error"]
+    assert ways(database, winner) == ["error"]
 
 
 def test_db_an_evacuation_that_fails_gives_the_server_back(database: Database) -> None:
@@ -685,4 +813,4 @@ def test_db_an_evacuation_that_fails_gives_the_server_back(database: Database) -
     )
     assert (failed.host, failed.vm_state) == ("h", VmState.ERROR)
     assert claimed(database) == {"h": (100, frozenset({server.id}))}
-    assert [each.status for each in database.moves.of_server(server.id)] == ["failed"]
+    assert ways(database, server) == ["failed"]

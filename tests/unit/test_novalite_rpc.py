@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -31,21 +32,25 @@ def test_rpc_casts_and_calls_reach_their_host(bus: Bus) -> None:
             told.set()
 
     bus.serve_scheduler("one", lambda server_id: note("schedule", server_id))
-    bus.serve_compute("one", lambda server_id: note("one", server_id), lambda *asked: f"one {asked}")
-    bus.serve_compute("two", lambda server_id: note("two", server_id), lambda *asked: f"two {asked}")
+    for host in ("one", "two"):
+        bus.serve_compute(
+            *(host, partial(note, host), lambda *asked, host=host: f"{host} {asked}"),
+            *(lambda server_id, host=host: {"id": server_id, "host": host}, print),
+        )
     bus.schedule("a")
     bus.drive("one", "b")
     bus.drive("two", "c")
     assert told.wait(60)
     assert sorted(seen) == [("one", "b"), ("schedule", "a"), ("two", "c")]
     assert bus.console_output("two", "x", 10) == "two ('x', 10)"
+    assert bus.diagnostics("one", "x") == {"id": "x", "host": "one"}
 
 
 def test_rpc_an_error_arrives_as_what_it_was(bus: Bus) -> None:
     def refuse(server_id: str, _: int) -> str:
         raise InstanceNotFound(f"no {server_id} here")
 
-    bus.serve_compute("one", lambda _: None, refuse)
+    bus.serve_compute("one", lambda _: None, refuse, lambda _: {}, print)
     with pytest.raises(InstanceNotFound, match="no x here"):
         bus.console_output("one", "x", 10)
 
@@ -54,7 +59,7 @@ def test_rpc_a_foreign_error_is_the_queues(bus: Bus) -> None:
     def crash(server_id: str, _: int) -> str:
         raise ZeroDivisionError("oops")
 
-    bus.serve_compute("one", lambda _: None, crash)
+    bus.serve_compute("one", lambda _: None, crash, lambda _: {}, print)
     with pytest.raises(QueueDown, match="oops"):
         bus.console_output("one", "x", 10)
 
@@ -75,7 +80,8 @@ def test_rpc_clouds_in_one_process_are_apart() -> None:
     seen: list[str] = []
     for number, bus in enumerate(buses):
         bus.open()
-        bus.serve_compute("one", seen.append, lambda *_, number=number: f"bus {number}")
+        console = partial("bus {}".format, number)
+        bus.serve_compute("one", seen.append, lambda *_, told=console: told(), lambda _: {}, print)
     assert [bus.console_output("one", "x", 1) for bus in buses] == ["bus 0", "bus 1"]
     for bus in buses:
         bus.close()

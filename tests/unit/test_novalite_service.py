@@ -145,7 +145,7 @@ def test_service_create_many(cloud: Cloud, caller: Caller) -> None:
         ({"user_data": "not base64!"}, InvalidInput, "user_data isn't base64"),
         ({"user_data": "A" * 65536}, InvalidInput, "65536 characters"),
         ({"zone": "mars"}, InvalidInput, "zone mars"),
-        ({"host": "host1"}, Forbidden, "administrators"),
+        ({"host": "host1"}, Forbidden, "servers:create:forced_host"),
         ({"min_count": 0}, InvalidInput, "min_count"),
         ({"min_count": 3, "max_count": 2}, InvalidInput, "min_count"),
         ({"max_count": 10**9}, InvalidInput, "max_count"),

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from novalite.db import Database
+from novalite.groupings import Aggregate
 from novalite.model import ComputeHost, Flavor, ImageInfo, Server, Usage
 from novalite.scheduler.view import HostView
 
@@ -82,6 +83,27 @@ def test_all_that_changes_is_seen(database: Database) -> None:
     assert true(view, database), "as another scheduler has it"
     database.servers.delete_unplaced(placed)
     assert true(view, database)
+    zone = database.aggregates.insert(Aggregate("a", "zone"))
+    database.aggregates.add_host(zone.id, "h08")
+    assert view.read()["h08"].state.zone == "zone"
+    assert true(view, database)
+    database.aggregates.update(zone.id, zone="another")
+    assert true(view, database)
+
+
+def test_a_host_that_goes_and_comes_back_is_seen(database: Database) -> None:
+    view = HostView(database.hosts)
+    before = view.read()["h03"].host
+    database.hosts.delete("h03")
+    assert "h03" not in view.read()
+    assert true(view, database)
+    database.hosts.register(replace(OFFER, name="h03", vcpus=8))
+    assert true(view, database)
+    for _ in range(4):  # each begins with a generation of its own, a lower one, too
+        database.hosts.delete("h03")
+        database.hosts.register(replace(OFFER, name="h03"))
+        assert true(view, database)
+    assert database.hosts.claim(waiting(database), before) is None
 
 
 def test_a_host_whose_heart_stops_and_beats_again(database: Database) -> None:

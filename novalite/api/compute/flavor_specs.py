@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import falcon
 
 from glancelike.web.validation import Schema
-from novalite.api.compute import microversion
+from novalite.api.compute import known_specs, microversion
 from novalite.api.compute.resource import Resource, body_of, caller_of
 from novalite.errors import Conflict, InvalidInput, NotFound
 
@@ -49,6 +50,7 @@ class FlavorSpecs(Resource):
 
     def add(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
         specs = {key: str(value) for key, value in body_of(req, ALL)["extra_specs"].items()}
+        _check(req, specs)
         self.service.flavors.set_specs(caller_of(req), flavor_id, specs)
         resp.media = {"extra_specs": specs}
 
@@ -62,6 +64,7 @@ class FlavorSpecs(Resource):
         specs = {name: str(value) for name, value in body_of(req, ONE).items()}
         if key not in specs:
             raise InvalidInput("Request body and URI mismatch")
+        _check(req, specs)
         self.service.flavors.set_specs(caller_of(req), flavor_id, specs)
         resp.media = specs
 
@@ -83,6 +86,11 @@ class FlavorAccess(Resource):
         if microversion.since(req, (2, 7)) and flavors.show(caller, flavor_id).public:
             raise Conflict("Can not add access to a public flavor.")
         _answer(resp, flavor_id, flavors.give_access(caller, flavor_id, told["tenant"]))
+
+
+def _check(req: falcon.Request, specs: Mapping[str, str]) -> None:
+    if microversion.since(req, (2, 86)):
+        known_specs.check(specs)
 
 
 def _answer(resp: falcon.Response, flavor_id: str, projects: tuple[str, ...]) -> None:

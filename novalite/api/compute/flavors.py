@@ -7,11 +7,14 @@ from typing import Any
 import falcon
 
 from glancelike.web.validation import Schema
-from novalite.api.compute import view
+from novalite.api.compute import microversion, view
+from novalite.api.compute.booleans import BOOLEAN, truth
 from novalite.api.compute.resource import (
     Resource,
     body_of,
     caller_of,
+    demand_known,
+    demand_version,
     flag,
     integer,
     next_link,
@@ -25,15 +28,7 @@ NUMBER: dict[str, Any] = {
 }
 ZERO: dict[str, Any] = {"enum": [0, "0", ""]}
 
-# As oslo.utils takes them, and with it every client of Nova's.
-TRUE = ("1", "t", "true", "on", "y", "yes")
-FALSE = ("0", "f", "false", "off", "n", "no")
-BOOLEAN: dict[str, Any] = {
-    "anyOf": [
-        {"type": "boolean"},
-        {"type": "string", "pattern": f"(?i)^({'|'.join((*TRUE, *FALSE))})$"},
-    ]
-}
+DESCRIPTION: dict[str, Any] = {"type": ["string", "null"], "maxLength": 65535}
 
 CREATE = Schema(
     {
@@ -52,6 +47,7 @@ CREATE = Schema(
                     "OS-FLV-EXT-DATA:ephemeral": ZERO,
                     "rxtx_factor": {"enum": [1, 1.0, "1", "1.0"]},
                     "os-flavor-access:is_public": BOOLEAN,
+                    "description": DESCRIPTION,
                 },
                 "required": ["name", "ram", "vcpus", "disk"],
                 "additionalProperties": False,
@@ -61,6 +57,23 @@ CREATE = Schema(
         "additionalProperties": False,
     }
 )
+UPDATE = Schema(
+    {
+        "type": "object",
+        "properties": {
+            "flavor": {
+                "type": "object",
+                "properties": {"description": DESCRIPTION},
+                "required": ["description"],
+                "additionalProperties": False,
+            }
+        },
+        "required": ["flavor"],
+        "additionalProperties": False,
+    }
+)
+DESCRIBED = (2, 55)
+LEANER = (2, 102)
 SORT_NAMES = {"flavorid": "id", "ram": "memory_mb", "disk": "disk_gb", "memory": "memory_mb"}
 
 
@@ -68,7 +81,7 @@ class Flavors(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response) -> None:
         page = self._page(req)
         resp.media = {
-            "flavors": [view.brief(req, "flavors", each) for each in page.items],
+            "flavors": [view.brief_flavor(req, each) for each in page.items],
             **next_link(req, "flavors", page.next_marker),
         }
 
@@ -81,18 +94,28 @@ class Flavors(Resource):
 
     def create(self, req: falcon.Request, resp: falcon.Response) -> None:
         asked = body_of(req, CREATE)["flavor"]
+        demand_known(req, asked, {"description": DESCRIBED})
+        if "rxtx_factor" in asked and microversion.since(req, LEANER):
+            raise InvalidInput("Invalid input for ['flavor']: 'rxtx_factor' is no more")
         flavor = Flavor(
             id="" if asked.get("id") is None else str(asked["id"]),
             name=asked["name"],
             vcpus=int(asked["vcpus"]),
             memory_mb=int(asked["ram"]),
             disk_gb=int(asked["disk"]),
-            public=_true(asked.get("os-flavor-access:is_public", True)),
+            public=truth(asked.get("os-flavor-access:is_public", True)),
+            description=asked.get("description"),
         )
         resp.media = {"flavor": view.flavor(req, self.service.flavors.create(caller_of(req), flavor))}
 
     def show(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
         resp.media = {"flavor": view.flavor(req, self.service.flavors.show(caller_of(req), flavor_id))}
+
+    def update(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
+        demand_version(req, DESCRIBED)
+        told = body_of(req, UPDATE)["flavor"]["description"]
+        changed = self.service.flavors.describe(caller_of(req), flavor_id, told)
+        resp.media = {"flavor": view.flavor(req, changed)}
 
     def delete(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
         self.service.flavors.delete(caller_of(req), flavor_id)
@@ -110,14 +133,11 @@ class Flavors(Resource):
             marker=params.get("marker"),
             min_disk=integer(params, "minDisk"),
             min_ram=integer(params, "minRam"),
+            name=params.get("name") if microversion.since(req, LEANER) else None,
             public=None if params.get("is_public", "").lower() == "none" else _public(params),
             sort=SORT_NAMES.get(key, key),
             descending=direction == "desc",
         )
-
-
-def _true(value: Any) -> bool:
-    return str(value).lower() in TRUE
 
 
 def _public(params: dict[str, str]) -> bool:

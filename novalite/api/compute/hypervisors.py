@@ -3,35 +3,57 @@
 from __future__ import annotations
 
 import re
-import zlib
+import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import falcon
 
 from novalite.api.compute import microversion
-from novalite.api.compute.resource import Resource, caller_of, next_link, params_of
-from novalite.errors import InvalidInput, NotFound, Unsupported
+from novalite.api.compute.host_ids import id_of
+from novalite.api.compute.resource import Resource, caller_of, demand_until, flag, next_link, params_of
+from novalite.errors import InvalidInput, NotFound
 from novalite.model import ComputeHost
+
+Servers = Mapping[str, Sequence[tuple[str, str]]]  # host -> ids and names
+BY_UUID = (2, 53)
+WITHOUT_SIZES = (2, 88)
 
 
 class Hypervisors(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response) -> None:
         hosts, links = self._page(req)
-        resp.media = {"hypervisors": [_brief(host) for host in hosts], **links}
+        resp.media = {"hypervisors": [_brief(req, host) for host in hosts], **links}
+        self._add_servers(req, resp.media["hypervisors"], hosts)
 
     def detail(self, req: falcon.Request, resp: falcon.Response) -> None:
         hosts, links = self._page(req)
         resp.media = {"hypervisors": [_full(req, host) for host in hosts], **links}
+        self._add_servers(req, resp.media["hypervisors"], hosts)
 
     def show(self, req: falcon.Request, resp: falcon.Response, hypervisor_id: str) -> None:
-        resp.media = {"hypervisor": _full(req, self._find(req, hypervisor_id))}
+        host = self._find(req, hypervisor_id)
+        resp.media = {"hypervisor": _full(req, host)}
+        self._add_servers(req, [resp.media["hypervisor"]], [host])
 
     def uptime(self, req: falcon.Request, resp: falcon.Response, hypervisor_id: str) -> None:
-        """Answer 501, which clients take for "not known here"."""
+        demand_until(req, WITHOUT_SIZES)
         host = self._find(req, hypervisor_id)
-        raise Unsupported(f"the uptime of host {host.name} isn't known here")
+        told = self.service.hosts.uptime(caller_of(req), host.name)
+        resp.media = {"hypervisor": {**_brief(req, host), "uptime": told}}
+
+    def search(self, req: falcon.Request, resp: falcon.Response, hypervisor_id: str) -> None:
+        demand_until(req, BY_UUID)
+        resp.media = {"hypervisors": [_brief(req, host) for host in self._matching(req, hypervisor_id)]}
+
+    def servers(self, req: falcon.Request, resp: falcon.Response, hypervisor_id: str) -> None:
+        demand_until(req, BY_UUID)
+        hosts = self._matching(req, hypervisor_id)
+        found = self.service.hosts.servers(caller_of(req), [host.name for host in hosts])
+        resp.media = {"hypervisors": [_with_servers(req, _brief(req, host), host, found) for host in hosts]}
 
     def statistics(self, req: falcon.Request, resp: falcon.Response) -> None:
+        demand_until(req, WITHOUT_SIZES)
         hosts = [_full(req, host) for host in self.service.hosts.list(caller_of(req))]
         resp.media = {
             "hypervisor_statistics": {
@@ -40,25 +62,54 @@ class Hypervisors(Resource):
             }
         }
 
-    def _page(self, req: falcon.Request) -> tuple[tuple[ComputeHost, ...], dict[str, Any]]:
+    def _page(self, req: falcon.Request) -> tuple[Sequence[ComputeHost], dict[str, Any]]:
         """Return the hosts asked for and, from 2.33 on, the link to the next page."""
+        params = params_of(req)
+        if microversion.since(req, BY_UUID) and "hypervisor_hostname_pattern" in params:
+            if {"limit", "marker"} & params.keys():
+                raise InvalidInput(
+                    "Paging over hypervisors with the hypervisor_hostname_pattern query parameter is not "
+                    "supported."
+                )
+            return self._matching(req, params["hypervisor_hostname_pattern"]), {}
         hosts = self.service.hosts.list(caller_of(req))
         if not microversion.since(req, (2, 33)):
             return hosts, {}
-        params = params_of(req)
-        hosts = tuple(sorted(hosts, key=number_of))
+        hosts = tuple(sorted(hosts, key=lambda host: str(id_of(req, host))))
         if "marker" in params:
-            places = [n for n, host in enumerate(hosts) if str(number_of(host)) == params["marker"]]
+            places = [n for n, host in enumerate(hosts) if str(id_of(req, host)) == params["marker"]]
             if not places:
                 raise InvalidInput(f"Marker {params['marker']} could not be found.")
             hosts = hosts[places[0] + 1 :]
         limit = self.limit_of(params)
-        last = str(number_of(hosts[limit - 1])) if 0 < limit < len(hosts) else None
+        last = str(id_of(req, hosts[limit - 1])) if 0 < limit < len(hosts) else None
         return hosts[:limit], next_link(req, "hypervisors", last)
 
+    def _matching(self, req: falcon.Request, pattern: str) -> Sequence[ComputeHost]:
+        """Return the hosts with a text in their name; raise NotFound."""
+        found = [host for host in self.service.hosts.list(caller_of(req)) if pattern in host.name]
+        if not found:
+            raise NotFound(f"No hypervisor matching '{pattern}' could be found.")
+        return found
+
+    def _add_servers(
+        self, req: falcon.Request, bodies: Sequence[dict[str, Any]], hosts: Sequence[ComputeHost]
+    ) -> None:
+        """Add the servers of hosts where they are asked for."""
+        if not microversion.since(req, BY_UUID) or not flag(params_of(req), "with_servers"):
+            return
+        found = self.service.hosts.servers(caller_of(req), [host.name for host in hosts])
+        for body, host in zip(bodies, hosts, strict=True):
+            _with_servers(req, body, host, found)
+
     def _find(self, req: falcon.Request, hypervisor_id: str) -> ComputeHost:
+        if microversion.since(req, BY_UUID):
+            try:
+                hypervisor_id = str(uuid.UUID(hypervisor_id))
+            except ValueError:
+                raise InvalidInput(f"Invalid uuid {hypervisor_id}") from None
         for host in self.service.hosts.list(caller_of(req)):
-            if str(number_of(host)) == hypervisor_id:
+            if str(id_of(req, host)) == hypervisor_id:
                 return host
         raise NotFound(f"Hypervisor with ID '{hypervisor_id}' could not be found.")
 
@@ -69,14 +120,9 @@ SUMMED = (
 )
 
 
-def number_of(host: ComputeHost) -> int:
-    """Number a host: these microversions want an integer, hosts have names only."""
-    return zlib.crc32(host.name.encode()) & 0x7FFFFFFF
-
-
-def _brief(host: ComputeHost) -> dict[str, Any]:
+def _brief(req: falcon.Request, host: ComputeHost) -> dict[str, Any]:
     return {
-        "id": number_of(host),
+        "id": id_of(req, host),
         "hypervisor_hostname": host.name,
         "state": "up" if host.up else "down",
         "status": "enabled" if host.enabled else "disabled",
@@ -84,12 +130,21 @@ def _brief(host: ComputeHost) -> dict[str, Any]:
 
 
 def _full(req: falcon.Request, host: ComputeHost) -> dict[str, Any]:
-    free_disk = host.disk_gb - host.disk_gb_used
-    return {
-        **_brief(host),
+    body = {
+        **_brief(req, host),
         "hypervisor_type": host.hypervisor_type,
         "hypervisor_version": _version_number(host.hypervisor_version),
         "host_ip": host.ip or "",
+        "service": {"id": id_of(req, host), "host": host.name, "disabled_reason": host.disabled_reason},
+    }
+    if microversion.since(req, WITHOUT_SIZES):
+        return {**body, "uptime": host.uptime if host.up else None}
+    return {**body, **_sizes(req, host)}
+
+
+def _sizes(req: falcon.Request, host: ComputeHost) -> dict[str, Any]:
+    free_disk = host.disk_gb - host.disk_gb_used
+    return {
         "cpu_info": {"arch": host.arch} if microversion.since(req, (2, 28)) else "",
         "vcpus": host.vcpus,
         "vcpus_used": host.vcpus_used,
@@ -102,8 +157,17 @@ def _full(req: falcon.Request, host: ComputeHost) -> dict[str, Any]:
         "disk_available_least": free_disk,
         "running_vms": len(host.server_ids),
         "current_workload": 0,
-        "service": {"id": number_of(host), "host": host.name, "disabled_reason": host.disabled_reason},
     }
+
+
+def _with_servers(
+    req: falcon.Request, body: dict[str, Any], host: ComputeHost, found: Servers
+) -> dict[str, Any]:
+    """Add a host's servers to its body; until 2.75 one without any says nothing."""
+    servers = [{"uuid": server_id, "name": name} for server_id, name in found.get(host.name, ())]
+    if servers or microversion.since(req, (2, 75)):
+        body["servers"] = servers
+    return body
 
 
 def _version_number(text: str) -> int:

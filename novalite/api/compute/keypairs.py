@@ -11,7 +11,7 @@ from glancelike.web.validation import Schema
 from novalite.api.compute import microversion, view
 from novalite.api.compute.resource import Resource, body_of, caller_of, next_link, params_of
 from novalite.errors import Forbidden, InvalidInput
-from novalite.model import Caller
+from novalite.model import SSH, X509, Caller
 
 CREATE = Schema(
     {
@@ -22,7 +22,7 @@ CREATE = Schema(
                 "properties": {
                     "name": {"type": "string", "minLength": 1, "maxLength": 255},
                     "public_key": {"type": ["string", "null"]},
-                    "type": {"enum": ["ssh"]},
+                    "type": {"enum": [SSH, X509]},
                     "user_id": {"type": "string", "minLength": 1, "maxLength": 255},
                 },
                 "required": ["name"],
@@ -52,11 +52,14 @@ class KeyPairs(Resource):
         for name, since in (("type", (2, 2)), ("user_id", (2, 10))):
             if name in asked and version < since:
                 raise InvalidInput(f"Invalid input for ['keypair']: '{name}' needs microversion 2.{since[1]}")
+        if version >= (2, 92) and asked.get("public_key") is None:
+            raise InvalidInput("Invalid input for ['keypair']: 'public_key' is a required property")
         owner = _owner(req, asked)
+        keypairs, name, kind = self.service.keypairs, asked["name"], asked.get("type", SSH)
         if asked.get("public_key") is not None:
-            pair, private = self.service.keypairs.import_key(owner, asked["name"], asked["public_key"]), None
+            pair, private = keypairs.import_key(owner, name, asked["public_key"], kind=kind), None
         else:
-            pair, private = self.service.keypairs.create(owner, asked["name"])
+            pair, private = keypairs.create(owner, name, kind=kind)
         shown = {**view.keypair(req, pair), "user_id": pair.user}
         if private is not None:
             shown["private_key"] = private

@@ -13,7 +13,7 @@ import falcon
 Version = tuple[int, int]
 
 MIN: Version = (2, 1)
-MAX: Version = (2, 52)
+MAX: Version = (2, 104)
 HEADER = "OpenStack-API-Version"
 OLD_HEADER = "X-OpenStack-Nova-API-Version"
 PREFIX = "/v2.1"

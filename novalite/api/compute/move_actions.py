@@ -10,9 +10,10 @@ import falcon
 from glancelike.web.validation import Schema
 from novalite.api.compute import microversion
 from novalite.api.compute.addresses import password_of
+from novalite.api.compute.booleans import BOOLEAN, truth
 from novalite.api.compute.guest_actions import Act
-from novalite.api.compute.resource import caller_of, demand_known, truth
-from novalite.api.compute.server_schema import BOOLEAN, PASSWORD
+from novalite.api.compute.resource import caller_of, demand_known
+from novalite.api.compute.server_schema import PASSWORD
 from novalite.errors import InvalidInput
 from novalite.service import ComputeService
 
@@ -62,13 +63,51 @@ def _evacuate(
     # A host that is named was taken unasked, until the scheduler was asked unless forced.
     force = truth(asked.get("force")) if version >= (2, 29) else "host" in asked
     password = password_of(asked)
-    service.moves.evacuate(caller_of(req), server_id, asked.get("host"), force=force, password=password)
+    service.moves.evacuate(
+        *(caller_of(req), server_id, asked.get("host")),
+        force=force,
+        password=password,
+        off=version >= (2, 95),
+    )
     resp.status = 200
     if version < (2, 14):
         resp.media = {"adminPass": password}
 
 
+def _migrate_live(
+    service: ComputeService, req: falcon.Request, resp: falcon.Response, server_id: str, asked: Any
+) -> None:
+    demand_known(req, asked, {"force": (2, 30)})
+    version = microversion.of(req)
+    for name, since in (("disk_over_commit", (2, 25)), ("force", (2, 68))):
+        if name in asked and version >= since:
+            raise InvalidInput(
+                f"Invalid input for ['os-migrateLive']: {name} isn't known from {microversion.text(since)} on"
+            )
+    if version < (2, 25) and ("disk_over_commit" not in asked or asked["block_migration"] == "auto"):
+        raise InvalidInput("Invalid input for ['os-migrateLive']: before 2.25 all is to be said")
+    if asked["block_migration"] != "auto" and not truth(asked["block_migration"]):
+        raise InvalidInput("There is no shared storage: servers' disks have to go along (block_migration)")
+    # A host that is named was taken unasked, until the scheduler was asked unless forced.
+    force = truth(asked.get("force")) if version >= (2, 30) else bool(asked["host"])
+    service.moves.live_migrate(caller_of(req), server_id, asked["host"], force=force)
+
+
+LIVE = Schema(
+    {
+        "type": "object",
+        "properties": {
+            "host": HOST,
+            "block_migration": {"anyOf": [*BOOLEAN["anyOf"], {"enum": ["auto"]}]},
+            "disk_over_commit": BOOLEAN,
+            "force": BOOLEAN,
+        },
+        "required": ["host", "block_migration"],
+        "additionalProperties": False,
+    }
+)
 ACTIONS: Mapping[str, tuple[Schema, Act]] = {
     "migrate": (Schema({}), _migrate),
+    "os-migrateLive": (LIVE, _migrate_live),
     "evacuate": (EVACUATE, _evacuate),
 }

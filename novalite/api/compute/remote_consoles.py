@@ -13,7 +13,7 @@ from novalite.api.compute.resource import Resource, body_of, caller_of, demand_v
 # What may be asked for, whether a host has it or not.
 PROTOCOLS = ["vnc", "spice", "rdp", "serial"]
 TYPES = ["novnc", "xvpvnc", "spice-html5", "rdp-html5", "serial"]
-MKS = (2, 8)  # the microversion that brought it
+MKS, SPICE_DIRECT = (2, 8), (2, 99)  # the microversions that brought them
 
 
 def _schema(protocols: list[str], types: list[str]) -> Schema:
@@ -35,11 +35,13 @@ def _schema(protocols: list[str], types: list[str]) -> Schema:
 
 FIRST = _schema(PROTOCOLS, TYPES)
 SINCE_MKS = _schema([*PROTOCOLS, "mks"], [*TYPES, "webmks"])
+SINCE_DIRECT = _schema([*PROTOCOLS, "mks"], [*TYPES, "webmks", "spice-direct"])
 
 
 class RemoteConsoles(Resource):
     def create(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         demand_version(req, (2, 6))
-        asked = body_of(req, SINCE_MKS if microversion.since(req, MKS) else FIRST)["remote_console"]
+        newer = SINCE_DIRECT if microversion.since(req, SPICE_DIRECT) else SINCE_MKS
+        asked = body_of(req, newer if microversion.since(req, MKS) else FIRST)["remote_console"]
         url = self.service.consoles.open(caller_of(req), server_id, asked["type"])
         resp.media = {"remote_console": {**asked, "url": url}}

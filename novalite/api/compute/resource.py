@@ -13,6 +13,7 @@ from glancelike.web.body import read_json
 from glancelike.web.middleware import caller_of as web_caller_of
 from glancelike.web.validation import Schema
 from novalite.api.compute import microversion
+from novalite.api.compute.booleans import FALSE, TRUE
 from novalite.api.compute.microversion import PREFIX, Version
 from novalite.errors import InvalidInput
 from novalite.model import Caller
@@ -57,6 +58,12 @@ def demand_version(req: falcon.Request, since: Version) -> None:
         raise falcon.HTTPNotFound(description="The resource could not be found.")
 
 
+def demand_until(req: falcon.Request, end: Version) -> None:
+    """Answer 404, as if there were no such path, from a microversion on."""
+    if microversion.of(req) >= end:
+        raise falcon.HTTPNotFound(description="The resource could not be found.")
+
+
 def demand_known(req: falcon.Request, asked: Mapping[str, Any], since: Mapping[str, Version]) -> None:
     """Raise InvalidInput for members that the request's microversion doesn't have."""
     for name, version in since.items():
@@ -88,16 +95,11 @@ def integer(params: Mapping[str, str], name: str) -> int | None:
 def flag(params: Mapping[str, str], name: str) -> bool:
     """Return a parameter as a flag; given without a value it is set."""
     value = params.get(name, "false").lower()
-    if value in ("", "1", "t", "true", "on", "y", "yes"):
+    if value in ("", *TRUE):
         return True
-    if value in ("0", "f", "false", "off", "n", "no"):
+    if value in FALSE:
         return False
     raise InvalidInput(f"{name} must be true or false, not '{params[name]}'")
-
-
-def truth(value: Any) -> bool:
-    """Return what a member of a body says that may be a boolean or its name."""
-    return value in (True, "True", "true", "1")
 
 
 def instant(name: str, value: str) -> datetime:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from glancelike.web.routes import Route
 from novalite.api.compute.aggregates import Aggregates
 from novalite.api.compute.availability_zones import AvailabilityZones
+from novalite.api.compute.extensions import Extensions
 from novalite.api.compute.flavor_specs import FlavorAccess, FlavorSpecs
 from novalite.api.compute.flavors import Flavors
 from novalite.api.compute.health import Health
@@ -16,18 +17,24 @@ from novalite.api.compute.identity import IdentityVersion
 from novalite.api.compute.instance_actions import InstanceActions
 from novalite.api.compute.keypairs import KeyPairs
 from novalite.api.compute.limits import Limits
+from novalite.api.compute.migrations import Migrations
 from novalite.api.compute.quotas import QuotaClassSets, QuotaSets
 from novalite.api.compute.remote_consoles import RemoteConsoles
 from novalite.api.compute.server_actions import ServerActions
+from novalite.api.compute.server_diagnostics import ServerDiagnostics
+from novalite.api.compute.server_groups import ServerGroups
 from novalite.api.compute.server_metadata import ServerMetadata
 from novalite.api.compute.server_tags import ServerTags
+from novalite.api.compute.server_topology import ServerTopology
 from novalite.api.compute.servers import Servers
 from novalite.api.compute.services import Services
+from novalite.api.compute.tenant_usage import TenantUsage
 from novalite.api.compute.versions import Versions
 
 V = "/v2.1"
 SERVER = f"{V}/servers/{{server_id}}"
 FLAVOR = f"{V}/flavors/{{flavor_id}}"
+AGGREGATE = f"{V}/os-aggregates/{{aggregate_id}}"
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/", Versions, "list", public=True),
@@ -50,6 +57,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{SERVER}/os-instance-actions", InstanceActions, "list"),
     Route("GET", f"{SERVER}/os-instance-actions/{{request_id}}", InstanceActions, "show"),
     Route("POST", f"{SERVER}/remote-consoles", RemoteConsoles, "create"),
+    Route("GET", f"{SERVER}/diagnostics", ServerDiagnostics, "show"),
+    Route("GET", f"{SERVER}/topology", ServerTopology, "show"),
     Route("GET", f"{SERVER}/tags", ServerTags, "list"),
     Route("PUT", f"{SERVER}/tags", ServerTags, "replace"),
     Route("DELETE", f"{SERVER}/tags", ServerTags, "clear"),
@@ -60,6 +69,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{V}/flavors", Flavors, "create"),
     Route("GET", f"{V}/flavors/detail", Flavors, "detail"),
     Route("GET", FLAVOR, Flavors, "show"),
+    Route("PUT", FLAVOR, Flavors, "update"),
     Route("DELETE", FLAVOR, Flavors, "delete"),
     Route("GET", f"{FLAVOR}/os-extra_specs", FlavorSpecs, "list"),
     Route("POST", f"{FLAVOR}/os-extra_specs", FlavorSpecs, "add"),
@@ -79,12 +89,31 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{V}/os-hypervisors/statistics", Hypervisors, "statistics"),
     Route("GET", f"{V}/os-hypervisors/{{hypervisor_id}}", Hypervisors, "show"),
     Route("GET", f"{V}/os-hypervisors/{{hypervisor_id}}/uptime", Hypervisors, "uptime"),
+    Route("GET", f"{V}/os-hypervisors/{{hypervisor_id}}/search", Hypervisors, "search"),
+    Route("GET", f"{V}/os-hypervisors/{{hypervisor_id}}/servers", Hypervisors, "servers"),
     Route("GET", f"{V}/os-services", Services, "list"),
     Route("PUT", f"{V}/os-services/enable", Services, "enable"),
     Route("PUT", f"{V}/os-services/disable", Services, "disable"),
     Route("PUT", f"{V}/os-services/disable-log-reason", Services, "disable_with_reason"),
     Route("PUT", f"{V}/os-services/force-down", Services, "force_down"),
+    Route("PUT", f"{V}/os-services/{{service_id}}", Services, "update"),
+    Route("DELETE", f"{V}/os-services/{{service_id}}", Services, "delete"),
     Route("GET", f"{V}/os-aggregates", Aggregates, "list"),
+    Route("POST", f"{V}/os-aggregates", Aggregates, "create"),
+    Route("GET", AGGREGATE, Aggregates, "show"),
+    Route("PUT", AGGREGATE, Aggregates, "update"),
+    Route("DELETE", AGGREGATE, Aggregates, "delete"),
+    Route("POST", f"{AGGREGATE}/action", Aggregates, "act"),
+    Route("POST", f"{AGGREGATE}/images", Aggregates, "precache"),
+    Route("GET", f"{V}/os-server-groups", ServerGroups, "list"),
+    Route("POST", f"{V}/os-server-groups", ServerGroups, "create"),
+    Route("GET", f"{V}/os-server-groups/{{group_id}}", ServerGroups, "show"),
+    Route("DELETE", f"{V}/os-server-groups/{{group_id}}", ServerGroups, "delete"),
+    Route("GET", f"{V}/extensions", Extensions, "list"),
+    Route("GET", f"{V}/extensions/{{alias}}", Extensions, "show"),
+    Route("GET", f"{V}/os-migrations", Migrations, "list"),
+    Route("GET", f"{V}/os-simple-tenant-usage", TenantUsage, "list"),
+    Route("GET", f"{V}/os-simple-tenant-usage/{{project}}", TenantUsage, "show"),
     Route("GET", f"{V}/limits", Limits, "show"),
     Route("GET", f"{V}/os-quota-sets/{{project}}", QuotaSets, "show"),
     Route("PUT", f"{V}/os-quota-sets/{{project}}", QuotaSets, "update"),

@@ -38,16 +38,16 @@ ADMIN_FILTERS = {
     "uuid": "id",
     "display_description": "description",
     "description": "description",
-    "vm_state": "vm_state",
-    "task_state": "task_state",
 }
+STATE_FILTERS = {"vm_state": "vm_state", "task_state": "task_state"}
 TAG_FILTERS = {
     "tags": "tags",
     "tags-any": "tags_any",
     "not-tags": "not_tags",
     "not-tags-any": "not_tags_any",
 }
-TIMES = {"changes-since": "changes_since", "changes-before": "changes_before"}
+TIMES = {"changes-since": "changes_since"}
+TIMES_266 = {"changes-before": "changes_before"}
 ADMIN_TIMES = {
     "created_at": "created_since",
     "launched_at": "launched_since",
@@ -75,9 +75,23 @@ def query_of(req: falcon.Request, caller: Caller, limit: int) -> ServerQuery:
     found = _fields(params, FILTERS, str) | _fields(params, TIMES, None)
     if microversion.since(req, (2, 26)):
         found |= _fields(params, TAG_FILTERS, lambda value: frozenset(value.split(",")))
+    if microversion.since(req, (2, 66)):
+        found |= _fields(params, TIMES_266, None)
+        if "changes_since" in found and found["changes_since"] > found.get(
+            "changes_before", found["changes_since"]
+        ):
+            raise InvalidInput("The value of changes-since must be less than or equal to changes-before.")
+    if microversion.since(req, (2, 73)) and "locked" in params:
+        found["locked"] = flag(params, "locked")
+    if caller.admin or microversion.since(req, (2, 83)):
+        found |= _fields(params, STATE_FILTERS, str) | _fields(params, ADMIN_TIMES, None)
+        found |= _states(params)
+    if (caller.admin or microversion.since(req, (2, 90))) and "hostname" in params:
+        found["hostname"] = params["hostname"]
     if caller.admin:
-        found |= _fields(params, ADMIN_FILTERS, str) | _fields(params, ADMIN_TIMES, None)
-        found |= _for_admins(params)
+        found |= _fields(params, ADMIN_FILTERS, str)
+        if "launch_index" in params:
+            found["launch_index"] = integer(params, "launch_index")
     found |= _statuses(req, params)
     found["deleted"] = found.get("deleted") or flag(params, "deleted")
     if found["deleted"] and not caller.admin:
@@ -104,12 +118,10 @@ def _fields(
     }
 
 
-def _for_admins(params: Mapping[str, str]) -> dict[str, Any]:
+def _states(params: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "config_drive" in params:
         found["config_drive"] = flag(params, "config_drive")
-    if "launch_index" in params:
-        found["launch_index"] = integer(params, "launch_index")
     if "power_state" in params:
         number = integer(params, "power_state")
         found["power_states"] = tuple(state for state, shown in POWER_STATES.items() if shown == number)
@@ -140,6 +152,8 @@ def _sort(req: falcon.Request) -> tuple[SortKey, ...]:
     found = []
     for key, direction in zip(keys, directions, strict=False):
         name = SORT_NAMES.get(key, key)
+        if key == "locked" and microversion.since(req, (2, 73)):
+            name = "locked_by"
         if name not in SERVER_SORT_FIELDS:
             known = ", ".join(sorted(SERVER_SORT_FIELDS))
             raise InvalidInput(f"sort_key must be one of {known}, not '{key}'")

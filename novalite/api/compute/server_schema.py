@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from glancelike.web.validation import Schema
+from novalite.api.compute.booleans import BOOLEAN_OR_NOTHING
 
 NAME: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255}
 METADATA: dict[str, Any] = {
@@ -22,9 +23,6 @@ COUNT: dict[str, Any] = {
         {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
     ]
 }
-BOOLEAN: dict[str, Any] = {
-    "enum": [True, False, None, "True", "true", "1", "False", "false", "0", ""],
-}
 DESCRIPTION: dict[str, Any] = {"type": ["string", "null"], "maxLength": 255}
 ADDRESS: dict[str, Any] = {"type": ["string", "null"], "maxLength": 45}
 PASSWORD: dict[str, Any] = {"type": "string", "maxLength": 255}
@@ -35,6 +33,20 @@ TAGS: dict[str, Any] = {
     "items": {"type": "string", "minLength": 1, "maxLength": 60, "pattern": "^[^,/]*$"},
 }
 HINTS: dict[str, Any] = {"type": "object"}
+# Until 2.93 a label of two characters and more; see ``server_body.demand_hostname``.
+HOSTNAME: dict[str, Any] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 255,
+    "pattern": r"^[a-zA-Z0-9._-]*\Z",
+}
+CERTIFICATES: dict[str, Any] = {
+    "type": ["array", "null"],
+    "minItems": 1,
+    "maxItems": 50,
+    "uniqueItems": True,
+    "items": {"type": "string", "minLength": 1},
+}
 
 # One disk: the image itself, copied to the host. Clients send it along.
 ROOT_DISK: dict[str, Any] = {
@@ -68,11 +80,11 @@ CREATE = Schema(
                     "key_name": {"type": ["string", "null"], "maxLength": 255},
                     "metadata": METADATA,
                     "user_data": {"type": ["string", "null"]},
-                    "config_drive": BOOLEAN,
+                    "config_drive": BOOLEAN_OR_NOTHING,
                     "availability_zone": {"type": ["string", "null"], "maxLength": 255},
                     "min_count": COUNT,
                     "max_count": COUNT,
-                    "return_reservation_id": BOOLEAN,
+                    "return_reservation_id": BOOLEAN_OR_NOTHING,
                     "block_device_mapping_v2": ROOT_DISK,
                     # There is one network and one security group, the host's own.
                     "networks": {"anyOf": [{"type": "array", "maxItems": 0}, {"enum": ["auto", "none"]}]},
@@ -91,6 +103,10 @@ CREATE = Schema(
                     },
                     "OS-DCF:diskConfig": {"enum": ["AUTO", "MANUAL"]},
                     "os:scheduler_hints": HINTS,
+                    "trusted_image_certificates": CERTIFICATES,
+                    "host": NAME,
+                    "hypervisor_hostname": NAME,
+                    "hostname": HOSTNAME,
                 },
                 "required": ["name", "flavorRef"],
                 "additionalProperties": False,
@@ -115,6 +131,8 @@ UPDATE = Schema(
                     "accessIPv4": ADDRESS,
                     "accessIPv6": ADDRESS,
                     "OS-DCF:diskConfig": {"enum": ["AUTO", "MANUAL"]},
+                    "hostname": HOSTNAME,
+                    "pinned_availability_zone": {**NAME, "type": ["string", "null"]},
                 },
                 "additionalProperties": False,
             }

@@ -9,6 +9,7 @@ import falcon
 
 from novalite.api.compute import microversion, view
 from novalite.api.compute.addresses import access_addresses, password_of
+from novalite.api.compute.booleans import truth
 from novalite.api.compute.resource import (
     Resource,
     body_of,
@@ -18,13 +19,21 @@ from novalite.api.compute.resource import (
     params_of,
     self_links,
 )
-from novalite.api.compute.server_body import changed, shown
+from novalite.api.compute.server_body import changed, demand_hostname, demand_no_certificates, shown
 from novalite.api.compute.server_query import query_of
 from novalite.api.compute.server_schema import CREATE, UPDATE
 from novalite.errors import FlavorNotFound, ImageMissing, InvalidInput, KeyPairNotFound
 from novalite.model import NewServer, Page, Server
 
-SINCE = {"description": (2, 19), "tags": (2, 52)}
+SINCE = {
+    "description": (2, 19),
+    "tags": (2, 52),
+    "trusted_image_certificates": (2, 63),
+    "host": (2, 74),
+    "hypervisor_hostname": (2, 74),
+    "hostname": (2, 90),
+    "pinned_availability_zone": (2, 104),
+}
 
 
 class Servers(Resource):
@@ -45,6 +54,7 @@ class Servers(Resource):
     def create(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = body_of(req, CREATE)
         demand_known(req, body["server"], SINCE)
+        demand_hostname(req, body["server"])
         _check_networks(req, body["server"])
         try:
             wanted = _new_server(body)
@@ -53,7 +63,7 @@ class Servers(Resource):
             # What the URL names is there; what the body names isn't.
             raise InvalidInput(str(error)) from error
         resp.status = 202
-        if _true(body["server"].get("return_reservation_id")):
+        if truth(body["server"].get("return_reservation_id")):
             resp.media = {"reservation_id": servers[0].reservation_id}
             return
         links = self_links(req, f"/servers/{servers[0].id}")
@@ -63,14 +73,17 @@ class Servers(Resource):
 
     def show(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         server = self.service.servers.show(caller_of(req), server_id)
-        (body,) = shown(self.service, req, (server,))
+        (body,) = shown(self.service, req, (server,), alone=True)
         resp.media = {"server": body}
 
     def update(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         asked = body_of(req, UPDATE)["server"]
         demand_known(req, asked, SINCE)
-        values = {name: asked[name] for name in ("name", "description") if name in asked}
+        demand_hostname(req, asked)
+        values = {name: asked[name] for name in ("name", "description", "hostname") if name in asked}
         values |= access_addresses(asked)
+        if "pinned_availability_zone" in asked:
+            values["pinned_zone"] = asked["pinned_availability_zone"]
         server = self.service.servers.update(caller_of(req), server_id, **values)
         resp.media = {"server": changed(self.service, req, server)}
 
@@ -95,7 +108,8 @@ def _check_networks(req: falcon.Request, asked: Mapping[str, Any]) -> None:
 
 def _new_server(body: Mapping[str, Any]) -> NewServer:
     asked = body["server"]
-    zone, host = _zone_and_host(asked.get("availability_zone"))
+    zone, host = _zone_and_host(asked)
+    demand_no_certificates(asked)
     minimum = int(asked.get("min_count", 1))
     return NewServer(
         name=asked["name"].strip(),
@@ -104,12 +118,13 @@ def _new_server(body: Mapping[str, Any]) -> NewServer:
         key_name=asked.get("key_name"),
         metadata=asked.get("metadata", {}),
         user_data=asked.get("user_data"),
-        config_drive=_true(asked.get("config_drive")),
+        config_drive=truth(asked.get("config_drive")),
         zone=zone,
         host=host,
         networks="none" if asked.get("networks") == "none" else "auto",
         description=asked.get("description"),
         tags=frozenset(asked.get("tags", ())),
+        hostname=asked.get("hostname"),
         admin_password=password_of(asked),
         **access_addresses(asked),
         hints=body.get("os:scheduler_hints")
@@ -132,11 +147,14 @@ def _image(asked: Mapping[str, Any]) -> str:
     return image
 
 
-def _zone_and_host(value: str | None) -> tuple[str | None, str | None]:
-    """Split ``zone:host``; either may be empty."""
-    zone, _, host = (value or "").partition(":")
-    return zone or None, host.partition(":")[0] or None
-
-
-def _true(value: Any) -> bool:
-    return str(value).lower() in ("true", "1")
+def _zone_and_host(asked: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return zone and host, of which the zone may name both as ``zone:host``; raise InvalidInput."""
+    zone, _, rest = (asked.get("availability_zone") or "").partition(":")
+    host, named = rest.partition(":")[0], {asked.get("host"), asked.get("hypervisor_hostname")} - {None}
+    if named and host:
+        raise InvalidInput(
+            "An availability zone that names a host, and host or hypervisor_hostname, exclude each other."
+        )
+    if len(named) > 1:
+        raise InvalidInput("host and hypervisor_hostname differ: no host is called by two names here")
+    return zone or None, next(iter(named), host) or None

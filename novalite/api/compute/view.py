@@ -11,13 +11,14 @@ import falcon
 
 from novalite.api.compute import microversion
 from novalite.api.compute.resource import self_links
-from novalite.model import ComputeHost, Flavor, KeyPair, Server, Status
+from novalite.model import LIVE, ComputeHost, Flavor, KeyPair, Server, Status, TaskState
 
 POWER_STATES = {None: 0, "running": 1, "paused": 3, "shutdown": 4, "crashed": 6}
 _WITH_PROGRESS = (
     *(Status.BUILD, Status.ACTIVE, Status.REBOOT, Status.HARD_REBOOT),
     *(Status.REBUILD, Status.RESIZE, Status.VERIFY_RESIZE),
 )
+HOSTNAME = "OS-EXT-SRV-ATTR:hostname"
 NO_DETAILS = {"security_groups": [{"name": "default"}], "OS-DCF:diskConfig": "MANUAL"}
 
 
@@ -43,8 +44,12 @@ def server(
     admin: bool,
     hosts: Mapping[str, ComputeHost],
     tags: Sequence[str] = (),
+    alone: bool = False,
 ) -> dict[str, Any]:
-    """Return the body that shows a server; ``hosts`` are the servers', for administrators."""
+    """Return the body that shows a server; ``hosts`` are the servers', for administrators.
+
+    ``alone`` says that it isn't shown in a list.
+    """
     version = microversion.of(req)
     body: dict[str, Any] = {
         **brief(req, "servers", value),
@@ -66,7 +71,7 @@ def server(
         "key_name": value.key_name,
         "config_drive": "True" if value.config_drive else "",
         "OS-EXT-AZ:availability_zone": value.zone or "",
-        "OS-EXT-STS:task_state": value.task_state,
+        "OS-EXT-STS:task_state": _task(value),
         "OS-EXT-STS:vm_state": value.vm_state,
         "OS-EXT-STS:power_state": POWER_STATES.get(value.power_state, 0),
         "OS-SRV-USG:launched_at": precise(value.launched_at),
@@ -86,11 +91,25 @@ def server(
         ((2, 9), "locked", value.locked_by is not None),
         ((2, 19), "description", value.description),
         ((2, 26), "tags", list(tags)),
+        ((2, 63), "trusted_image_certificates", None),
+        ((2, 73), "locked_reason", value.locked_reason),
+        ((2, 90), HOSTNAME, value.hostname),
+        ((2, 96), "pinned_availability_zone", value.pinned_zone),
+        ((2, 100), "scheduler_hints", dict(value.hints)),
     )
     body |= {name: shown for needed, name, shown in since if version >= needed}
+    if version >= (2, 98):
+        body["image"] |= {"properties": dict(value.image.properties)}
+    if alone and version >= (2, 71):
+        body["server_groups"] = [] if value.group_id is None else [value.group_id]
     if admin:
         body |= _for_admins(req, value, hosts)
     return body
+
+
+def _task(value: Server) -> str | None:
+    """Return a task by Nova's name; it has one for all steps of a live migration."""
+    return "migrating" if value.task_state in (TaskState.LIVE_PREP, *LIVE) else value.task_state
 
 
 def _for_admins(req: falcon.Request, value: Server, hosts: Mapping[str, ComputeHost]) -> dict[str, Any]:
@@ -104,7 +123,7 @@ def _for_admins(req: falcon.Request, value: Server, hosts: Mapping[str, ComputeH
         body |= {
             "OS-EXT-SRV-ATTR:reservation_id": value.reservation_id,
             "OS-EXT-SRV-ATTR:launch_index": value.launch_index,
-            "OS-EXT-SRV-ATTR:hostname": value.hostname,
+            HOSTNAME: value.hostname,
             "OS-EXT-SRV-ATTR:kernel_id": value.image.properties.get("kernel_id", ""),
             "OS-EXT-SRV-ATTR:ramdisk_id": value.image.properties.get("ramdisk_id", ""),
             "OS-EXT-SRV-ATTR:root_device_name": "/dev/vda",
@@ -162,19 +181,26 @@ def _addresses(value: Server) -> dict[str, list[dict[str, Any]]]:
     return networks
 
 
+def brief_flavor(req: falcon.Request, value: Flavor) -> dict[str, Any]:
+    """Return what lists of flavors without details show."""
+    body = brief(req, "flavors", value)
+    return {**body, "description": value.description} if microversion.since(req, (2, 55)) else body
+
+
 def flavor(req: falcon.Request, value: Flavor) -> dict[str, Any]:
     """Return the body that shows a flavor."""
-    return {
-        **brief(req, "flavors", value),
+    body = {
+        **brief_flavor(req, value),
         "ram": value.memory_mb,
         "disk": value.disk_gb,
         "vcpus": value.vcpus,
-        "swap": "",
-        "rxtx_factor": 1.0,
+        "swap": 0 if microversion.since(req, (2, 75)) else "",
         "OS-FLV-EXT-DATA:ephemeral": 0,
-        "OS-FLV-DISABLED:disabled": False,
         "os-flavor-access:is_public": value.public,
     }
+    if not microversion.since(req, (2, 102)):
+        body |= {"rxtx_factor": 1.0, "OS-FLV-DISABLED:disabled": False}
+    return {**body, "extra_specs": dict(value.extra_specs)} if microversion.since(req, (2, 61)) else body
 
 
 def keypair(req: falcon.Request, value: KeyPair) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from glancelike.sql.steps import add_column, create_index, create_table
 from glancelike.sql.types import Exact, UtcTime
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 
 
 def upgrade() -> None:

@@ -1,0 +1,112 @@
+"""What administrators may do with host aggregates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+from novalite.db import Database
+from novalite.errors import InvalidInput
+from novalite.groupings import Aggregate
+from novalite.images import Images
+from novalite.model import Caller
+from novalite.rpc import Bus
+from novalite.service.checks import MAX_CHARS, check_name
+from novalite.service.orders import demand_admin_for
+
+POLICY = "os_compute_api:os-aggregates:"
+_KEY = re.compile(r"[a-zA-Z0-9\-_:. ]{1,255}")
+
+
+class Aggregates:
+    """The use cases of aggregates, all for administrators; thread-safe."""
+
+    def __init__(self, database: Database, bus: Bus, images: Images) -> None:
+        self._aggregates = database.aggregates
+        self._hosts = database.hosts
+        self._bus = bus
+        self._images = images
+
+    def list(self, caller: Caller) -> tuple[Aggregate, ...]:
+        """Return all aggregates; raise Forbidden."""
+        demand_admin_for(caller, f"{POLICY}index")
+        return self._aggregates.list()
+
+    def show(self, caller: Caller, aggregate_id: int) -> Aggregate:
+        """Return one aggregate; raise Forbidden or NotFound."""
+        demand_admin_for(caller, f"{POLICY}show")
+        return self._aggregates.get(aggregate_id)
+
+    def create(self, caller: Caller, name: str, zone: str | None = None) -> Aggregate:
+        """Make an aggregate without hosts; raise Forbidden, InvalidInput or AggregateExists."""
+        demand_admin_for(caller, f"{POLICY}create")
+        check_name("name", name)
+        check_zone(zone)
+        return self._aggregates.insert(Aggregate(name, zone))
+
+    def update(self, caller: Caller, aggregate_id: int, *, name: str | None, zone: str | None) -> Aggregate:
+        """Give an aggregate another name or zone, None leaving it.
+
+        Raises Forbidden, NotFound, AggregateExists, and InvalidInput when the
+        zone can't be that of its hosts.
+        """
+        demand_admin_for(caller, f"{POLICY}update")
+        if name is not None:
+            check_name("name", name)
+        check_zone(zone)
+        return self._aggregates.update(aggregate_id, name=name, zone=zone)
+
+    def set_metadata(
+        self, caller: Caller, aggregate_id: int, metadata: Mapping[str, str | None]
+    ) -> Aggregate:
+        """Set metadata, and remove what is None; ``availability_zone`` is the zone.
+
+        Raises Forbidden, NotFound or InvalidInput.
+        """
+        demand_admin_for(caller, f"{POLICY}set_metadata")
+        for key, value in metadata.items():
+            if not _KEY.fullmatch(key) or (value is not None and len(value) > MAX_CHARS):
+                raise InvalidInput(f"metadata item {key[:MAX_CHARS]!r} has a key or a value that can't be")
+        check_zone(metadata.get("availability_zone"))
+        return self._aggregates.set_metadata(aggregate_id, metadata)
+
+    def delete(self, caller: Caller, aggregate_id: int) -> None:
+        """Remove an aggregate; raise Forbidden, NotFound, and InvalidInput while it has hosts."""
+        demand_admin_for(caller, f"{POLICY}delete")
+        self._aggregates.delete(aggregate_id)
+
+    def add_host(self, caller: Caller, aggregate_id: int, host: str) -> Aggregate:
+        """Put a host into an aggregate; raise Forbidden, NotFound or Conflict."""
+        demand_admin_for(caller, f"{POLICY}add_host")
+        return self._aggregates.add_host(aggregate_id, host)
+
+    def remove_host(self, caller: Caller, aggregate_id: int, host: str) -> Aggregate:
+        """Take a host out of an aggregate; raise Forbidden, NotFound or Conflict."""
+        demand_admin_for(caller, f"{POLICY}remove_host")
+        return self._aggregates.remove_host(aggregate_id, host)
+
+    def precache(self, caller: Caller, aggregate_id: int, image_ids: Collection[str]) -> None:
+        """Have the hosts of an aggregate that are up fetch images before a server needs them.
+
+        Nobody is told when that is done. Raises Forbidden, NotFound,
+        InvalidInput, and ImageMissing for an image that isn't there.
+        """
+        demand_admin_for(caller, "compute:aggregates:images")
+        if len(set(image_ids)) < len(image_ids):
+            raise InvalidInput("Duplicate images in request")
+        found = self._aggregates.get(aggregate_id)
+        for image_id in image_ids:
+            self._images.show(image_id, caller)
+        up = {host.name for host in self._hosts.list() if host.up and host.enabled}
+        for host in sorted(up & set(found.hosts)):
+            for image_id in image_ids:
+                self._bus.precache(host, image_id)
+
+
+def check_zone(zone: str | None) -> None:
+    """Raise InvalidInput unless a zone could be asked for as ``zone:host``."""
+    if zone is None:
+        return
+    check_name("availability_zone", zone)
+    if ":" in zone:
+        raise InvalidInput(f"availability_zone {zone!r} must not have a colon")
