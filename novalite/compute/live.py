@@ -111,7 +111,8 @@ class LiveMoves(Worker):
         server = work.server
         there = Arrival(**server.task_args["arrival"])
         ended, fault = self.attempt(server, lambda: self._driver.send(server.id, there, work.check))
-        if ended and fault is not None:
+        # A guest that isn't here has gone, however the last attempt ended, and is the new host's.
+        if ended and fault is not None and self.state(server) is not None:
             self._stay(work, fault)
         elif ended:
             faults.passing("guest-sent")
