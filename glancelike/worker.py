@@ -8,7 +8,6 @@ it, so one more worker is never in the way.
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
 from glancelike import config
+from glancelike.ending import Ending
 from glancelike.errors import ConfigError, GlancelikeError
 from glancelike.service import ImageService
 from glancelike.starting import settle
@@ -61,9 +61,7 @@ def every(interval: float, act: Callable[[], object]) -> Iterator[None]:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run ``glancelike-worker --config-file FILE`` until SIGTERM or SIGINT."""
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    ended = Ending()
     try:
         settings = config.load(sys.argv[1:] if argv is None else argv, prog="glancelike-worker")
         logs.configure(debug=settings.debug)

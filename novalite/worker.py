@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
+from glancelike.ending import Ending
 from glancelike.starting import settle
 from glancelike.web import logs
 from novalite.compose import build_all, warn_if_alone
@@ -29,9 +28,7 @@ def compute(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(role: str, argv: Sequence[str] | None) -> NoReturn:
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    ended = Ending()
     try:
         settings = load(sys.argv[1:] if argv is None else argv)
         logs.configure(debug=settings.debug)

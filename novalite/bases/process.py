@@ -9,13 +9,13 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import IO
 
+from glancelike.ending import Ending
 from novalite.bases import filling, orders, trace
 from novalite.bases.filling import Filler
 from novalite.bases.nbd import Export, NbdServer
@@ -160,9 +160,7 @@ def run(settings: BasesSettings) -> int:
     if lock is None:
         LOG.info("another process serves %s", settings.directory)
         return 0
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    ended = Ending()
     with lock:
         bases = Bases(settings)
         bases.open()

@@ -1,0 +1,32 @@
+"""Programs end when they are told to, whichever thread the kernel tells."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import signal, threading
+from glancelike.ending import Ending
+
+ending = Ending()
+assert not ending.wait(0)
+
+def tell():
+    signal.pthread_kill({whom}, signal.{name})
+
+thread = threading.Timer(0.1, tell)
+thread.start()
+assert ending.wait()
+print("ended")
+"""
+
+
+@pytest.mark.parametrize("whom", ["threading.get_ident()", "threading.main_thread().ident"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_the_main_thread_learns_of_a_signal(name: str, whom: str) -> None:
+    program = PROGRAM.format(name=name, whom=whom)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("ended\n", "")
