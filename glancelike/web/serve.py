@@ -292,33 +292,26 @@ class _Socket(_Patient):
         timeout = self.gettimeout()
         self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout or STALL_SECONDS))
         self.settimeout(None)
+        at, end = offset, float("inf") if count is None else offset + count
         try:
             with _Wait(self):
-                return _send_file(self.fileno(), file.fileno(), offset, count)
+                while at < end and (sent := self._send_some(file, at, end)):
+                    at += sent
         finally:
             self.settimeout(timeout)
+            file.seek(at)  # as the library's does: who gave the file learns how much went out
+        return at - offset
+
+    def _send_some(self, file: Any, at: int, end: float) -> int:
+        try:
+            return os.sendfile(self.fileno(), file.fileno(), at, int(min(SENDFILE_MOST, end - at)))
+        except BlockingIOError as error:
+            raise TimeoutError from error
 
 
 def _timeval(seconds: float) -> bytes:
     """Pack a struct timeval."""
     return struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
-
-
-def _send_file(target: int, source: int, offset: int, count: int | None) -> int:
-    """Return how much was sent: all, or what there is of it. Raises TimeoutError when the peer stalls."""
-    begun = offset
-    end = None if count is None else offset + count
-    while end is None or offset < end:
-        try:
-            sent = os.sendfile(
-                target, source, offset, SENDFILE_MOST if end is None else min(SENDFILE_MOST, end - offset)
-            )
-        except BlockingIOError as error:
-            raise TimeoutError from error
-        if not sent:
-            break
-        offset += sent
-    return offset - begun
 
 
 class _TlsSocket(_Patient, ssl.SSLSocket):

@@ -98,10 +98,11 @@ def test_ossn_0105_there_is_one_way_to_open_a_callers_url() -> None:
 # The image service has one door; the rest of the table are kits without images.
 DOORS = {
     "novalite/images.py": ("glancelike",),
+    "novalite/bases/process.py": ("glancelike.ending",),
     "novalite/config_options.py": ("glancelike.sql.options",),
     "novalite/programs.py": ("glancelike.starting",),
     "novalite/serialproxy.py": ("glancelike.starting",),
-    "novalite/worker.py": ("glancelike.starting",),
+    "novalite/worker.py": ("glancelike.ending", "glancelike.starting"),
     "novalite/plugins.py": ("glancelike.plugins", "glancelike.errors", "glancelike"),
     "novalite/virt/qemuimg.py": ("glancelike.qemuimg", "glancelike.errors", "glancelike"),
 }
