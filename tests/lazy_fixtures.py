@@ -55,10 +55,10 @@ def end_process(directory: Path, number: int = signal.SIGTERM) -> None:
         os.kill(pid, number)
     except (FileNotFoundError, ValueError, ProcessLookupError):
         return
-    wait_for("the process ends", lambda: _ended(pid))
+    wait_for("the process ends", lambda: ended(pid))
 
 
-def _ended(pid: int) -> bool:
+def ended(pid: int) -> bool:
     """Tell whether a process has ended; one that its parent hasn't seen to yet has."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -60,15 +60,13 @@ class Turn:
 
 def measure(stage: Stage, wanted: Collection[str]) -> Iterator[Row]:
     guest = guest_image.build(stage.folder / "guest")
-    with (
-        start_private(stage.folder / "lv") as hypervisor,
-        Cloud(stage, stage.folder / "real", "", SETTINGS.format(uri=hypervisor.uri)) as cloud,
-    ):
-        host = Host(cloud)
+    with start_private(stage.folder / "lv") as hypervisor:
+        cloud = Cloud(stage, stage.folder / "real", "", SETTINGS.format(uri=hypervisor.uri))
         try:
-            yield from _measured(stage, wanted, host, guest)
-        finally:
-            end_process(host.bases)
+            with cloud:
+                yield from _measured(stage, wanted, Host(cloud), guest)
+        finally:  # the worker would have another one run
+            end_process(cloud.instances / "_base")
 
 
 class Host:

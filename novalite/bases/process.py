@@ -173,6 +173,9 @@ def run(settings: BasesSettings) -> int:
                 elif time.monotonic() - busy_at > _IDLE_SECONDS:
                     LOG.info("there is nothing to do any more")
                     break
+                if not (settings.directory / orders.LOCK).exists():
+                    LOG.info("%s is gone", settings.directory)
+                    break
         finally:
             bases.close()
     return 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from glancelike.client import ImageClient
+from novalite.bases import orders
+from novalite.bases.keeper import connect
+from novalite.bases.settings import BasesSettings
 from novalite.config import GlanceSettings
 from novalite.images import HttpImages
 from novalite.model import NewServer, Server, Status
@@ -27,6 +32,7 @@ from tests.lazy_fixtures import (
     FAILED,
     WRONG,
     end_process,
+    ended,
     process_of,
     reading_disk,
     the_order,
@@ -251,3 +257,17 @@ def test_a_guest_boots_right_from_a_local_store(host: Hosts, short_dir: Path) ->
     assert not stored.exists()
     node.cloud.service.servers.reboot(node.cloud.admin, server.id, hard=True)
     node.await_marker(server, 2)
+
+
+def test_the_process_ends_when_its_directory_is_gone(short_dir: Path) -> None:
+    bases = short_dir / "bases"
+    cloud = Cloud(short_dir, options={("image_cache", "directory"): str(bases)})
+    told = BasesSettings.of(cloud.settings("host1")).to_json()
+    subprocess.run([sys.executable, "-m", "novalite.bases", "--told"], input=told, text=True, check=True)
+    wait_for("it serves", lambda: (bases / orders.SOCKET).exists())
+    process = process_of(bases)
+    connection = connect(bases)
+    assert connection is not None
+    with connection:  # so that it has something to do
+        shutil.rmtree(bases)
+        wait_for("it has ended", lambda: ended(process))
