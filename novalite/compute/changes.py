@@ -14,7 +14,6 @@ from novalite.config import Settings
 from novalite.db import Database
 from novalite.db.hosts import largest
 from novalite.db.records import flavor_json, flavor_of
-from novalite.errors import NovaliteError
 from novalite.images import Images
 from novalite.model import GIB, RESIZED_FROM, SHELVED_IMAGE, Fault, Flavor, Server, TaskState, VmState, utcnow
 from novalite.virt.base import PowerAction, VirtCap, VirtDriver
@@ -76,7 +75,7 @@ class Changes(Worker):
         if not ended:
             return
         if fault is not None and VirtCap.RESCUE in self._driver.capabilities:
-            self._quietly(server, lambda: self._driver.unrescue(server.id))
+            self.quietly(server, lambda: self._driver.unrescue(server.id))
         state = self.state(server)
         vm_state = state_by_power(state) if fault else VmState.RESCUED
         self._end(work, fault, vm_state=vm_state, power_state=state)
@@ -117,7 +116,7 @@ class Changes(Worker):
         if not ended:
             return
         if fault is not None:
-            self._quietly(server, lambda: self._back(server, on=was_on))
+            self.quietly(server, lambda: self._back(server, on=was_on))
             state = self.state(server)
             self._end(work, fault, vm_state=state_by_power(state), power_state=state, flavor=before)
             return
@@ -199,9 +198,3 @@ class Changes(Worker):
     def _end(self, work: Work, fault: Fault | None, **values: Any) -> None:
         work.check()
         self._database.work.done(work.server, fault, **values)
-
-    def _quietly(self, server: Server, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except NovaliteError as error:
-            LOG.warning("server %s: can't be brought back to what it was: %s", server.id, error)

@@ -16,18 +16,19 @@ from typing import Any
 
 from novalite import faults
 from novalite.compute.build import BaseImages, spec_of
-from novalite.compute.carrying import DiskFetcher, Places, disk_of, told
+from novalite.compute.carrying import Places, disk_of, told
 from novalite.compute.leases import Work
-from novalite.compute.worker import LOG, Worker, state_by_power
+from novalite.compute.mover import Mover
+from novalite.compute.worker import LOG, state_by_power
 from novalite.config import Settings
 from novalite.db import Database
-from novalite.errors import NovaliteError, QueueDown, Unavailable
+from novalite.errors import NovaliteError
 from novalite.model import Fault, Server, TaskState, VmState
 from novalite.rpc import Bus
 from novalite.virt.base import Arrival, BaseImage, Snapshot, VirtCap, VirtDriver
 
 
-class LiveMoves(Worker):
+class LiveMoves(Mover):
     """Does them; ``tasks`` says which."""
 
     def __init__(
@@ -39,11 +40,7 @@ class LiveMoves(Worker):
         bases: BaseImages,
         places: Places,
     ) -> None:
-        super().__init__(settings, database, driver)
-        self._bus = bus
-        self._bases = bases
-        self._places = places
-        self._fetcher = DiskFetcher(settings.migration)
+        super().__init__(settings, database, bus, driver, bases, places)
         self.tasks: Mapping[TaskState, Callable[[Work], None]] = {
             TaskState.LIVE_LEAVING: self._tell_needs,
             TaskState.LIVE_PREPARING: self._make_ready,
@@ -72,7 +69,7 @@ class LiveMoves(Worker):
         elif ended:
             work.check()
             self._database.moves.passed(server, "dest", TaskState.LIVE_PREPARING, **needs)
-            self._tell(str(server.task_args["dest_host"]), server)
+            self.tell(str(server.task_args["dest_host"]), server)
 
     def _make_ready(self, work: Work) -> None:
         """On the new host: make all that the guest needs but its disk's content."""
@@ -86,7 +83,7 @@ class LiveMoves(Worker):
                 disk = disk_of(server)
                 drive = self._places.arriving(server.id, disk)
                 self._places.make_room()
-                self._fetcher.fetch(self._where(server), server.id, disk, drive, work.check)
+                self._fetcher.fetch(self.where(server), server.id, disk, drive, work.check)
             size = int(server.task_args["virtual_size"])
             base = BaseImage(self._settings.instances_path, "qcow2", size)  # the disk is upon nothing
             with self._bases.boot_files(server, work.check) as boot:
@@ -104,7 +101,7 @@ class LiveMoves(Worker):
         else:
             self._quietly(server)
             self._database.moves.stays(server, fault)
-        self._tell(source, server)
+        self.tell(source, server)
 
     def _send(self, work: Work) -> None:
         """On the old host: have the guest go."""
@@ -117,7 +114,7 @@ class LiveMoves(Worker):
         elif ended:
             faults.passing("guest-sent")
             self._database.moves.passed(server, "dest", TaskState.LIVE_ARRIVED)
-            self._tell(str(server.task_args["dest_host"]), server)
+            self.tell(str(server.task_args["dest_host"]), server)
 
     def _receive(self, work: Work) -> None:
         """On the new host: say that the guest is here."""
@@ -131,7 +128,7 @@ class LiveMoves(Worker):
         )
         self._places.drop(server.id)
         LOG.info("server %s has come from host %s as it ran", server.id, server.task_args["source_host"])
-        self._tell(str(server.task_args["source_host"]), server)
+        self.tell(str(server.task_args["source_host"]), server)
 
     def _stay(self, work: Work, fault: Fault) -> None:
         """On the old host: say that the guest stays, as what it is."""
@@ -142,27 +139,10 @@ class LiveMoves(Worker):
         self._database.moves.settled(
             server, "error", fault, vm_state=state_by_power(state), power_state=state
         )
-        self._tell(str(server.task_args["dest_host"]), server)
-
-    def _where(self, server: Server) -> Callable[[], str]:
-        source = str(server.task_args["source_host"])
-
-        def where() -> str:
-            url = self._database.hosts.get(source).disks_url
-            if url is None:
-                raise Unavailable(f"host {source} doesn't say where disks are fetched from it")
-            return url
-
-        return where
+        self.tell(str(server.task_args["dest_host"]), server)
 
     def _quietly(self, server: Server) -> None:
         try:
             self._driver.destroy(server.id)
         except NovaliteError as error:
             LOG.warning("server %s: what was made ready for it stays for now: %s", server.id, error)
-
-    def _tell(self, host: str, server: Server) -> None:
-        try:
-            self._bus.drive(host, server.id)
-        except QueueDown as error:
-            LOG.warning("server %s: host %s will find it by itself: %s", server.id, host, error)

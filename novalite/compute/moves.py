@@ -17,20 +17,20 @@ from typing import Any
 
 from novalite import faults
 from novalite.compute.build import BaseImages, spec_of
-from novalite.compute.carrying import DiskFetcher, Places, disk_of, told
+from novalite.compute.carrying import Places, disk_of, told
 from novalite.compute.leases import Work
-from novalite.compute.worker import LOG, Worker, state_by_power
+from novalite.compute.mover import Mover
+from novalite.compute.worker import LOG, state_by_power
 from novalite.config import Settings
 from novalite.db import Database
 from novalite.db.records import flavor_json, flavor_of
-from novalite.errors import NovaliteError, QueueDown, Unavailable
 from novalite.model import GIB, RESIZED_FROM, Fault, Flavor, Server, TaskState, VmState, utcnow
 from novalite.rpc import Bus
 from novalite.virt.base import BaseImage, InstanceSpec, PowerAction, VirtCap, VirtDriver
 from novalite.virt.disks import inspect
 
 
-class Moves(Worker):
+class Moves(Mover):
     """Does them; ``tasks`` says which, ``of_moved`` which of servers that have moved."""
 
     def __init__(
@@ -42,11 +42,7 @@ class Moves(Worker):
         bases: BaseImages,
         places: Places,
     ) -> None:
-        super().__init__(settings, database, driver)
-        self._bus = bus
-        self._bases = bases
-        self._places = places
-        self._fetcher = DiskFetcher(settings.migration)
+        super().__init__(settings, database, bus, driver, bases, places)
         self.tasks: Mapping[TaskState, Callable[[Work], None]] = {
             TaskState.RESIZE_MIGRATING: self._leave,
             TaskState.RESIZE_MIGRATED: self._arrive,
@@ -80,11 +76,11 @@ class Moves(Worker):
         work.check()
         if fault is None:
             self._database.moves.left(server, on=was_on, **waiting)
-            self._tell(str(server.task_args["dest_host"]), server)
+            self.tell(str(server.task_args["dest_host"]), server)
             return
         self._places.drop(server.id)
         if was_on:
-            self._quietly(server, lambda: self._driver.set_power(server.id, PowerAction.START))
+            self.quietly(server, lambda: self._driver.set_power(server.id, PowerAction.START))
         state = self.state(server)
         self._database.moves.settled(
             server,
@@ -121,32 +117,24 @@ class Moves(Worker):
         kept = {RESIZED_FROM: {"flavor": flavor_json(before), "on": was_on}}
         kept[RESIZED_FROM] |= {"host": args["source_host"], "zone": args["source_zone"]}
         if fault is not None:
-            self._quietly(server, lambda: self._driver.destroy(server.id))
+            self.quietly(server, lambda: self._driver.destroy(server.id))
             self._places.drop(server.id)
             work.check()
             source, zone = str(args["source_host"]), args["source_zone"]
             self._database.moves.sent_back(server, source, zone, fault, kept=kept)
-            self._tell(source, server)
+            self.tell(source, server)
             return
         faults.passing("guest-arrived")
         work.check()
         self._database.moves.arrived(server, before, flavor=after, kept=kept, power_state=self.state(server))
         self._places.drop(server.id)
         LOG.info("server %s has come from host %s", server.id, args["source_host"])
-        self._tell(str(args["source_host"]), server)  # it needn't keep the copy any more
+        self.tell(str(args["source_host"]), server)  # it needn't keep the copy any more
 
     def _fetched(self, work: Work, target: Path) -> BaseImage:
         server, disk = work.server, disk_of(work.server)
-        source = str(server.task_args["source_host"])
-
-        def where() -> str:
-            url = self._database.hosts.get(source).disks_url
-            if url is None:
-                raise Unavailable(f"host {source} doesn't say where disks are fetched from it")
-            return url
-
         self._places.make_room()
-        self._fetcher.fetch(where, server.id, disk, target, work.check)
+        self._fetcher.fetch(self.where(server), server.id, disk, target, work.check)
         if disk.format == "qcow2":
             inspect(target, disk.format)  # that it names no other file, whoever has made it
         return BaseImage(target, disk.format, disk.virtual_size)
@@ -180,7 +168,7 @@ class Moves(Worker):
             flavor=server.flavor,
             kept={},
         )
-        self._tell(_source(server), server)
+        self.tell(_source(server), server)
 
     def _revert(self, work: Work) -> None:
         if _source(work.server) == self._settings.host:
@@ -200,7 +188,7 @@ class Moves(Worker):
             return
         source, zone = _source(server), server.kept[RESIZED_FROM]["zone"]
         self._database.moves.sent_back(server, source, zone, None)
-        self._tell(source, server)
+        self.tell(source, server)
 
     def _come_back(self, work: Work) -> None:
         """Make the guest that stayed here what it was."""
@@ -231,7 +219,7 @@ class Moves(Worker):
             kept={},
         )
         if other is not None:
-            self._tell(other, server)
+            self.tell(other, server)
 
     # From a dead host
 
@@ -252,7 +240,7 @@ class Moves(Worker):
             return
         source = str(server.task_args["source_host"])
         if fault is not None:
-            self._quietly(server, lambda: self._driver.destroy(server.id))
+            self.quietly(server, lambda: self._driver.destroy(server.id))
             work.check()
             self._database.moves.given_up(server, source, server.task_args["source_zone"], fault)
             return
@@ -268,19 +256,7 @@ class Moves(Worker):
             kept={},
         )
         LOG.info("server %s of host %s is made anew", server.id, source)
-        self._tell(source, server)
-
-    def _tell(self, host: str, server: Server) -> None:
-        try:
-            self._bus.drive(host, server.id)
-        except QueueDown as error:
-            LOG.warning("server %s: host %s will find it by itself: %s", server.id, host, error)
-
-    def _quietly(self, server: Server, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except NovaliteError as error:
-            LOG.warning("server %s: can't be brought back to what it was: %s", server.id, error)
+        self.tell(source, server)
 
 
 def moved(server: Server) -> bool:

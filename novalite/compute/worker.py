@@ -57,6 +57,13 @@ class Worker:
         if capability not in self._driver.capabilities:
             raise Unsupported(f"virt driver {self._driver.name} can't do that: it lacks {capability.name}")
 
+    def quietly(self, server: Server, act: Callable[[], None]) -> None:
+        """Bring back what a failed task has changed, as far as that can be."""
+        try:
+            act()
+        except NovaliteError as error:
+            LOG.warning("server %s: can't be brought back to what it was: %s", server.id, error)
+
     def worth_retrying(self, server: Server, error: Exception) -> bool:
         """Tell whether a later attempt may succeed."""
         again = server.attempts < self._settings.scheduler.max_attempts
