@@ -56,6 +56,7 @@ def run(args: Sequence[str], limits: Limits = QUICK, beat: Callable[[], None] = 
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin", "LC_ALL": "C"},
+            umask=0o077,  # a disk is nobody else's to read
         )
     except FileNotFoundError as error:
         raise ConfigError("qemu-img needs prlimit (util-linux), which isn't installed") from error
