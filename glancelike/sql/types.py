@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -87,9 +88,28 @@ def _document(element: Document, compiler: Any, **kw: Any) -> str:
     return f"json_array({compiler.process(element.clauses, **kw)})"
 
 
+@compiles(Document, "mysql")
+@compiles(Document, "mariadb")
+def _document_mysql(element: Document, compiler: Any, **kw: Any) -> str:
+    # Texts of one function have one collation, and JSON has another than what is compared.
+    collation = "utf8mb4_nopad_bin" if compiler.dialect.is_mariadb else "utf8mb4_0900_bin"
+    pieces = (
+        f"{compiler.process(each, **kw)} COLLATE {collation}"
+        if isinstance(each.type, sa.JSON | HugeText)
+        else compiler.process(each, **kw)
+        for each in element.clauses
+    )
+    return f"json_array({', '.join(pieces)})"
+
+
 @compiles(Document, "postgresql")
 def _document_postgresql(element: Document, compiler: Any, **kw: Any) -> str:
     return f"CAST(json_build_array({compiler.process(element.clauses, **kw)}) AS TEXT)"
+
+
+def decoded(text: str) -> Any:
+    """Return what a Document holds, or a JSON column in one where it came as a text."""
+    return msgspec.json.decode(text)
 
 
 class Packed(FunctionElement[str]):

@@ -220,8 +220,8 @@ class HostRecords(Records):
                     disk_gb=server.flavor.disk_gb,
                 )
             )
-            row = connection.execute(sa.select(servers).where(servers.c.id == server.id)).mappings().one()
-            return records.server(row)
+            text = connection.execute(sa.select(records.SERVER).where(servers.c.id == server.id)).scalar_one()
+            return records.server(text)
 
     def claim_larger(self, server: Server, host: ComputeHost, flavor: Flavor) -> Server | None:
         """Let a server claim what its own flavor or ``flavor`` needs, whichever is more.
@@ -259,8 +259,8 @@ class HostRecords(Records):
                 .where(allocations.c.server_id == server.id)
                 .values(vcpus=both.vcpus, memory_mb=both.memory_mb, disk_gb=both.disk_gb)
             )
-            row = connection.execute(sa.select(servers).where(servers.c.id == server.id)).mappings().one()
-            return records.server(row)
+            text = connection.execute(sa.select(records.SERVER).where(servers.c.id == server.id)).scalar_one()
+            return records.server(text)
 
     def drop_stray_allocations(self, name: str) -> int:
         """Remove allocations on a host of servers that aren't there."""

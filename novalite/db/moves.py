@@ -119,8 +119,8 @@ class MoveRecords(Records):
     def place(self, server_id: str) -> tuple[Server | None, str | None]:
         """Return a server, deleted or not, and its other host, both of one moment."""
         with self._engine.reading() as connection:
-            row = connection.execute(sa.select(servers).where(servers.c.id == server_id)).mappings().first()
-            return (None if row is None else records.server(row)), _other_host(connection, server_id)
+            text = connection.scalar(sa.select(records.SERVER).where(servers.c.id == server_id))
+            return (None if text is None else records.server(text)), _other_host(connection, server_id)
 
     def other_host(self, server_id: str) -> str | None:
         """Return the other host of a server that moves."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
 
+from glancelike.sql.types import Document, UtcTime, decoded
+from novalite.db.tables import servers
 from novalite.model import (
     Address,
     ComputeHost,
@@ -23,7 +26,11 @@ from novalite.model import (
 
 #: Mappings that are mostly empty: NULL then.
 _OPTIONAL = ("task_args", "kept")
-_SERVER_FIELDS = frozenset(field.name for field in fields(Server))
+_SERVER_FIELDS = tuple(field.name for field in fields(Server))
+_JSON = tuple(name for name in _SERVER_FIELDS if isinstance(servers.c[name].type, sa.JSON))
+_TIMES = tuple(name for name in _SERVER_FIELDS if isinstance(servers.c[name].type, UtcTime))
+#: A server's row as one text: drivers take rows apart in Python, column by column.
+SERVER = Document(*(servers.c[name] for name in _SERVER_FIELDS))
 
 
 def fault_json(fault: Fault | None) -> dict[str, Any] | None:
@@ -84,20 +91,26 @@ def server_values(server: Server) -> dict[str, Any]:
     return values
 
 
-def server(row: RowMapping) -> Server:
-    """Make a server of its row."""
-    values = {name: row[name] for name in _SERVER_FIELDS}
-    fault = row["fault"]
+def server(text: str) -> Server:
+    """Make a server of what SERVER selects."""
+    values = dict(zip(_SERVER_FIELDS, decoded(text), strict=True))
+    # Some databases write a JSON column into the document as it is, others as a text.
+    values |= {name: decoded(told) for name in _JSON if isinstance(told := values[name], str)}
+    for name in _TIMES:
+        if (told := values[name]) is not None:
+            values[name] = datetime.fromisoformat(told).replace(tzinfo=UTC)
+    fault = values["fault"]
     values.update(
-        vm_state=VmState(row["vm_state"]),
-        task_state=None if row["task_state"] is None else TaskState(row["task_state"]),
-        flavor=flavor_of(row["flavor"]),
-        image=image_of(row["image"]),
-        addresses=tuple(Address(**address) for address in row["addresses"]),
+        vm_state=VmState(values["vm_state"]),
+        task_state=None if values["task_state"] is None else TaskState(values["task_state"]),
+        flavor=flavor_of(values["flavor"]),
+        image=image_of(values["image"]),
+        addresses=tuple(Address(**address) for address in values["addresses"]),
         fault=fault and Fault(fault["code"], fault["message"], datetime.fromisoformat(fault["created_at"])),
-        tried_hosts=tuple(row["tried_hosts"]),
-        hostname=row["hostname"] or "",  # there are none of earlier versions
-        **{name: row[name] or {} for name in _OPTIONAL},
+        tried_hosts=tuple(values["tried_hosts"]),
+        config_drive=bool(values["config_drive"]),
+        hostname=values["hostname"] or "",  # there are none of earlier versions
+        **{name: values[name] or {} for name in _OPTIONAL},
     )
     return Server(**values)
 

@@ -110,17 +110,17 @@ class ServerRecords(Records):
         ids = list(server_ids)
         with self._engine.reading() as connection:
             for start in range(0, len(ids), 500):
-                rows = connection.execute(
-                    sa.select(servers).where(servers.c.id.in_(ids[start : start + 500]))
-                ).mappings()
-                found.update((row["id"], records.server(row)) for row in rows)
+                wanted = servers.c.id.in_(ids[start : start + 500])
+                for text in connection.scalars(sa.select(records.SERVER).where(wanted)):
+                    server = records.server(text)
+                    found[server.id] = server
         return found
 
     def on_host(self, host: str) -> tuple[Server, ...]:
         """Return all servers placed on a host that aren't deleted."""
         with self._engine.looking() as connection:
-            rows = connection.execute(sa.select(servers).where(servers.c.host == host, _ALIVE)).mappings()
-            return tuple(records.server(row) for row in rows)
+            here = sa.select(records.SERVER).where(servers.c.host == host, _ALIVE)
+            return tuple(map(records.server, connection.scalars(here)))
 
     def list(self, query: ServerQuery) -> Page[Server]:
         """Return one page; raise InvalidInput for a marker or sort key that isn't there."""
@@ -132,8 +132,8 @@ class ServerRecords(Records):
             if query.marker is not None:
                 conditions.append(_after(connection, query.marker, columns))
             order = [column.desc() if descending else column.asc() for column, descending in columns]
-            statement = sa.select(servers).where(*conditions).order_by(*order).limit(query.limit + 1)
-            found = [records.server(row) for row in connection.execute(statement).mappings()]
+            statement = sa.select(records.SERVER).where(*conditions).order_by(*order).limit(query.limit + 1)
+            found = [records.server(text) for text in connection.scalars(statement)]
         items = tuple(found[: query.limit])
         more = len(found) > query.limit and items
         return Page(items, items[-1].id if more else None)
@@ -205,10 +205,10 @@ class ServerRecords(Records):
 
 
 def _get(connection: Connection, server_id: str) -> Server:
-    row = connection.execute(sa.select(servers).where(servers.c.id == server_id)).mappings().first()
-    if row is None:
+    text = connection.scalar(sa.select(records.SERVER).where(servers.c.id == server_id))
+    if text is None:
         raise ServerNotFound(f"server {server_id} not found")
-    return records.server(row)
+    return records.server(text)
 
 
 def _change(

@@ -67,8 +67,8 @@ class WorkRecords(Records):
             )
             if taken.rowcount != 1:
                 return None
-            row = connection.execute(sa.select(servers).where(servers.c.id == server_id)).mappings().one()
-            server = records.server(row)
+            found = sa.select(records.SERVER).where(servers.c.id == server_id)
+            server = records.server(connection.execute(found).scalar_one())
             actions.begin_step(connection, server)
             return server
 
@@ -223,8 +223,8 @@ def end(connection: Connection, server: Server, fault: Fault | None, columns: di
     if ended.rowcount != 1:
         raise StaleRecord(f"server {server.id} isn't {server.task_state} by {server.lease_holder} any more")
     actions.end_step(connection, server, fault)
-    row = connection.execute(sa.select(servers).where(servers.c.id == server.id)).mappings().one()
-    return records.server(row)
+    text = connection.execute(sa.select(records.SERVER).where(servers.c.id == server.id)).scalar_one()
+    return records.server(text)
 
 
 def _belongs(host: str | None) -> sa.ColumnElement[bool]:

@@ -28,7 +28,7 @@ HOMES = {
     "castellan": ("glancelike/signatures.py",),
     "cursive": ("glancelike/signatures.py",),
     "fsspec": ("glancelike/fs.py",),
-    "msgspec": ("glancelike/registry/", "glancelike/sql/engine.py", "glancelike/web/body.py"),
+    "msgspec": ("glancelike/registry/", "glancelike/sql/", "glancelike/web/body.py"),
     "websockets": ("novalite/api/serial/",),
 }
 
