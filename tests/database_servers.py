@@ -11,16 +11,16 @@ import signal
 import subprocess
 import sys
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from abc import abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
-from tests.processes import freeze, frozen
+from tests.processes import Breakable, freeze
 from tests.swift_server import free_ports
 
 START_SECONDS = 60.0
@@ -55,7 +55,7 @@ GRANT ALL ON *.* TO '{USER}'@'127.0.0.1' WITH GRANT OPTION;
 """
 
 
-class DatabaseServer(ABC):
+class DatabaseServer(Breakable):
     """A running server: ``url`` of a database; USER, with PASSWORD, may do everything.
 
     What has been committed survives ``kill``. ``options`` are the server's
@@ -67,10 +67,9 @@ class DatabaseServer(ABC):
     first: ClassVar[str]  # a database that is always there
 
     def __init__(self, directory: Path, options: Mapping[str, str] = MappingProxyType({})) -> None:
-        self.directory = directory
+        super().__init__(directory)
         self.options = dict(options)
         (self.port,) = free_ports(1)
-        self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
         self._make()
         try:
@@ -152,26 +151,6 @@ class DatabaseServer(ABC):
             for pid in freeze(process.pid):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Keep the server silent for a while: connections stay, and the kernel takes new ones."""
-        assert self._process is not None
-        with frozen(self._process.pid):
-            yield
-
-    @contextmanager
-    def down(self) -> Iterator[None]:
-        """Have the server killed for a while."""
-        self.kill()
-        try:
-            yield
-        finally:
-            self.start()
-
-    def log(self) -> str:
-        """Return the end of what the server has written."""
-        return (self.directory / "out").read_text(errors="replace")[-4000:]
 
 
 class PostgresServer(DatabaseServer):

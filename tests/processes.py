@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +40,42 @@ def frozen(pid: int) -> Iterator[None]:
     finally:
         for each in pids:
             os.kill(each, signal.SIGCONT)
+
+
+class Breakable(ABC):
+    """A server that runs in ``directory``, made to be killed, paused and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start it on its ports and wait until it serves."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """Kill all of its processes, as a power cut would."""
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """Have it killed for a while."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keep it silent for a while: connections stay, and the kernel takes new ones."""
+        assert self._process is not None
+        with frozen(self._process.pid):
+            yield
+
+    def log(self) -> str:
+        """Return the end of what it has written."""
+        return (self.directory / "out").read_text(errors="replace")[-4000:]
 
 
 def _stop(pid: int) -> None:

@@ -7,11 +7,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from tests.processes import children, frozen
+from tests.processes import Breakable, children
 from tests.swift_server import free_ports
 
 START_SECONDS = 90.0
@@ -33,7 +32,7 @@ ssl_options.keyfile = {key}
 """
 
 
-class RabbitServer:
+class RabbitServer(Breakable):
     """A running broker: ``url`` for oslo.messaging; what is durable survives ``kill``.
 
     With ``tls``, paths of the authority's certificate, the server's own and
@@ -41,7 +40,7 @@ class RabbitServer:
     """
 
     def __init__(self, directory: Path, tls: tuple[Path, Path, Path] | None = None) -> None:
-        self.directory = directory
+        super().__init__(directory)
         self.port, tls_port, distribution, self._epmd_port = free_ports(4)
         self.url = f"rabbit://guest:guest@127.0.0.1:{self.port}//"
         self.tls_url = f"rabbit://guest:guest@127.0.0.1:{tls_port}//"
@@ -78,7 +77,6 @@ class RabbitServer:
                 for name, value in told.items()
             },
         }
-        self._process: subprocess.Popen[bytes] | None = None
         try:
             self.start()
         except BaseException:
@@ -142,29 +140,9 @@ class RabbitServer:
                 os.kill(pid, signal.SIGKILL)
         process.wait()
 
-    @contextmanager
-    def down(self) -> Iterator[None]:
-        """Have the broker killed for a while."""
-        self.kill()
-        try:
-            yield
-        finally:
-            self.start()
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Keep the broker silent for a while: connections stay, and the kernel takes new ones."""
-        assert self._process is not None
-        with frozen(self._process.pid):
-            yield
-
     def _pids(self, pid: int) -> list[int]:
         try:
             below = children(pid)
         except FileNotFoundError:
             return []
         return [pid, *(each for child in below for each in self._pids(child))]
-
-    def log(self) -> str:
-        """Return the end of what the broker has written."""
-        return (self.directory / "out").read_text(errors="replace")[-4000:]
