@@ -13,6 +13,7 @@ from glancelike.web.auth import Auth, warn_if_exposed
 from novalite.api.compute.errors import TABLE, render
 from novalite.api.compute.microversion import Microversions
 from novalite.api.compute.query_rules import QueryRules
+from novalite.api.compute.recognition import Recognition
 from novalite.api.compute.routes import ROUTES
 from novalite.compose import ALL_ROLES, NO_ROLES, build_all, warn_if_alone
 from novalite.config import Settings, load
@@ -28,7 +29,7 @@ def create_app(service: ComputeService, auth: Auth, *, max_limit: int = 1000) ->
         auth,
         TABLE,
         render,
-        middleware=[Microversions(), QueryRules()],
+        middleware=[Recognition(service.policy), Microversions(), QueryRules()],
     )
 
 
@@ -40,7 +41,9 @@ def running(settings: Settings, roles: frozenset[str] = ALL_ROLES) -> Iterator[w
         auth.open()
         stack.callback(auth.close)
         warn_if_exposed(auth, settings.api.listen)
-        node = stack.enter_context(build_all(settings, roles=roles))
+        node = build_all(settings, roles=roles)
+        node.service.policy.open()
+        stack.enter_context(node)
         yield create_app(node.service, auth, max_limit=settings.api.max_limit)
 
 

@@ -1,4 +1,4 @@
-"""The command line of novalite's operator: ``novalite db …``, ``novalite config …``.
+"""The command line of novalite's operator: ``novalite db …``, ``novalite config …``, ``novalite policy …``.
 
 Servers are worked with by OpenStack's own clients.
 """
@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     samples = nouns.add_parser("config", help="the configuration").add_subparsers(required=True)
     text = "print a sample file"
     samples.add_parser("sample", help=text, description=text).set_defaults(run=_config_sample)
+    policies = nouns.add_parser("policy", help="the policy rules").add_subparsers(required=True)
+    policies.add_parser("sample", help=text, description=text).set_defaults(run=_policy_sample)
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
@@ -60,6 +62,12 @@ def _db_check(arguments: argparse.Namespace) -> None:
 
 def _config_sample(_arguments: argparse.Namespace) -> None:
     from novalite.config import sample
+
+    print(sample(), end="")
+
+
+def _policy_sample(_arguments: argparse.Namespace) -> None:
+    from novalite.policy import sample
 
     print(sample(), end="")
 

@@ -13,6 +13,7 @@ from novalite.compute.manager import ComputeManager
 from novalite.config import Settings
 from novalite.db import Database
 from novalite.images import HttpImages, Images
+from novalite.policy import Policy
 from novalite.rpc import Bus
 from novalite.scheduler.manager import SchedulerManager
 from novalite.service import ComputeService
@@ -48,7 +49,8 @@ class Node:
             settings.transport_url, settings.messaging, response_timeout=settings.rpc_response_timeout
         )
         self._images = images
-        self.service = ComputeService(settings, self._database, self._bus, images)
+        policy = Policy(settings.policy.file, optional=settings.policy.optional)
+        self.service = ComputeService(settings, self._database, self._bus, images, policy)
         self.compute: ComputeManager | None = None
         self.scheduler: SchedulerManager | None = None
         workers: list[_Part] = []

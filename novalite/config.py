@@ -24,6 +24,7 @@ from novalite.scheduler.base import Driver, Hook
 from novalite.virt.base import VirtDriver
 
 MESSAGING = "oslo_messaging"
+DEFAULT_POLICY_FILE = next(opt.default for opt in config_options.POLICY)
 Overrides = Mapping[tuple[str, str], Any]
 
 __all__ = ["Settings", "list_opts", "load", "sample"]
@@ -137,6 +138,14 @@ class ConsoleSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """The operator's rules; an ``optional`` file needn't be there."""
+
+    file: Path | None
+    optional: bool
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaSettings:
     instances: int
     cores: int
@@ -183,6 +192,7 @@ class Settings:
     network: NetworkSettings
     metadata: MetadataSettings
     console: ConsoleSettings
+    policy: PolicySettings
     quota: QuotaSettings
 
 
@@ -363,8 +373,17 @@ def _settings(
             allowed_origins=frozenset(each.lower() for each in values.get("console", "allowed_origins")),
             token_ttl=values.get("consoleauth", "token_ttl"),
         ),
+        policy=_policy(values),
         quota=QuotaSettings(**values.section("quota")),
     )
+
+
+def _policy(values: OptionSet) -> PolicySettings:
+    """Find the policy file: beside the configuration files, where a relative path is meant from."""
+    told = values.get("oslo_policy", "policy_file")
+    if told == DEFAULT_POLICY_FILE:
+        return PolicySettings(values.beside(told), optional=True)
+    return PolicySettings((values.beside(told) or Path(told)) if told else None, optional=False)
 
 
 def _shared_secret(values: OptionSet) -> str:

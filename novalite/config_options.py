@@ -279,6 +279,14 @@ CONSOLE = (
 CONSOLEAUTH = (
     cfg.IntOpt("token_ttl", default=600, min=1, help="Seconds within which a console has to be opened."),
 )
+POLICY = (
+    cfg.StrOpt(
+        "policy_file",
+        default="policy.yaml",
+        help="YAML file with policy rules that override the defaults, looked for beside the configuration "
+        "files; read again when it changes. One of another name has to be there.",
+    ),
+)
 QUOTA = (
     cfg.IntOpt("instances", default=10, min=-1, help="Servers of a project; -1 is unlimited."),
     cfg.IntOpt("cores", default=20, min=-1, help="Virtual CPUs of a project's servers; -1 is unlimited."),
@@ -305,6 +313,7 @@ GROUPS: dict[str, tuple[cfg.Opt, ...]] = {
     "migration": MIGRATION,
     "network": NETWORK,
     "neutron": NEUTRON,
+    "oslo_policy": POLICY,
     "quota": QUOTA,
     "serial_console": SERIAL_CONSOLE,
 }

@@ -148,10 +148,11 @@ STATUS_OF_TASK = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. ``admin`` sees and may everything.
+    """Who asks. Whether ``admin`` is true, the policy says, and what that means.
 
     ``token`` is what the caller authenticated with, for image services
-    that decide by it; it is never shown or stored.
+    that decide by it; it is never shown or stored. ``service_roles`` are
+    those of the service that passes a request on.
     """
 
     user: str | None = None
@@ -160,12 +161,16 @@ class Caller:
     admin: bool = False
     request_id: str | None = None
     token: str | None = field(default=None, repr=False, compare=False)
+    service_roles: frozenset[str] = frozenset()
+    system_scope: str | None = None
 
     @classmethod
     def of(cls, other: Any, *, token: str | None = None) -> Caller:
         """Take over a caller of another package with the same attributes."""
         return cls(
-            other.user, other.project, frozenset(other.roles), bool(other.admin), other.request_id, token
+            *(other.user, other.project, frozenset(other.roles), bool(other.admin), other.request_id, token),
+            service_roles=frozenset(other.service_roles),
+            system_scope=other.system_scope,
         )
 
     @classmethod
@@ -349,8 +354,10 @@ def host_name(name: str, server_id: str) -> str:
 class NewServer:
     """What ``ComputeService.servers.create`` is asked for.
 
-    ``host`` forces the placement (admin only). From ``min_count`` up to
-    ``max_count`` servers are made, as many as the quota allows.
+    ``host`` is where they are to be; it is ``forced`` where the zone named it,
+    which another rule lets callers do. ``asked_networks`` says that ``networks``
+    are what the caller asked for, and not the default. From ``min_count`` up
+    to ``max_count`` servers are made, as many as the quota allows.
     """
 
     name: str
@@ -362,8 +369,10 @@ class NewServer:
     config_drive: bool = False
     zone: str | None = None
     host: str | None = None
+    forced: bool = True
     hints: Mapping[str, Any] = field(default_factory=dict)
     networks: str = "auto"
+    asked_networks: bool = False
     description: str | None = None
     tags: frozenset[str] = frozenset()
     access_ipv4: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glancelike.policy.base import ADMIN, ADMIN_OR_READER, PUBLIC, Rule, rule
-from glancelike.policy.oslo import policy
+from glancelike.rules import alias
 
 NAMESPACES = "/v2/metadefs/namespaces"
 NAMESPACE = f"{NAMESPACES}/{{namespace}}"
@@ -30,8 +30,8 @@ def _items(noun: str, plural: str, removing: str = "delete") -> tuple[Rule, ...]
 
 
 RULES: tuple[Rule, ...] = (
-    policy.RuleDefault("metadef_default", "", "Asked by nothing here, kept for policy files"),
-    policy.RuleDefault("metadef_admin", ADMIN, "Write metadata definitions"),
+    alias("metadef_default", "", "Asked by nothing here, kept for policy files"),
+    alias("metadef_admin", ADMIN, "Write metadata definitions"),
     rule("get_metadef_namespace", READ, "Show a namespace", f"GET {NAMESPACE}"),
     rule("get_metadef_namespaces", ADMIN_OR_READER, "List namespaces", f"GET {NAMESPACES}"),
     rule("modify_metadef_namespace", WRITE, "Change a namespace", f"PUT {NAMESPACE}"),

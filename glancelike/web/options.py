@@ -208,6 +208,16 @@ class OptionSet:
                     if name.replace("-", "_") not in known:
                         raise OptionError(f"{path}: unknown option {name} in [{section}]")
 
+    def beside(self, name: str) -> Path | None:
+        """Return where a file of that name is, beside the files that were read; the last's counts first.
+
+        Where it is nowhere, that is where it would be; None when no file was
+        read, unless the name is a whole path.
+        """
+        directories = [Path(each).parent for each in reversed(self._files())]
+        places = [Path(name)] if Path(name).is_absolute() else [each / name for each in directories]
+        return next((each for each in places if each.exists()), places[0] if places else None)
+
     def _files(self) -> list[str]:
         directories = [Path(each) for each in self._conf.config_dir or ()]
         return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from novalite.config import Settings
 from novalite.db import Database
 from novalite.images import Images
+from novalite.policy import Policy
 from novalite.rpc import Bus
 from novalite.service.actions import ServerActions
 from novalite.service.aggregates import Aggregates
@@ -24,19 +25,26 @@ __all__ = ["ComputeService"]
 
 
 class ComputeService:
-    """All use cases, by the noun they are about; thread-safe."""
+    """All use cases, by the noun they are about; thread-safe.
 
-    def __init__(self, settings: Settings, database: Database, bus: Bus, images: Images) -> None:
-        self.servers = Servers(settings, database, bus, images)
-        self.actions = ServerActions(database, bus)
-        self.changes = Changes(settings, database, bus, images)
-        self.consoles = Consoles(settings, database, bus)
-        self.moves = Moves(database, bus)
-        self.tags = Tags(database, bus)
-        self.flavors = Flavors(database)
-        self.quotas = Quotas(settings, database)
-        self.keypairs = KeyPairs(database, self.quotas)
-        self.hosts = Hosts(database)
-        self.aggregates = Aggregates(database, bus, images)
-        self.groups = ServerGroups(settings, database)
-        self.reports = Reports(database)
+    Each asks ``policy`` first, which reads its file when somebody asks, or
+    ``policy.open`` at the start.
+    """
+
+    def __init__(
+        self, settings: Settings, database: Database, bus: Bus, images: Images, policy: Policy
+    ) -> None:
+        self.policy = policy
+        self.servers = Servers(settings, database, bus, images, policy)
+        self.actions = ServerActions(database, bus, policy)
+        self.changes = Changes(settings, database, bus, images, policy)
+        self.consoles = Consoles(settings, database, bus, policy)
+        self.moves = Moves(database, bus, policy)
+        self.tags = Tags(database, bus, policy)
+        self.flavors = Flavors(database, policy)
+        self.quotas = Quotas(settings, database, policy)
+        self.keypairs = KeyPairs(database, self.quotas, policy)
+        self.hosts = Hosts(database, policy)
+        self.aggregates = Aggregates(database, bus, images, policy)
+        self.groups = ServerGroups(settings, database, policy)
+        self.reports = Reports(database, policy)

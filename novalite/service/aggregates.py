@@ -1,4 +1,4 @@
-"""What administrators may do with host aggregates."""
+"""What may be done with host aggregates."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from novalite.errors import InvalidInput
 from novalite.groupings import Aggregate
 from novalite.images import Images
 from novalite.model import Caller
+from novalite.policy import NOBODYS, Policy
 from novalite.rpc import Bus
 from novalite.service.checks import MAX_CHARS, check_name
-from novalite.service.orders import demand_admin_for
 
-POLICY = "os_compute_api:os-aggregates:"
+RULES = "os_compute_api:os-aggregates:"
 _KEY = re.compile(r"[a-zA-Z0-9\-_:. ]{1,255}")
 
 
 class Aggregates:
-    """The use cases of aggregates, all for administrators; thread-safe."""
+    """The use cases of aggregates; thread-safe."""
 
-    def __init__(self, database: Database, bus: Bus, images: Images) -> None:
+    def __init__(self, database: Database, bus: Bus, images: Images, policy: Policy) -> None:
         self._aggregates = database.aggregates
         self._hosts = database.hosts
         self._bus = bus
         self._images = images
+        self._policy = policy
 
     def list(self, caller: Caller) -> tuple[Aggregate, ...]:
         """Return all aggregates; raise Forbidden."""
-        demand_admin_for(caller, f"{POLICY}index")
+        self._policy.check(caller, f"{RULES}index", NOBODYS)
         return self._aggregates.list()
 
     def show(self, caller: Caller, aggregate_id: int) -> Aggregate:
         """Return one aggregate; raise Forbidden or NotFound."""
-        demand_admin_for(caller, f"{POLICY}show")
+        self._policy.check(caller, f"{RULES}show", NOBODYS)
         return self._aggregates.get(aggregate_id)
 
     def create(self, caller: Caller, name: str, zone: str | None = None) -> Aggregate:
         """Make an aggregate without hosts; raise Forbidden, InvalidInput or AggregateExists."""
-        demand_admin_for(caller, f"{POLICY}create")
+        self._policy.check(caller, f"{RULES}create", NOBODYS)
         check_name("name", name)
         check_zone(zone)
         return self._aggregates.insert(Aggregate(name, zone))
@@ -50,7 +51,7 @@ class Aggregates:
         Raises Forbidden, NotFound, AggregateExists, and InvalidInput when the
         zone can't be that of its hosts.
         """
-        demand_admin_for(caller, f"{POLICY}update")
+        self._policy.check(caller, f"{RULES}update", NOBODYS)
         if name is not None:
             check_name("name", name)
         check_zone(zone)
@@ -63,7 +64,7 @@ class Aggregates:
 
         Raises Forbidden, NotFound or InvalidInput.
         """
-        demand_admin_for(caller, f"{POLICY}set_metadata")
+        self._policy.check(caller, f"{RULES}set_metadata", NOBODYS)
         for key, value in metadata.items():
             if not _KEY.fullmatch(key) or (value is not None and len(value) > MAX_CHARS):
                 raise InvalidInput(f"metadata item {key[:MAX_CHARS]!r} has a key or a value that can't be")
@@ -72,17 +73,17 @@ class Aggregates:
 
     def delete(self, caller: Caller, aggregate_id: int) -> None:
         """Remove an aggregate; raise Forbidden, NotFound, and InvalidInput while it has hosts."""
-        demand_admin_for(caller, f"{POLICY}delete")
+        self._policy.check(caller, f"{RULES}delete", NOBODYS)
         self._aggregates.delete(aggregate_id)
 
     def add_host(self, caller: Caller, aggregate_id: int, host: str) -> Aggregate:
         """Put a host into an aggregate; raise Forbidden, NotFound or Conflict."""
-        demand_admin_for(caller, f"{POLICY}add_host")
+        self._policy.check(caller, f"{RULES}add_host", NOBODYS)
         return self._aggregates.add_host(aggregate_id, host)
 
     def remove_host(self, caller: Caller, aggregate_id: int, host: str) -> Aggregate:
         """Take a host out of an aggregate; raise Forbidden, NotFound or Conflict."""
-        demand_admin_for(caller, f"{POLICY}remove_host")
+        self._policy.check(caller, f"{RULES}remove_host", NOBODYS)
         return self._aggregates.remove_host(aggregate_id, host)
 
     def precache(self, caller: Caller, aggregate_id: int, image_ids: Collection[str]) -> None:
@@ -91,7 +92,7 @@ class Aggregates:
         Nobody is told when that is done. Raises Forbidden, NotFound,
         InvalidInput, and ImageMissing for an image that isn't there.
         """
-        demand_admin_for(caller, "compute:aggregates:images")
+        self._policy.check(caller, "compute:aggregates:images", NOBODYS)
         if len(set(image_ids)) < len(image_ids):
             raise InvalidInput("Duplicate images in request")
         found = self._aggregates.get(aggregate_id)

@@ -28,9 +28,11 @@ from novalite.model import (
     Usage,
     VmState,
 )
+from novalite.policy import Policy
 from novalite.rpc import Bus
 from novalite.service.checks import (
     check_boot_files,
+    check_disk,
     check_image,
     check_metadata,
     check_name,
@@ -38,8 +40,9 @@ from novalite.service.checks import (
     packed,
 )
 from novalite.service.flavors import visible
-from novalite.service.orders import Orders, demand_admin_for, demand_state, demand_unlocked, order_of
+from novalite.service.orders import Orders, demand_state, order_of
 
+API = "os_compute_api:"
 _RETRIES = 20
 _AT_REST = frozenset({VmState.ACTIVE, VmState.STOPPED})
 _COPIED = _AT_REST | {VmState.PAUSED, VmState.SUSPENDED}
@@ -51,25 +54,30 @@ _OWN = frozenset({"instance_uuid", "base_image_ref", "user_id", "image_type", "b
 class Changes:
     """The use cases; thread-safe."""
 
-    def __init__(self, settings: Settings, database: Database, bus: Bus, images: Images) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, bus: Bus, images: Images, policy: Policy
+    ) -> None:
         quota = settings.quota
         self._quota = Usage(quota.instances, quota.cores, quota.ram)
         self._database = database
         self._images = images
-        self._orders = Orders(database, bus)
+        self._policy = policy
+        self._orders = Orders(database, bus, policy)
 
     def rebuild(self, caller: Caller, server_id: str, wanted: Rebuild) -> Server:
         """Order the guest to be made anew from an image; addresses and size stay.
 
         Raises InvalidState, InvalidInput, ImageMissing, KeyPairNotFound and what else ``create`` does.
         """
+        rule = f"{API}servers:rebuild"
+        server = self._orders.show(caller, server_id, rule)
         if wanted.name is not None:
             check_name("name", wanted.name)
         check_metadata(wanted.metadata or {})
         image = self._images.show(wanted.image_id, caller)
-        flavor = self._orders.show(caller, server_id).flavor
-        check_image(image, flavor)
-        check_boot_files(self._images, image, flavor, caller)
+        check_disk(server.flavor, caller, self._policy)
+        check_image(image, server.flavor)
+        check_boot_files(self._images, image, server.flavor, caller)
         told = {
             name: value
             for name in ("name", "metadata", "access_ipv4", "access_ipv6", "hostname")
@@ -78,39 +86,41 @@ class Changes:
         if wanted.set_description:
             told["description"] = wanted.description
         if wanted.set_key:
-            told |= self._key(caller, server_id, wanted.key_name)
+            told |= self._key(server, wanted.key_name)
         if wanted.set_user_data:
             if wanted.user_data is not None:
                 check_user_data(wanted.user_data)
             told["user_data"] = packed(wanted.user_data)
         values = {**told, "image": image, "task_args": {"admin_password": wanted.admin_password}}
         task = TaskState.REBUILDING
-        return self._orders.act(caller, server_id, "rebuild", task, _BROKEN, values=lambda _: values)
+        return self._orders.act(caller, server_id, rule, "rebuild", task, _BROKEN, values=lambda _: values)
 
-    def _key(self, caller: Caller, server_id: str, name: str | None) -> dict[str, Any]:
+    def _key(self, server: Server, name: str | None) -> dict[str, Any]:
         """Return the key pair of a server's owner as fields of the server; None is no key."""
         if name is None:
             return {"key_name": None, "public_key": None}
-        owner = self._orders.show(caller, server_id).user
-        return {"key_name": name, "public_key": self._database.keypairs.get(owner, name).public_key}
+        return {"key_name": name, "public_key": self._database.keypairs.get(server.user, name).public_key}
 
     def rescue(self, caller: Caller, server_id: str, password: str, image_id: str | None = None) -> Server:
         """Order the guest to boot from an image, its own unless one is named, with its disk beside.
 
         Raises InvalidState, ImageMissing or ImageUnusable.
         """
-        server = self._orders.show(caller, server_id)
+        rule = f"{API}os-rescue"
+        server = self._orders.show(caller, server_id, rule)
         image = self._images.show(image_id, caller) if image_id else server.image
         check_image(image, server.flavor)
         check_boot_files(self._images, image, server.flavor, caller)
         told = {"image": image_json(image), "admin_password": password}
         return self._orders.act(
-            *(caller, server_id, "rescue", TaskState.RESCUING, _BROKEN), values=lambda _: {"task_args": told}
+            *(caller, server_id, rule, "rescue", TaskState.RESCUING, _BROKEN),
+            values=lambda _: {"task_args": told},
         )
 
     def unrescue(self, caller: Caller, server_id: str) -> Server:
         """Order a rescued guest to boot from its own disk; raise InvalidState."""
-        return self._orders.act(caller, server_id, "unrescue", TaskState.UNRESCUING, {VmState.RESCUED})
+        rule = f"{API}os-unrescue"
+        return self._orders.act(caller, server_id, rule, "unrescue", TaskState.UNRESCUING, {VmState.RESCUED})
 
     def create_image(
         self, caller: Caller, server_id: str, name: str, metadata: Mapping[str, str] | None = None
@@ -119,7 +129,8 @@ class Changes:
 
         Raises InvalidState, and what the image service refuses.
         """
-        return self._image(caller, server_id, "createImage", TaskState.IMAGE_SNAPSHOT, name, metadata)
+        rule, task = f"{API}servers:create_image", TaskState.IMAGE_SNAPSHOT
+        return self._image(caller, server_id, rule, "createImage", task, name, metadata)
 
     def create_backup(
         self,
@@ -134,19 +145,21 @@ class Changes:
         if rotation < 0:
             raise InvalidInput(f"rotation must not be negative: {rotation}")
         told: dict[str, Any] = {"backup_type": kind, "rotation": rotation}
-        task = TaskState.IMAGE_BACKUP
-        return self._image(caller, server_id, "createBackup", task, name, metadata, **told)
+        rule, task = f"{API}os-create-backup", TaskState.IMAGE_BACKUP
+        return self._image(caller, server_id, rule, "createBackup", task, name, metadata, **told)
 
     def resize(self, caller: Caller, server_id: str, flavor_id: str) -> Server:
         """Order another flavor, which is to be confirmed or reverted when the server has it.
 
         Raises InvalidInput, FlavorNotFound, QuotaExceeded, InvalidState.
         """
-        flavor = visible(self._database.flavors, flavor_id, caller)
+        rule = f"{API}servers:resize"
+        self._orders.show(caller, server_id, rule)
+        flavor = visible(self._database.flavors, self._policy, flavor_id, caller)
         order = order_of(caller, "resize")
         for _ in range(_RETRIES):
-            server = self._orders.show(caller, server_id)
-            demand_unlocked(caller, server)
+            server = self._orders.show(caller, server_id, rule)
+            self._orders.demand_unlocked(caller, server)
             demand_state(server, "resize", _AT_REST)
             _check_resize(server, flavor)
             values = {
@@ -166,25 +179,28 @@ class Changes:
 
     def confirm_resize(self, caller: Caller, server_id: str) -> Server:
         """Order what a server was before a resize to be forgotten; raise InvalidState."""
-        return self._resized(caller, server_id, "confirmResize", TaskState.RESIZE_CONFIRMING)
+        rule, task = f"{API}servers:confirm_resize", TaskState.RESIZE_CONFIRMING
+        return self._resized(caller, server_id, rule, "confirmResize", task)
 
     def revert_resize(self, caller: Caller, server_id: str) -> Server:
         """Order a server to become what it was before a resize; raise InvalidState."""
-        return self._resized(caller, server_id, "revertResize", TaskState.RESIZE_REVERTING)
+        rule, task = f"{API}servers:revert_resize", TaskState.RESIZE_REVERTING
+        return self._resized(caller, server_id, rule, "revertResize", task)
 
     def shelve(self, caller: Caller, server_id: str) -> None:
         """Order a server to be put away as an image; raise InvalidState.
 
         It leaves its host at once where ``shelved_offload_time`` is 0.
         """
-        server = self._orders.show(caller, server_id)
-        name = f"{server.name}-shelved"
-        self._image(caller, server_id, "shelve", TaskState.SHELVING, name, None, lock=True)
+        rule = f"{API}os-shelve:shelve"
+        name = f"{self._orders.show(caller, server_id, rule).name}-shelved"
+        self._image(caller, server_id, rule, "shelve", TaskState.SHELVING, name, None, lock=True)
 
     def shelve_offload(self, caller: Caller, server_id: str) -> Server:
         """Order a shelved server to leave its host; raise InvalidState."""
+        rule = f"{API}os-shelve:shelve_offload"
         task, states = TaskState.SHELVING_OFFLOADING, {VmState.SHELVED}
-        return self._orders.act(caller, server_id, "shelveOffload", task, states)
+        return self._orders.act(caller, server_id, rule, "shelveOffload", task, states)
 
     def unshelve(self, caller: Caller, server_id: str, place: Place = ANYWHERE) -> Server:
         """Order a shelved server to run again, on a host or in a zone if one is named.
@@ -193,14 +209,16 @@ class Changes:
         ImageMissing, Forbidden, Conflict when host and zone don't go together,
         and InvalidInput for what isn't there.
         """
-        server = self._orders.show(caller, server_id)
+        rule = f"{API}os-shelve:unshelve"
+        server = self._orders.show(caller, server_id, rule)
         states = {VmState.SHELVED, VmState.SHELVED_OFFLOADED}
-        demand_unlocked(caller, server)
+        self._orders.demand_unlocked(caller, server)
         demand_state(server, "unshelve", states)
         if place != ANYWHERE and server.vm_state == VmState.SHELVED:
             raise InvalidState(f"Cannot 'unshelve' instance {server_id} elsewhere while it is on a host")
         if server.vm_state == VmState.SHELVED:
-            return self._orders.act(caller, server_id, "unshelve", TaskState.UNSHELVING, {VmState.SHELVED})
+            task = TaskState.UNSHELVING
+            return self._orders.act(caller, server_id, rule, "unshelve", task, {VmState.SHELVED})
         where = self._where(caller, server, place)
         image = self._images.show(str(server.kept[SHELVED_IMAGE]), replace(caller, admin=True))
 
@@ -209,14 +227,14 @@ class Changes:
             values = {"task_state": TaskState.SCHEDULING, "attempts": 0, "tried_hosts": []}
             return {**values, **where, "task_args": {"image": image_json(image)}}
 
-        ordered = self._orders.change(caller, server_id, change, action="unshelve")
+        ordered = self._orders.change(caller, server_id, rule, change, action="unshelve")
         self._orders.schedule(ordered)
         return ordered
 
     def _where(self, caller: Caller, server: Server, place: Place) -> dict[str, Any]:
         """Return the fields that say where a server is to go; raise as ``unshelve`` does."""
         if place.host is not None:
-            demand_admin_for(caller, "os_compute_api:os-shelve:unshelve_to_host")
+            self._policy.check(caller, f"{API}os-shelve:unshelve_to_host", server)
         zone = place.zone if place.set_zone else server.pinned_zone
         hosts = {host.name: host for host in self._database.hosts.list()}
         if place.zone is not None and all(host.zone != place.zone for host in hosts.values()):
@@ -229,18 +247,19 @@ class Changes:
         # What an earlier placement was forced to holds no more.
         return {**told, "forced_host": place.host}
 
-    def _resized(self, caller: Caller, server_id: str, action: str, task: TaskState) -> Server:
+    def _resized(self, caller: Caller, server_id: str, rule: str, action: str, task: TaskState) -> Server:
         def nothing(server: Server) -> dict[str, Any]:
             if RESIZED_FROM not in server.kept:
                 raise InvalidState(f"Instance {server_id} has not been resized.")
             return {}
 
-        return self._orders.act(caller, server_id, action, task, {VmState.RESIZED}, values=nothing)
+        return self._orders.act(caller, server_id, rule, action, task, {VmState.RESIZED}, values=nothing)
 
     def _image(
         self,
         caller: Caller,
         server_id: str,
+        rule: str,
         action: str,
         task: TaskState,
         name: str,
@@ -252,9 +271,9 @@ class Changes:
         """Make an image and order its data; nothing of it stays when that is refused."""
         check_name("name", name)
         check_metadata(metadata or {})
-        server = self._orders.show(caller, server_id)
+        server = self._orders.show(caller, server_id, rule)
         if lock:
-            demand_unlocked(caller, server)
+            self._orders.demand_unlocked(caller, server)
         demand_state(server, action, _COPIED)
         kind = {"image_type": "backup" if "rotation" in told else "snapshot"}
         if "backup_type" in told:
@@ -263,7 +282,9 @@ class Changes:
         args = {"image_id": image_id, **told}
         try:
             self._orders.act(
-                *(caller, server_id, action, task, _COPIED), values=lambda _: {"task_args": args}, lock=lock
+                *(caller, server_id, rule, action, task, _COPIED),
+                values=lambda _: {"task_args": args},
+                lock=lock,
             )
         except BaseException:
             self._images.delete(image_id)

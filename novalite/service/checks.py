@@ -6,9 +6,10 @@ import base64
 import binascii
 from collections.abc import Collection, Mapping
 
-from novalite.errors import FlavorTooSmall, Forbidden, ImageMissing, ImageUnusable, InvalidInput
+from novalite.errors import FlavorTooSmall, ImageMissing, ImageUnusable, InvalidInput
 from novalite.images import Images
 from novalite.model import BOOT_FILES_OF, GIB, MIB, Caller, Flavor, ImageInfo, check_boot_file
+from novalite.policy import Policy
 
 MAX_CHARS = 255
 _BOOTABLE = frozenset({"raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso", "ami"})
@@ -76,6 +77,15 @@ def check_image(image: ImageInfo, flavor: Flavor) -> None:
             )
 
 
+def check_disk(flavor: Flavor, caller: Caller, policy: Policy) -> None:
+    """Raise Forbidden for a disk as large as any image is, unless a rule lets the caller.
+
+    Whoever brings the image says how much of the host it takes then.
+    """
+    if flavor.disk_gb == 0:
+        policy.check(caller, "os_compute_api:servers:create:zero_disk_flavor")
+
+
 def check_boot_files(images: Images, image: ImageInfo, flavor: Flavor, caller: Caller) -> None:
     """Raise ImageUnusable unless the caller may have the kernel and the ramdisk that an image names.
 
@@ -98,12 +108,6 @@ def check_boot_files(images: Images, image: ImageInfo, flavor: Flavor, caller: C
             f"image {image.id}: kernel and ramdisk have {total} bytes, flavor {flavor.name} has "
             f"{flavor.memory_mb} MiB of memory"
         )
-
-
-def demand_admin(caller: Caller, what: str) -> None:
-    """Raise Forbidden unless the caller is an administrator."""
-    if not caller.admin:
-        raise Forbidden(f"only administrators may {what}")
 
 
 def check_user_data(user_data: str) -> None:

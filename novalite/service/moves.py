@@ -1,4 +1,4 @@
-"""Servers that administrators have moved to another host."""
+"""Servers that are moved to another host."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from typing import Any
 from novalite.db import Database
 from novalite.errors import InvalidInput, InvalidState, NotFound
 from novalite.model import Caller, Server, TaskState, VmState
+from novalite.policy import Policy
 from novalite.rpc import Bus
-from novalite.service.orders import Orders, demand_admin_for, demand_state
+from novalite.service.orders import Orders, demand_state
 
 _MOVABLE = frozenset({VmState.ACTIVE, VmState.STOPPED})
 _RUNNING = frozenset({VmState.ACTIVE, VmState.PAUSED})
 _EVACUABLE = _MOVABLE | {VmState.ERROR}
-_POLICIES = {TaskState.RESIZE_PREP: "migrate", TaskState.LIVE_PREP: "migrate_live"}
+_RULES = {
+    TaskState.RESIZE_PREP: "os_compute_api:os-migrate-server:migrate",
+    TaskState.LIVE_PREP: "os_compute_api:os-migrate-server:migrate_live",
+}
+_EVACUATE = "os_compute_api:os-evacuate"
 
 
 class Moves:
-    """The use cases; thread-safe. All are the administrators' alone."""
+    """The use cases; thread-safe."""
 
-    def __init__(self, database: Database, bus: Bus) -> None:
+    def __init__(self, database: Database, bus: Bus, policy: Policy) -> None:
         self._database = database
-        self._orders = Orders(database, bus)
+        self._orders = Orders(database, bus, policy)
 
     def migrate(self, caller: Caller, server_id: str, host: str | None = None) -> Server:
         """Order a server to another host, where it is to be confirmed or reverted as after a resize.
@@ -55,8 +60,8 @@ class Moves:
         host: str | None,
         **told: Any,
     ) -> Server:
-        self._orders.show(caller, server_id)  # of others' servers nobody is told
-        demand_admin_for(caller, f"os_compute_api:os-migrate-server:{_POLICIES[task]}")
+        rule = f"{_RULES[task]}:host" if host else _RULES[task]
+        self._orders.show(caller, server_id, rule)
         try:
             self._demand_host(host)
         except NotFound as error:
@@ -71,7 +76,7 @@ class Moves:
                 raise InvalidState(f"Cannot '{action}' instance {server_id} while its host {own} is down")
             return {"task_state": task, "attempts": 0, "task_args": {"host": host, **told}}
 
-        return self._ordered(caller, server_id, action, change)
+        return self._ordered(caller, server_id, rule, action, change)
 
     def evacuate(
         self,
@@ -90,8 +95,7 @@ class Moves:
         be ``off``. Raises Forbidden, NotFound for a host that
         isn't there, InvalidInput when its own isn't down, and InvalidState.
         """
-        self._orders.show(caller, server_id)
-        demand_admin_for(caller, "os_compute_api:os-evacuate")
+        self._orders.show(caller, server_id, _EVACUATE)
         if force and not host:
             raise InvalidInput("Can't force to a non-provided destination")
         self._demand_host(host)
@@ -106,10 +110,10 @@ class Moves:
             told = {"host": host, "force": force, "admin_password": password or "", "off": off}
             return {"task_state": TaskState.EVACUATING, "attempts": 0, "task_args": told}
 
-        return self._ordered(caller, server_id, "evacuate", change)
+        return self._ordered(caller, server_id, _EVACUATE, "evacuate", change)
 
-    def _ordered(self, caller: Caller, server_id: str, action: str, change: Any) -> Server:
-        server = self._orders.change(caller, server_id, change, action=action)
+    def _ordered(self, caller: Caller, server_id: str, rule: str, action: str, change: Any) -> Server:
+        server = self._orders.change(caller, server_id, rule, change, action=action)
         self._orders.schedule(server)
         return server
 

@@ -1,4 +1,4 @@
-"""What all use cases of servers share: who may see one, and how it is changed.
+"""What all use cases of servers share: to whom one is there, who may do what to it, and how it is changed.
 
 An order is checked and written by compare-and-set, under its request's id,
 and then the worker is told. See ``Orders.act``.
@@ -14,7 +14,6 @@ from typing import Any
 from novalite import faults
 from novalite.db import Database
 from novalite.errors import (
-    Forbidden,
     InvalidState,
     NotFound,
     QueueDown,
@@ -23,6 +22,7 @@ from novalite.errors import (
     StaleRecord,
 )
 from novalite.model import Caller, Order, Server, TaskState, VmState
+from novalite.policy import Policy
 from novalite.rpc import Bus
 
 LOG = logging.getLogger(__name__)
@@ -33,25 +33,40 @@ Change = Callable[[Server], dict[str, Any]]
 class Orders:
     """Reads and changes servers on behalf of callers; thread-safe."""
 
-    def __init__(self, database: Database, bus: Bus) -> None:
+    def __init__(self, database: Database, bus: Bus, policy: Policy) -> None:
         self._database = database
         self._bus = bus
+        self.policy = policy
 
-    def show(self, caller: Caller, server_id: str, *, deleted: bool = False) -> Server:
-        """Return a server of the caller's project; raise ServerNotFound."""
+    def show(self, caller: Caller, server_id: str, rule: str, *, deleted: bool = False) -> Server:
+        """Return a server that ``rule`` lets the caller do something to.
+
+        Raises ServerNotFound for one of another project, unless to an
+        administrator, and Forbidden.
+        """
         try:
             server = self._database.servers.get(server_id)
         except ServerNotFound:
             server = None
-        theirs = server is not None and (caller.admin or server.project == (caller.project or ""))
+        theirs = server is not None and (
+            server.project == (caller.project or "") or self.policy.is_admin(caller)
+        )
         if server is None or not theirs or (server.vm_state == VmState.DELETED and not deleted):
             raise ServerNotFound(f"Instance {server_id} could not be found.")
+        self.policy.check(caller, rule, server)
         return server
 
     def change(
-        self, caller: Caller, server_id: str, change: Change, *, action: str | None = None, lock: bool = True
+        self,
+        caller: Caller,
+        server_id: str,
+        rule: str,
+        change: Change,
+        *,
+        action: str | None = None,
+        lock: bool = True,
     ) -> Server:
-        """Change a record by compare-and-set until nobody was faster.
+        """Change a record by compare-and-set until nobody was faster, if ``rule`` lets the caller.
 
         ``change`` says what is set; nothing is written when that is nothing.
         ``action`` is recorded with it. A locked server is the
@@ -59,9 +74,9 @@ class Orders:
         """
         order = order_of(caller, action) if action else None
         for _ in range(_RETRIES):
-            server = self.show(caller, server_id)
+            server = self.show(caller, server_id, rule)
             if lock:
-                demand_unlocked(caller, server)
+                self.demand_unlocked(caller, server)
             values = change(server)
             if not values:
                 return server
@@ -75,6 +90,7 @@ class Orders:
         self,
         caller: Caller,
         server_id: str,
+        rule: str,
         action: str,
         task: TaskState,
         states: Set[VmState],
@@ -84,8 +100,8 @@ class Orders:
     ) -> Server:
         """Order a task of a placed server that is in one of ``states`` and has none.
 
-        Raises InvalidState, ServerLocked or ServerNotFound. ``values`` says
-        what else is set.
+        Raises InvalidState, ServerLocked, Forbidden or ServerNotFound.
+        ``values`` says what else is set.
         """
 
         def change(server: Server) -> dict[str, Any]:
@@ -94,9 +110,14 @@ class Orders:
                 raise InvalidState(f"Cannot '{action}' instance {server_id} while it is on no host")
             return {"task_state": task, "attempts": 0, **(values(server) if values else {})}
 
-        server = self.change(caller, server_id, change, action=action, lock=lock)
+        server = self.change(caller, server_id, rule, change, action=action, lock=lock)
         self.drive(server)
         return server
+
+    def demand_unlocked(self, caller: Caller, server: Server) -> None:
+        """Raise ServerLocked for a locked server, unless an administrator asks."""
+        if server.locked_by is not None and not self.policy.is_admin(caller):
+            raise ServerLocked(f"Instance {server.id} is locked")
 
     def is_up(self, host: str) -> bool:
         """Tell whether a host is there and alive."""
@@ -130,12 +151,6 @@ def order_of(caller: Caller, action: str) -> Order:
     return Order(action, request, caller.user, caller.project)
 
 
-def demand_unlocked(caller: Caller, server: Server) -> None:
-    """Raise ServerLocked for a locked server, unless an administrator asks."""
-    if server.locked_by is not None and not caller.admin:
-        raise ServerLocked(f"Instance {server.id} is locked")
-
-
 def demand_state(server: Server, action: str, states: Set[VmState]) -> None:
     """Raise InvalidState unless the server is in one of the states and has no task."""
     for what, value, fine in (
@@ -144,9 +159,3 @@ def demand_state(server: Server, action: str, states: Set[VmState]) -> None:
     ):
         if not fine:
             raise InvalidState(f"Cannot '{action}' instance {server.id} while it is in {what} {value}")
-
-
-def demand_admin_for(caller: Caller, what: str) -> None:
-    """Raise Forbidden, in Nova's words, unless the caller is an administrator."""
-    if not caller.admin:
-        raise Forbidden(f"Policy doesn't allow {what} to be performed.")

@@ -10,14 +10,13 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from novalite.config import Settings
 from novalite.db import Database
 from novalite.errors import (
     Conflict,
-    Forbidden,
     InvalidInput,
     InvalidState,
     NotFound,
@@ -37,9 +36,11 @@ from novalite.model import (
     Usage,
     VmState,
 )
+from novalite.policy import NOBODYS, Policy
 from novalite.rpc import Bus
 from novalite.service.checks import (
     check_boot_files,
+    check_disk,
     check_image,
     check_metadata,
     check_name,
@@ -48,26 +49,45 @@ from novalite.service.checks import (
     packed,
 )
 from novalite.service.flavors import visible
-from novalite.service.orders import Orders, demand_unlocked, order_of
+from novalite.service.orders import Orders, order_of
 from novalite.service.quotas import Quotas
 
+RULES = "os_compute_api:servers:"
+METADATA = "os_compute_api:server-metadata:"
+LIMITS = "os_compute_api:limits"
 _CONSOLE_BYTES = 1024 * 1024
 _MOST_AT_ONCE = 1000
 _RETRIES = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a caller may see of servers, beside what all do who see them at all.
+
+    ``unknown_status`` is whether the state of their host may be seen where it isn't known.
+    """
+
+    extended: bool
+    host_status: bool
+    unknown_status: bool
+    extra_specs: bool
+
+
 class Servers:
     """The use cases of servers; thread-safe."""
 
-    def __init__(self, settings: Settings, database: Database, bus: Bus, images: Images) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, bus: Bus, images: Images, policy: Policy
+    ) -> None:
         quota = settings.quota
         self._quota = Usage(quota.instances, quota.cores, quota.ram)
         self._members = quota.server_group_members
-        self._quotas = Quotas(settings, database)
+        self._quotas = Quotas(settings, database, policy)
         self._database = database
         self._bus = bus
         self._images = images
-        self._orders = Orders(database, bus)
+        self._policy = policy
+        self._orders = Orders(database, bus, policy)
 
     def create(self, caller: Caller, wanted: NewServer) -> tuple[Server, ...]:
         """Order servers to be built; all share one reservation id.
@@ -76,12 +96,14 @@ class Servers:
         FlavorNotFound, KeyPairNotFound, QuotaExceeded, Forbidden, or what is
         retryable: ImageServiceDown, DatabaseDown.
         """
+        self._demand_create(caller, wanted)
         self._check_new(caller, wanted)
-        flavor = visible(self._database.flavors, wanted.flavor_id, caller)
+        flavor = visible(self._database.flavors, self._policy, wanted.flavor_id, caller)
         public_key = None
         if wanted.key_name is not None:
             public_key = self._database.keypairs.get(caller.user or "", wanted.key_name).public_key
         image = self._images.show(wanted.image_id, caller)
+        check_disk(flavor, caller, self._policy)
         check_image(image, flavor)
         check_boot_files(self._images, image, flavor, caller)
         order = order_of(caller, "create")
@@ -123,21 +145,61 @@ class Servers:
         return ordered
 
     def show(self, caller: Caller, server_id: str) -> Server:
-        """Return a server of the caller's project; raise ServerNotFound."""
-        return self._orders.show(caller, server_id)
+        """Return a server; raise ServerNotFound or Forbidden."""
+        return self._orders.show(caller, server_id, f"{RULES}show")
 
-    def list(self, caller: Caller, query: ServerQuery) -> Page[Server]:
-        """Return one page; raise InvalidInput, or Forbidden for others' servers."""
+    def sight(self, caller: Caller, server: Server | None = None) -> Sight:
+        """Tell what the caller may see of a server, or of those in a list."""
+        allows, status = self._policy.allows, f"{RULES}show:host_status"
+        host_status = allows(caller, status, server)
+        return Sight(
+            extended=allows(caller, "os_compute_api:os-extended-server-attributes", server),
+            host_status=host_status,
+            unknown_status=host_status or allows(caller, f"{status}:unknown-only", server),
+            extra_specs=allows(caller, f"{RULES}show:flavor-extra-specs", server),
+        )
+
+    def list(self, caller: Caller, query: ServerQuery, *, detail: bool = False) -> Page[Server]:
+        """Return one page, of the caller's project unless the query is for all projects.
+
+        ``detail`` says that all is to be told of them, which has rules of its
+        own. Raises InvalidInput or Forbidden.
+        """
+        rule = f"{RULES}{'detail' if detail else 'index'}"
+        self._policy.check(caller, rule)
         if query.limit < 0:
             raise InvalidInput(f"limit must not be negative: {query.limit}")
-        if not caller.admin:
-            if query.all_projects or query.project not in (None, caller.project):
-                raise Forbidden("only administrators list the servers of other projects")
-            if query.host is not None:
-                raise Forbidden("only administrators list servers by host")
-        if not query.all_projects:
-            query = replace(query, project=query.project or caller.project or "")
+        if query.all_projects:
+            self._policy.check(caller, f"{rule}:get_all_tenants")
+        else:
+            query = replace(query, project=caller.project or "")
         return self._database.servers.list(query)
+
+    def filters_all(self, caller: Caller) -> bool:
+        """Tell whether the caller may filter lists by everything."""
+        return self._policy.allows(caller, f"{RULES}allow_all_filters")
+
+    def finds_deleted(self, caller: Caller) -> bool:
+        """Tell whether the caller may ask for deleted servers."""
+        return self._policy.is_admin(caller)
+
+    def metadata(self, caller: Caller, server_id: str) -> Mapping[str, str]:
+        """Return a server's metadata; raise ServerNotFound or Forbidden."""
+        return self._orders.show(caller, server_id, f"{METADATA}index").metadata
+
+    def metadata_item(self, caller: Caller, server_id: str, key: str) -> str:
+        """Return one metadata item; raise ServerNotFound, Forbidden or NotFound."""
+        metadata = self._orders.show(caller, server_id, f"{METADATA}show").metadata
+        if key not in metadata:
+            raise NotFound(f"Metadata item {key} was not found")
+        return metadata[key]
+
+    def demand_topology(self, caller: Caller, server_id: str) -> None:
+        """Raise ServerNotFound or Forbidden unless the caller may see a guest's NUMA nodes.
+
+        There are none.
+        """
+        self._orders.show(caller, server_id, "compute:server:topology:index")
 
     def update(self, caller: Caller, server_id: str, **values: str | None) -> Server:
         """Set a server's ``name``, ``description``, ``hostname``, access addresses or ``pinned_zone``.
@@ -153,12 +215,22 @@ class Servers:
                 _check_pin(server, values["pinned_zone"])
             return dict(values)
 
-        return self._orders.change(caller, server_id, change, lock=False)
+        return self._orders.change(caller, server_id, f"{RULES}update", change, lock=False)
 
     def set_metadata(
         self, caller: Caller, server_id: str, metadata: Mapping[str, str], *, replace: bool = False
     ) -> Server:
         """Add to a server's metadata, or replace all of it."""
+        rule = "update_all" if replace else "create"
+        return self._set_metadata(caller, server_id, rule, metadata, replace=replace)
+
+    def set_metadata_item(self, caller: Caller, server_id: str, key: str, value: str) -> Server:
+        """Set one item of a server's metadata."""
+        return self._set_metadata(caller, server_id, "update", {key: value}, replace=False)
+
+    def _set_metadata(
+        self, caller: Caller, server_id: str, rule: str, metadata: Mapping[str, str], *, replace: bool
+    ) -> Server:
         check_metadata(metadata)
 
         def change(server: Server) -> dict[str, Any]:
@@ -166,7 +238,7 @@ class Servers:
             self._check_metadata_count(server.project, merged)
             return {"metadata": merged}
 
-        return self._orders.change(caller, server_id, change)
+        return self._orders.change(caller, server_id, f"{METADATA}{rule}", change)
 
     def delete_metadata(self, caller: Caller, server_id: str, key: str) -> Server:
         """Remove one metadata item; raise NotFound when it isn't there."""
@@ -176,7 +248,7 @@ class Servers:
                 raise NotFound("Metadata item was not found")
             return {"metadata": {k: v for k, v in server.metadata.items() if k != key}}
 
-        return self._orders.change(caller, server_id, change)
+        return self._orders.change(caller, server_id, f"{METADATA}delete", change)
 
     def delete(self, caller: Caller, server_id: str) -> None:
         """Order a server to be deleted, in whatever state it is, unless it's locked.
@@ -186,8 +258,8 @@ class Servers:
         """
         order = order_of(caller, "delete")
         for _ in range(_RETRIES):
-            server = self.show(caller, server_id)
-            demand_unlocked(caller, server)
+            server = self._orders.show(caller, server_id, f"{RULES}delete")
+            self._orders.demand_unlocked(caller, server)
             try:
                 if server.host is None or not self._orders.is_up(server.host):
                     self._database.servers.delete_unplaced(server, order=order)
@@ -206,19 +278,21 @@ class Servers:
 
     def start(self, caller: Caller, server_id: str) -> Server:
         """Order a stopped server to be started; raise InvalidState."""
-        return self._orders.act(caller, server_id, "start", TaskState.POWERING_ON, {VmState.STOPPED})
+        rule = f"{RULES}start"
+        return self._orders.act(caller, server_id, rule, "start", TaskState.POWERING_ON, {VmState.STOPPED})
 
     def stop(self, caller: Caller, server_id: str) -> Server:
         """Order a server to be stopped; raise InvalidState."""
-        states = {VmState.ACTIVE, VmState.ERROR}
-        return self._orders.act(caller, server_id, "stop", TaskState.POWERING_OFF, states)
+        rule, states = f"{RULES}stop", {VmState.ACTIVE, VmState.ERROR}
+        return self._orders.act(caller, server_id, rule, "stop", TaskState.POWERING_OFF, states)
 
     def reboot(self, caller: Caller, server_id: str, *, hard: bool = False) -> Server:
         """Order a reboot: asked of the guest, or forced; raise InvalidState."""
+        rule = f"{RULES}reboot"
         if hard:
             states = {VmState.ACTIVE, VmState.STOPPED, VmState.PAUSED, VmState.SUSPENDED, VmState.ERROR}
-            return self._orders.act(caller, server_id, "reboot", TaskState.REBOOTING_HARD, states)
-        return self._orders.act(caller, server_id, "reboot", TaskState.REBOOTING, {VmState.ACTIVE})
+            return self._orders.act(caller, server_id, rule, "reboot", TaskState.REBOOTING_HARD, states)
+        return self._orders.act(caller, server_id, rule, "reboot", TaskState.REBOOTING, {VmState.ACTIVE})
 
     def console_output(self, caller: Caller, server_id: str, *, lines: int | None = None) -> str:
         """Return the console log, or its last lines.
@@ -228,7 +302,7 @@ class Servers:
         """
         if lines is not None and lines < -1:
             raise InvalidInput(f"length must be -1 or more, not {lines}")
-        server = self.show(caller, server_id)
+        server = self._orders.show(caller, server_id, "os_compute_api:os-console-output")
         if server.host is None:
             raise InvalidState(f"Instance {server_id} is not ready")
         output = self._bus.console_output(server.host, server_id, _CONSOLE_BYTES)
@@ -237,9 +311,10 @@ class Servers:
         return "\n".join(output.removesuffix("\n").split("\n")[-lines:]) if lines else ""
 
     def limits(self, caller: Caller, project: str | None = None) -> Limits:
-        """Return a project's quotas and what it uses; others' for admins only."""
-        if project is not None and project != caller.project and not caller.admin:
-            raise Forbidden("only administrators see the limits of other projects")
+        """Return a project's quotas and what it uses, by default the caller's; raise Forbidden."""
+        self._policy.check(caller, LIMITS, NOBODYS)
+        if project is not None and project != caller.project:
+            self._policy.check(caller, f"{LIMITS}:other_project")
         used = self._database.servers.usage(project or caller.project or "")
         quota = self._quotas.of(project or caller.project or "")
         allowed = Usage(quota["instances"], quota["cores"], quota["ram"])
@@ -255,6 +330,17 @@ class Servers:
 
     # Helpers
 
+    def _demand_create(self, caller: Caller, wanted: NewServer) -> None:
+        """Raise Forbidden unless the rules let the caller order all of what is wanted."""
+        facts = {"project_id": caller.project, "user_id": caller.user, "availability_zone": wanted.zone}
+        self._policy.check(caller, f"{RULES}create", facts)
+        if wanted.host is not None and wanted.forced:
+            self._policy.check(caller, f"{RULES}create:forced_host", facts)
+        elif wanted.host is not None:
+            self._policy.check(caller, "compute:servers:create:requested_destination", facts)
+        if wanted.asked_networks and wanted.networks != "none":
+            self._policy.check(caller, f"{RULES}create:attach_network", facts)
+
     def _check_new(self, caller: Caller, wanted: NewServer) -> None:
         check_name("name", wanted.name)
         check_metadata(wanted.metadata)
@@ -266,8 +352,6 @@ class Servers:
         check_tags(wanted.tags)
         if wanted.hostname is not None and wanted.max_count > 1:
             raise InvalidInput("Unable to provision multiple instances with given hostname")
-        if wanted.host is not None and not caller.admin:
-            raise Forbidden("Policy doesn't allow os_compute_api:servers:create:forced_host to be performed.")
         if wanted.zone is not None or wanted.host is not None:
             hosts = self._database.hosts.list()
             if wanted.zone is not None and not any(host.zone == wanted.zone for host in hosts):

@@ -138,7 +138,7 @@ class Cloud:
         host_options: Mapping[str, Mapping[tuple[str, str], Any]] | None = None,
     ) -> None:
         self.memory_images = MemoryImages()
-        self.caller = Caller("tester", "project", frozenset({"member"}))
+        self.caller = Caller("tester", "project", frozenset({"member", "reader"}))
         self.admin = Caller.administrator("project")
         self._directory = directory
         self._options = dict(options or {})

@@ -277,7 +277,7 @@ def test_pages_of_hypervisors_from_2_33_on(compute: Compute) -> None:
 
 
 def test_orders_without_a_request_have_an_id_of_their_own(compute: Compute, server: str) -> None:
-    caller = Caller("alice", "p-alice")
+    caller = Caller("alice", "p-alice", frozenset({"member", "reader"}))
     actions = compute.cloud.service.actions
     actions.pause(caller, server)
     compute.wait(server, "PAUSED")

@@ -59,7 +59,7 @@ class Hosts(Compute):
         """Map each host with claims to the sums of them."""
         found = {
             host.name: (host.vcpus_used, host.memory_mb_used, host.disk_gb_used)
-            for host in self.cloud.service.hosts.list(self.cloud.admin)
+            for host in self.cloud.service.hosts.hypervisors(self.cloud.admin)
         }
         return {name: sums for name, sums in found.items() if any(sums)}
 

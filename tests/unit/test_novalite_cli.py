@@ -30,6 +30,8 @@ def test_cli_a_wrong_configuration_is_named(tmp_path: Path, capsys: pytest.Captu
     assert "nope.conf" in capsys.readouterr().err
 
 
-def test_cli_prints_a_sample(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cli_prints_samples(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "sample"]) == 0
     assert "#compute_driver = libvirt" in capsys.readouterr().out
+    assert main(["policy", "sample"]) == 0
+    assert '#"os_compute_api:servers:create": "rule:project_member_or_admin"' in capsys.readouterr().out

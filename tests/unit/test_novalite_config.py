@@ -127,3 +127,27 @@ def test_config_every_option_has_help_and_a_section() -> None:
         names = [opt.dest for opt in opts]
         assert len(names) == len(set(names)), group
         assert all(opt.help for opt in opts), group
+
+
+def test_config_finds_the_policy_file_beside_it(tmp_path: Path) -> None:
+    text = "[DEFAULT]\ncompute_driver = fake\n[oslo_policy]\npolicy_file = "
+    for told, where, optional in (
+        ("policy.yaml", tmp_path / "policy.yaml", True),
+        ("rules.yaml", tmp_path / "rules.yaml", False),
+        ("/srv/rules.yaml", Path("/srv/rules.yaml"), False),
+        ("", None, False),
+    ):
+        settings = load(["--config-file", write(tmp_path, text + told)]).policy
+        assert (settings.file, settings.optional) == (where, optional)
+    assert load([], config_files=[], overrides=FAKE).policy.file is None
+    other = tmp_path / "more"
+    other.mkdir()
+    (other / "novalite.conf").write_text("[DEFAULT]\nhost = other\n")
+    (tmp_path / "policy.yaml").touch()
+    files = [
+        "--config-file",
+        write(tmp_path, text + "policy.yaml"),
+        "--config-file",
+        f"{other}/novalite.conf",
+    ]
+    assert load(files).policy.file == tmp_path / "policy.yaml", "where it is, not where it would be"

@@ -225,3 +225,20 @@ def test_a_rule_may_ask_a_server(tmp_path: Path, said: bytes, allowed: bool) -> 
         path.write_text(f"get_images: {server.url('/may/get_images')}\n")
         assert Policy(path).allows(PEOPLE["reader"], "get_images", {}) is allowed
         assert [request.method for request in server.requests] == ["POST"]
+
+
+def test_a_file_that_breaks_or_goes_leaves_the_rules_as_they_were(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text('"delete_image": "role:admin"\n')
+    policy = Policy(file)
+    for change in (lambda: file.write_text("delete_image: ["), file.unlink):
+        change()
+        caplog.clear()
+        for _ in range(2):
+            with pytest.raises(Forbidden):
+                policy.check(PEOPLE["member"], "delete_image", OWNED)
+        assert [str(file) in record.getMessage() for record in caplog.records] == [True], "once a change"
+    file.write_text("# the defaults\n")
+    policy.check(PEOPLE["member"], "delete_image", OWNED)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from glancelike import config, config_registry, policy
 from novalite import config as compute
+from novalite import policy as compute_policy
 
 ETC = Path(__file__).parents[2] / "etc"
 
@@ -26,9 +27,10 @@ def without_plugins(sample: str) -> str:
 def test_the_samples_are_current() -> None:
     hint = (
         "make it again: `glancelike config sample`, `glancelike policy sample`, "
-        "`glancelike-registry sample`, `novalite config sample`"
+        "`glancelike-registry sample`, `novalite config sample`, `novalite policy sample`"
     )
     assert (ETC / "glancelike.conf").read_text() == without_plugins(config.sample()), hint
     assert (ETC / "glancelike-registry.conf").read_text() == config_registry.sample(), hint
     assert (ETC / "policy.yaml.sample").read_text() == policy.sample(), hint
     assert (ETC / "novalite.conf").read_text() == compute.sample(), hint
+    assert (ETC / "novalite-policy.yaml.sample").read_text() == compute_policy.sample(), hint

@@ -1,4 +1,4 @@
-"""``/v2.1/os-aggregates``: sets of hosts, for administrators."""
+"""``/v2.1/os-aggregates``: sets of hosts."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import falcon
 
-from novalite.api.compute.resource import Resource
+from novalite.api.compute.resource import Resource, caller_of
 from novalite.errors import NotFound
+from novalite.policy import NOBODYS
 
 # Alias -> name and description
 EXTENSIONS: dict[str, tuple[str, str]] = {
@@ -63,12 +64,17 @@ NAMESPACE = "http://docs.openstack.org/compute/ext/fake_xml"
 
 class Extensions(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self._demand(req)
         resp.media = {"extensions": [_extension(alias) for alias in sorted(EXTENSIONS)]}
 
     def show(self, req: falcon.Request, resp: falcon.Response, alias: str) -> None:
+        self._demand(req)
         if alias not in EXTENSIONS:
             raise NotFound(f"The resource could not be found: extension {alias}")
         resp.media = {"extension": _extension(alias)}
+
+    def _demand(self, req: falcon.Request) -> None:
+        self.service.policy.check(caller_of(req), "os_compute_api:extensions", NOBODYS)
 
 
 def _extension(alias: str) -> dict[str, Any]:

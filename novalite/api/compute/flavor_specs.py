@@ -10,7 +10,7 @@ import falcon
 from glancelike.web.validation import Schema
 from novalite.api.compute import known_specs, microversion
 from novalite.api.compute.resource import Resource, body_of, caller_of
-from novalite.errors import Conflict, InvalidInput, NotFound
+from novalite.errors import InvalidInput
 
 SPECS: dict[str, Any] = {
     "type": "object",
@@ -45,27 +45,23 @@ ACTION = Schema(
 
 class FlavorSpecs(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
-        flavor = self.service.flavors.show(caller_of(req), flavor_id)
-        resp.media = {"extra_specs": dict(flavor.extra_specs)}
+        resp.media = {"extra_specs": dict(self.service.flavors.specs(caller_of(req), flavor_id))}
 
     def add(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
         specs = {key: str(value) for key, value in body_of(req, ALL)["extra_specs"].items()}
         _check(req, specs)
-        self.service.flavors.set_specs(caller_of(req), flavor_id, specs)
+        self.service.flavors.add_specs(caller_of(req), flavor_id, specs)
         resp.media = {"extra_specs": specs}
 
     def show(self, req: falcon.Request, resp: falcon.Response, flavor_id: str, key: str) -> None:
-        specs = self.service.flavors.show(caller_of(req), flavor_id).extra_specs
-        if key not in specs:
-            raise NotFound(f"Flavor {flavor_id} has no extra specs with key {key}.")
-        resp.media = {key: specs[key]}
+        resp.media = {key: self.service.flavors.spec(caller_of(req), flavor_id, key)}
 
     def set(self, req: falcon.Request, resp: falcon.Response, flavor_id: str, key: str) -> None:
         specs = {name: str(value) for name, value in body_of(req, ONE).items()}
         if key not in specs:
             raise InvalidInput("Request body and URI mismatch")
         _check(req, specs)
-        self.service.flavors.set_specs(caller_of(req), flavor_id, specs)
+        self.service.flavors.set_spec(caller_of(req), flavor_id, key, specs[key])
         resp.media = specs
 
     def delete(self, req: falcon.Request, resp: falcon.Response, flavor_id: str, key: str) -> None:
@@ -83,9 +79,8 @@ class FlavorAccess(Resource):
         if action == "removeTenantAccess":
             _answer(resp, flavor_id, flavors.take_access(caller, flavor_id, told["tenant"]))
             return
-        if microversion.since(req, (2, 7)) and flavors.show(caller, flavor_id).public:
-            raise Conflict("Can not add access to a public flavor.")
-        _answer(resp, flavor_id, flavors.give_access(caller, flavor_id, told["tenant"]))
+        public = not microversion.since(req, (2, 7))
+        _answer(resp, flavor_id, flavors.give_access(caller, flavor_id, told["tenant"], public=public))
 
 
 def _check(req: falcon.Request, specs: Mapping[str, str]) -> None:

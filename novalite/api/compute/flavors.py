@@ -88,7 +88,7 @@ class Flavors(Resource):
     def detail(self, req: falcon.Request, resp: falcon.Response) -> None:
         page = self._page(req)
         resp.media = {
-            "flavors": [view.flavor(req, each) for each in page.items],
+            "flavors": [self._shown(req, each) for each in page.items],
             **next_link(req, "flavors", page.next_marker),
         }
 
@@ -106,20 +106,23 @@ class Flavors(Resource):
             public=truth(asked.get("os-flavor-access:is_public", True)),
             description=asked.get("description"),
         )
-        resp.media = {"flavor": view.flavor(req, self.service.flavors.create(caller_of(req), flavor))}
+        resp.media = {"flavor": self._shown(req, self.service.flavors.create(caller_of(req), flavor))}
 
     def show(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
-        resp.media = {"flavor": view.flavor(req, self.service.flavors.show(caller_of(req), flavor_id))}
+        resp.media = {"flavor": self._shown(req, self.service.flavors.show(caller_of(req), flavor_id))}
 
     def update(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
         demand_version(req, DESCRIBED)
         told = body_of(req, UPDATE)["flavor"]["description"]
         changed = self.service.flavors.describe(caller_of(req), flavor_id, told)
-        resp.media = {"flavor": view.flavor(req, changed)}
+        resp.media = {"flavor": self._shown(req, changed)}
 
     def delete(self, req: falcon.Request, resp: falcon.Response, flavor_id: str) -> None:
         self.service.flavors.delete(caller_of(req), flavor_id)
         resp.status = 202
+
+    def _shown(self, req: falcon.Request, flavor: Flavor) -> dict[str, Any]:
+        return view.flavor(req, flavor, specs=self.service.flavors.tells_specs(caller_of(req)))
 
     def _page(self, req: falcon.Request) -> Page[Flavor]:
         params = params_of(req)

@@ -1,4 +1,4 @@
-"""``/v2.1/os-hypervisors``: the hosts, for administrators."""
+"""``/v2.1/os-hypervisors``: the hosts."""
 
 from __future__ import annotations
 
@@ -22,39 +22,41 @@ WITHOUT_SIZES = (2, 88)
 
 class Hypervisors(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response) -> None:
-        hosts, links = self._page(req)
+        hosts, links = self._page(req, "list")
         resp.media = {"hypervisors": [_brief(req, host) for host in hosts], **links}
         self._add_servers(req, resp.media["hypervisors"], hosts)
 
     def detail(self, req: falcon.Request, resp: falcon.Response) -> None:
-        hosts, links = self._page(req)
+        hosts, links = self._page(req, "list-detail")
         resp.media = {"hypervisors": [_full(req, host) for host in hosts], **links}
         self._add_servers(req, resp.media["hypervisors"], hosts)
 
     def show(self, req: falcon.Request, resp: falcon.Response, hypervisor_id: str) -> None:
-        host = self._find(req, hypervisor_id)
+        host = self._find(req, hypervisor_id, "show")
         resp.media = {"hypervisor": _full(req, host)}
         self._add_servers(req, [resp.media["hypervisor"]], [host])
 
     def uptime(self, req: falcon.Request, resp: falcon.Response, hypervisor_id: str) -> None:
         demand_until(req, WITHOUT_SIZES)
-        host = self._find(req, hypervisor_id)
+        host = self._find(req, hypervisor_id, "uptime")
         told = self.service.hosts.uptime(caller_of(req), host.name)
         resp.media = {"hypervisor": {**_brief(req, host), "uptime": told}}
 
     def search(self, req: falcon.Request, resp: falcon.Response, hypervisor_id: str) -> None:
         demand_until(req, BY_UUID)
-        resp.media = {"hypervisors": [_brief(req, host) for host in self._matching(req, hypervisor_id)]}
+        found = self._matching(req, hypervisor_id, "search")
+        resp.media = {"hypervisors": [_brief(req, host) for host in found]}
 
     def servers(self, req: falcon.Request, resp: falcon.Response, hypervisor_id: str) -> None:
         demand_until(req, BY_UUID)
-        hosts = self._matching(req, hypervisor_id)
-        found = self.service.hosts.servers(caller_of(req), [host.name for host in hosts])
+        hosts = self._matching(req, hypervisor_id, "servers")
+        found = self.service.hosts.servers([host.name for host in hosts])
         resp.media = {"hypervisors": [_with_servers(req, _brief(req, host), host, found) for host in hosts]}
 
     def statistics(self, req: falcon.Request, resp: falcon.Response) -> None:
         demand_until(req, WITHOUT_SIZES)
-        hosts = [_full(req, host) for host in self.service.hosts.list(caller_of(req))]
+        found = self.service.hosts.hypervisors(caller_of(req), "statistics")
+        hosts = [_full(req, host) for host in found]
         resp.media = {
             "hypervisor_statistics": {
                 "count": len(hosts),
@@ -62,7 +64,7 @@ class Hypervisors(Resource):
             }
         }
 
-    def _page(self, req: falcon.Request) -> tuple[Sequence[ComputeHost], dict[str, Any]]:
+    def _page(self, req: falcon.Request, operation: str) -> tuple[Sequence[ComputeHost], dict[str, Any]]:
         """Return the hosts asked for and, from 2.33 on, the link to the next page."""
         params = params_of(req)
         if microversion.since(req, BY_UUID) and "hypervisor_hostname_pattern" in params:
@@ -71,8 +73,8 @@ class Hypervisors(Resource):
                     "Paging over hypervisors with the hypervisor_hostname_pattern query parameter is not "
                     "supported."
                 )
-            return self._matching(req, params["hypervisor_hostname_pattern"]), {}
-        hosts = self.service.hosts.list(caller_of(req))
+            return self._matching(req, params["hypervisor_hostname_pattern"], operation), {}
+        hosts = self.service.hosts.hypervisors(caller_of(req), operation)
         if not microversion.since(req, (2, 33)):
             return hosts, {}
         hosts = tuple(sorted(hosts, key=lambda host: str(id_of(req, host))))
@@ -85,9 +87,10 @@ class Hypervisors(Resource):
         last = str(id_of(req, hosts[limit - 1])) if 0 < limit < len(hosts) else None
         return hosts[:limit], next_link(req, "hypervisors", last)
 
-    def _matching(self, req: falcon.Request, pattern: str) -> Sequence[ComputeHost]:
+    def _matching(self, req: falcon.Request, pattern: str, operation: str) -> Sequence[ComputeHost]:
         """Return the hosts with a text in their name; raise NotFound."""
-        found = [host for host in self.service.hosts.list(caller_of(req)) if pattern in host.name]
+        hosts = self.service.hosts.hypervisors(caller_of(req), operation)
+        found = [host for host in hosts if pattern in host.name]
         if not found:
             raise NotFound(f"No hypervisor matching '{pattern}' could be found.")
         return found
@@ -98,17 +101,17 @@ class Hypervisors(Resource):
         """Add the servers of hosts where they are asked for."""
         if not microversion.since(req, BY_UUID) or not flag(params_of(req), "with_servers"):
             return
-        found = self.service.hosts.servers(caller_of(req), [host.name for host in hosts])
+        found = self.service.hosts.servers([host.name for host in hosts])
         for body, host in zip(bodies, hosts, strict=True):
             _with_servers(req, body, host, found)
 
-    def _find(self, req: falcon.Request, hypervisor_id: str) -> ComputeHost:
+    def _find(self, req: falcon.Request, hypervisor_id: str, operation: str) -> ComputeHost:
         if microversion.since(req, BY_UUID):
             try:
                 hypervisor_id = str(uuid.UUID(hypervisor_id))
             except ValueError:
                 raise InvalidInput(f"Invalid uuid {hypervisor_id}") from None
-        for host in self.service.hosts.list(caller_of(req)):
+        for host in self.service.hosts.hypervisors(caller_of(req), operation):
             if str(id_of(req, host)) == hypervisor_id:
                 return host
         raise NotFound(f"Hypervisor with ID '{hypervisor_id}' could not be found.")

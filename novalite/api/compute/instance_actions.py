@@ -10,6 +10,7 @@ from novalite.api.compute import microversion, view
 from novalite.api.compute.resource import Resource, caller_of, instant, next_link, params_of
 from novalite.errors import InvalidInput
 from novalite.model import Action, ActionEvent, ActionQuery
+from novalite.service.actions import Insight
 
 
 class InstanceActions(Resource):
@@ -22,13 +23,11 @@ class InstanceActions(Resource):
             resp.media["links"] = next_link(req, "links", page.next_marker)["links_links"]
 
     def show(self, req: falcon.Request, resp: falcon.Response, server_id: str, request_id: str) -> None:
-        caller = caller_of(req)
         deleted = microversion.since(req, (2, 21))
-        found = self.service.actions.show(caller, server_id, request_id, deleted=deleted)
+        found, insight = self.service.actions.show(caller_of(req), server_id, request_id, deleted=deleted)
         shown = _action(req, found)
-        if caller.admin or microversion.since(req, (2, 51)):
-            project = found.project or ""
-            shown["events"] = [_event(req, each, project, admin=caller.admin) for each in found.events]
+        if insight.events or microversion.since(req, (2, 51)):
+            shown["events"] = [_event(req, each, found.project or "", insight) for each in found.events]
         resp.media = {"instanceAction": shown}
 
     def _query(self, req: falcon.Request) -> ActionQuery:
@@ -57,19 +56,19 @@ def _action(req: falcon.Request, value: Action) -> dict[str, Any]:
     return body
 
 
-def _event(req: falcon.Request, value: ActionEvent, project: str, *, admin: bool) -> dict[str, Any]:
+def _event(req: falcon.Request, value: ActionEvent, project: str, insight: Insight) -> dict[str, Any]:
     body: dict[str, Any] = {
         "event": value.event,
         "start_time": view.precise(value.started_at),
         "finish_time": view.precise(value.finished_at),
         "result": value.result,
     }
-    if admin:
+    if insight.events:
         body["traceback"] = value.details if not microversion.since(req, (2, 84)) else None
     if microversion.since(req, (2, 62)):
         body["hostId"] = view.host_id(project, value.host)
-        if admin:
+        if insight.events:
             body["host"] = value.host
-    if microversion.since(req, (2, 84)) and admin:
+    if microversion.since(req, (2, 84)) and insight.details:
         body["details"] = value.details
     return body

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import falcon
 
 from glancelike.web.validation import Schema
 from novalite.api.compute import microversion, view
 from novalite.api.compute.resource import Resource, body_of, caller_of, next_link, params_of
-from novalite.errors import Forbidden, InvalidInput
-from novalite.model import SSH, X509, Caller
+from novalite.errors import InvalidInput
+from novalite.model import SSH, X509
 
 CREATE = Schema(
     {
@@ -39,7 +38,10 @@ class KeyPairs(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response) -> None:
         params = params_of(req)
         page = self.service.keypairs.list(
-            _owner(req, params), limit=self.limit_of(params), marker=params.get("marker")
+            caller_of(req),
+            limit=self.limit_of(params),
+            marker=params.get("marker"),
+            user=_user(req, params),
         )
         resp.media = {
             "keypairs": [{"keypair": view.keypair(req, each)} for each in page.items],
@@ -54,12 +56,12 @@ class KeyPairs(Resource):
                 raise InvalidInput(f"Invalid input for ['keypair']: '{name}' needs microversion 2.{since[1]}")
         if version >= (2, 92) and asked.get("public_key") is None:
             raise InvalidInput("Invalid input for ['keypair']: 'public_key' is a required property")
-        owner = _owner(req, asked)
-        keypairs, name, kind = self.service.keypairs, asked["name"], asked.get("type", SSH)
+        keypairs, caller, name = self.service.keypairs, caller_of(req), asked["name"]
+        kind, user, private = asked.get("type", SSH), _user(req, asked), None
         if asked.get("public_key") is not None:
-            pair, private = keypairs.import_key(owner, name, asked["public_key"], kind=kind), None
+            pair = keypairs.import_key(caller, name, asked["public_key"], kind=kind, user=user)
         else:
-            pair, private = keypairs.create(owner, name, kind=kind)
+            pair, private = keypairs.create(caller, name, kind=kind, user=user)
         shown = {**view.keypair(req, pair), "user_id": pair.user}
         if private is not None:
             shown["private_key"] = private
@@ -67,7 +69,7 @@ class KeyPairs(Resource):
         resp.media = {"keypair": shown}
 
     def show(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
-        pair = self.service.keypairs.show(_owner(req, params_of(req)), name)
+        pair = self.service.keypairs.show(caller_of(req), name, user=_user(req, params_of(req)))
         resp.media = {
             "keypair": {
                 **view.keypair(req, pair),
@@ -81,16 +83,10 @@ class KeyPairs(Resource):
         }
 
     def delete(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
-        self.service.keypairs.delete(_owner(req, params_of(req)), name)
+        self.service.keypairs.delete(caller_of(req), name, user=_user(req, params_of(req)))
         resp.status = 204 if microversion.of(req) >= (2, 2) else 202
 
 
-def _owner(req: falcon.Request, asked: Mapping[str, str]) -> Caller:
-    """Return whose key pairs are meant: an administrator may name a user."""
-    caller = caller_of(req)
-    user = asked.get("user_id") if microversion.of(req) >= (2, 10) else None
-    if user is None or user == caller.user:
-        return caller
-    if not caller.admin:
-        raise Forbidden("only administrators use the key pairs of other users")
-    return replace(caller, user=user)
+def _user(req: falcon.Request, asked: Mapping[str, str]) -> str | None:
+    """Return the user whose key pairs are asked for, if one is named."""
+    return asked.get("user_id") if microversion.since(req, (2, 10)) else None

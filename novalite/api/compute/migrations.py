@@ -1,4 +1,4 @@
-"""``/v2.1/os-migrations``: what was resized or moved, for administrators."""
+"""``/v2.1/os-migrations``: what was resized or moved."""
 
 from __future__ import annotations
 
@@ -39,9 +39,11 @@ class Migrations(Resource):
                 and found.get("changes_since", found["changes_before"]) > (found["changes_before"])
             ):
                 raise InvalidInput("The value of changes-since must be less than or equal to changes-before.")
-        page = self.service.reports.migrations(caller_of(req), MigrationQuery(**found))
+        caller = caller_of(req)
+        page = self.service.reports.migrations(caller, MigrationQuery(**found))
+        hosts = self.service.reports.tells_hosts(caller)
         resp.media = {
-            "migrations": [_full(req, each) for each in page.items],
+            "migrations": [_full(req, each, hosts=hosts) for each in page.items],
             **(next_link(req, "migrations", page.next_marker) if paged else {}),
         }
 
@@ -60,16 +62,17 @@ def _number(flavor_id: str) -> int:
     return zlib.crc32(flavor_id.encode()) & 0x7FFFFFFF
 
 
-def _full(req: falcon.Request, value: Migration) -> dict[str, Any]:
+def _full(req: falcon.Request, value: Migration, *, hosts: bool) -> dict[str, Any]:
+    source, dest = (value.source_host, value.dest_host) if hosts else (None, None)
     version = microversion.of(req)
     body: dict[str, Any] = {
         "id": value.id,
         "instance_uuid": value.server_id,
         "status": value.status,
-        "source_compute": value.source_host,
-        "source_node": value.source_host,
-        "dest_compute": value.dest_host,
-        "dest_node": value.dest_host,
+        "source_compute": source,
+        "source_node": source,
+        "dest_compute": dest,
+        "dest_node": dest,
         "dest_host": None,
         "old_instance_type_id": _number(value.old_flavor_id),
         "new_instance_type_id": _number(value.new_flavor_id),

@@ -1,4 +1,4 @@
-"""Actions that move a server to another host, for administrators; see ``server_actions``."""
+"""Actions that move a server to another host; see ``server_actions``."""
 
 from __future__ import annotations
 

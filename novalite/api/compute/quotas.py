@@ -49,14 +49,14 @@ class QuotaSets(Resource):
         resp.media = {"quota_set": {"id": project, **_known(req, limits)}}
 
     def detail(self, req: falcon.Request, resp: falcon.Response, project: str) -> None:
-        caller = caller_of(req)
-        used = self.service.quotas.used(caller, project)
-        limits = _known(req, self.service.quotas.show(caller, project))
-        told = {name: {"limit": limit, "in_use": used[name], "reserved": 0} for name, limit in limits.items()}
+        limits, used = self.service.quotas.detail(caller_of(req), project)
+        known = _known(req, limits)
+        told = {name: {"limit": limit, "in_use": used[name], "reserved": 0} for name, limit in known.items()}
         resp.media = {"quota_set": {"id": project, **told}}
 
     def defaults(self, req: falcon.Request, resp: falcon.Response, project: str) -> None:
-        resp.media = {"quota_set": {"id": project, **_known(req, self.service.quotas.defaults())}}
+        limits = self.service.quotas.defaults(caller_of(req), project)
+        resp.media = {"quota_set": {"id": project, **_known(req, limits)}}
 
     def update(self, req: falcon.Request, resp: falcon.Response, project: str) -> None:
         asked = body_of(req, SET)["quota_set"]
@@ -71,7 +71,7 @@ class QuotaSets(Resource):
 
 class QuotaClassSets(Resource):
     def show(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
-        limits = self.service.quotas.defaults()
+        limits = self.service.quotas.of_class(caller_of(req))
         resp.media = {"quota_class_set": {"id": name, **_of_class(req, limits)}}
 
     def update(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:

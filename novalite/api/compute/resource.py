@@ -10,11 +10,11 @@ from urllib.parse import parse_qsl, urlencode
 import falcon
 
 from glancelike.web.body import read_json
-from glancelike.web.middleware import caller_of as web_caller_of
 from glancelike.web.validation import Schema
 from novalite.api.compute import microversion
 from novalite.api.compute.booleans import FALSE, TRUE
 from novalite.api.compute.microversion import PREFIX, Version
+from novalite.api.compute.recognition import CALLER
 from novalite.errors import InvalidInput
 from novalite.model import Caller
 from novalite.service import ComputeService
@@ -39,7 +39,8 @@ class Resource:
 
 def caller_of(req: falcon.Request) -> Caller:
     """Return who calls, as novalite's services take it."""
-    return Caller.of(web_caller_of(req))
+    caller: Caller = req.env[CALLER]
+    return caller
 
 
 def body_of(req: falcon.Request, schema: Schema) -> dict[str, Any]:

@@ -19,12 +19,12 @@ def shown(
     service: ComputeService, req: falcon.Request, servers: Sequence[Server], *, alone: bool = False
 ) -> list[dict[str, Any]]:
     """Return the bodies of servers that the caller may see; ``alone`` where it isn't a list."""
-    caller = caller_of(req)
-    told = caller.admin and microversion.since(req, (2, 16))  # what state their hosts are in
+    sight = service.servers.sight(caller_of(req), servers[0] if alone else None)
+    told = sight.unknown_status and microversion.since(req, (2, 16))  # what state their hosts are in
     hosts = service.hosts.of(servers) if told else {}
     tags = service.tags.of(servers) if microversion.since(req, (2, 26)) else {}
     return [
-        view.server(req, each, admin=caller.admin, hosts=hosts, tags=tags.get(each.id, ()), alone=alone)
+        view.server(req, each, sight=sight, hosts=hosts, tags=tags.get(each.id, ()), alone=alone)
         for each in servers
     ]
 

@@ -1,4 +1,4 @@
-"""``/v2.1/servers/{server_id}/diagnostics``: what a guest has used, for administrators."""
+"""``/v2.1/servers/{server_id}/diagnostics``: what a guest has used."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import falcon
 from glancelike.web.validation import Schema
 from novalite.api.compute.resource import Resource, body_of, caller_of
 from novalite.api.compute.server_schema import METADATA
-from novalite.errors import InvalidInput, NotFound
+from novalite.errors import InvalidInput
 from novalite.model import Server
 
 ALL = Schema(
@@ -30,7 +30,7 @@ ONE = Schema(
 
 class ServerMetadata(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
-        _answer(resp, self.service.servers.show(caller_of(req), server_id))
+        resp.media = {"metadata": dict(self.service.servers.metadata(caller_of(req), server_id))}
 
     def add(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         metadata = body_of(req, ALL)["metadata"]
@@ -42,16 +42,13 @@ class ServerMetadata(Resource):
         _answer(resp, servers.set_metadata(caller_of(req), server_id, metadata, replace=True))
 
     def show(self, req: falcon.Request, resp: falcon.Response, server_id: str, key: str) -> None:
-        metadata = self.service.servers.show(caller_of(req), server_id).metadata
-        if key not in metadata:
-            raise NotFound(f"Metadata item {key} was not found")
-        resp.media = {"meta": {key: metadata[key]}}
+        resp.media = {"meta": {key: self.service.servers.metadata_item(caller_of(req), server_id, key)}}
 
     def set(self, req: falcon.Request, resp: falcon.Response, server_id: str, key: str) -> None:
         meta = body_of(req, ONE)["meta"]
         if key not in meta:
             raise InvalidInput(f"the body sets {next(iter(meta))!r}, the URL names {key!r}")
-        self.service.servers.set_metadata(caller_of(req), server_id, meta)
+        self.service.servers.set_metadata_item(caller_of(req), server_id, key, meta[key])
         resp.media = {"meta": meta}
 
     def delete(self, req: falcon.Request, resp: falcon.Response, server_id: str, key: str) -> None:

@@ -1,7 +1,8 @@
 """The query string of a server list: filters, order, page.
 
-What anybody may filter by, and what only administrators may, is Nova's; what
-the others ask beyond theirs is passed over, as Nova does.
+What all may filter by, and what only those whom ``allow_all_filters`` lets,
+is Nova's; what the others ask beyond theirs is passed over, as Nova does. So
+is whose servers are meant, but in a list of those of all projects.
 """
 
 from __future__ import annotations
@@ -16,29 +17,31 @@ from novalite.api.compute import microversion
 from novalite.api.compute.resource import flag, instant, integer, params_of
 from novalite.api.compute.view import POWER_STATES
 from novalite.errors import Forbidden, InvalidInput
-from novalite.model import SERVER_SORT_FIELDS, Caller, ServerQuery, SortKey, Status
+from novalite.model import SERVER_SORT_FIELDS, ServerQuery, SortKey, Status
 
 # Query parameter -> field of ServerQuery
 FILTERS = {
     "name": "name",
-    "display_name": "name",
-    "host": "host",
     "image": "image_id",
-    "image_ref": "image_id",
     "flavor": "flavor_id",
-    "instance_type_id": "flavor_id",
-    "user_id": "user",
-    "tenant_id": "project",
-    "project_id": "project",
-    "availability_zone": "zone",
-    "key_name": "key_name",
     "reservation_id": "reservation_id",
 }
-ADMIN_FILTERS = {
+# Of all from 2.83 on.
+FILTERS_283 = {
+    "availability_zone": "zone",
+    "key_name": "key_name",
+    "user_id": "user",
+}
+ALL_FILTERS = {
+    "display_name": "name",
+    "image_ref": "image_id",
+    "instance_type_id": "flavor_id",
+    "host": "host",
     "uuid": "id",
     "display_description": "description",
     "description": "description",
 }
+PROJECT_FILTERS = {"tenant_id": "project", "project_id": "project"}
 STATE_FILTERS = {"vm_state": "vm_state", "task_state": "task_state"}
 TAG_FILTERS = {
     "tags": "tags",
@@ -48,7 +51,7 @@ TAG_FILTERS = {
 }
 TIMES = {"changes-since": "changes_since"}
 TIMES_266 = {"changes-before": "changes_before"}
-ADMIN_TIMES = {
+TIMES_283 = {
     "created_at": "created_since",
     "launched_at": "launched_since",
     "terminated_at": "terminated_since",
@@ -66,8 +69,12 @@ SORT_NAMES = {
 }
 
 
-def query_of(req: falcon.Request, caller: Caller, limit: int) -> ServerQuery:
-    """Make a ServerQuery; parameters nobody knows are passed over, as in Nova."""
+def query_of(req: falcon.Request, limit: int, *, everything: bool, deleted: bool) -> ServerQuery:
+    """Make a ServerQuery; parameters nobody knows are passed over, as in Nova.
+
+    ``everything`` and ``deleted`` are whether the caller may filter by all
+    there is, and ask for deleted servers. Raises InvalidInput or Forbidden.
+    """
     params = params_of(req)
     unknown = sorted(UNKNOWN_FILTERS & params.keys())
     if unknown:
@@ -83,25 +90,27 @@ def query_of(req: falcon.Request, caller: Caller, limit: int) -> ServerQuery:
             raise InvalidInput("The value of changes-since must be less than or equal to changes-before.")
     if microversion.since(req, (2, 73)) and "locked" in params:
         found["locked"] = flag(params, "locked")
-    if caller.admin or microversion.since(req, (2, 83)):
-        found |= _fields(params, STATE_FILTERS, str) | _fields(params, ADMIN_TIMES, None)
+    if everything or microversion.since(req, (2, 83)):
+        found |= _fields(params, FILTERS_283, str)
+        found |= _fields(params, STATE_FILTERS, str) | _fields(params, TIMES_283, None)
         found |= _states(params)
-    if (caller.admin or microversion.since(req, (2, 90))) and "hostname" in params:
+    if (everything or microversion.since(req, (2, 90))) and "hostname" in params:
         found["hostname"] = params["hostname"]
-    if caller.admin:
-        found |= _fields(params, ADMIN_FILTERS, str)
+    everybodys = flag(params, "all_tenants") or flag(params, "all_projects")
+    if everything:
+        found |= _fields(params, ALL_FILTERS, str)
+        if everybodys:
+            found |= _fields(params, PROJECT_FILTERS, str)
         if "launch_index" in params:
             found["launch_index"] = integer(params, "launch_index")
     found |= _statuses(req, params)
-    found["deleted"] = found.get("deleted") or flag(params, "deleted")
-    if found["deleted"] and not caller.admin:
-        if "status" in params:
-            raise Forbidden("Only administrators may list deleted instances")
-        found["deleted"] = False
+    if found.get("deleted") and not deleted:
+        raise Forbidden("Only administrators may list deleted instances")
+    found["deleted"] = found.get("deleted") or (everything and flag(params, "deleted"))
     return ServerQuery(
         **found,
-        all_projects=flag(params, "all_tenants") or flag(params, "all_projects"),
-        sort=_sort(req),
+        all_projects=everybodys,
+        sort=_sort(req, hosts=deleted),
         limit=limit,
         marker=params.get("marker"),
     )
@@ -140,7 +149,7 @@ def _statuses(req: falcon.Request, params: Mapping[str, str]) -> dict[str, Any]:
     return {"statuses": known, "deleted": Status.DELETED in known}
 
 
-def _sort(req: falcon.Request) -> tuple[SortKey, ...]:
+def _sort(req: falcon.Request, *, hosts: bool) -> tuple[SortKey, ...]:
     """Pair the sort keys with their directions; the last direction goes for the rest."""
     pairs = parse_qsl(req.query_string, keep_blank_values=True)
     keys = [value for name, value in pairs if name == "sort_key"] or ["created_at"]
@@ -152,6 +161,8 @@ def _sort(req: falcon.Request) -> tuple[SortKey, ...]:
     found = []
     for key, direction in zip(keys, directions, strict=False):
         name = SORT_NAMES.get(key, key)
+        if key in ("host", "node") and not hosts:
+            raise Forbidden(f"Only administrators can sort servers by {key}")
         if key == "locked" and microversion.since(req, (2, 73)):
             name = "locked_by"
         if name not in SERVER_SORT_FIELDS:

@@ -10,5 +10,5 @@ from novalite.api.compute.resource import Resource, caller_of, demand_version
 class ServerTopology(Resource):
     def show(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         demand_version(req, (2, 78))
-        self.service.servers.show(caller_of(req), server_id)
+        self.service.servers.demand_topology(caller_of(req), server_id)
         resp.media = {"nodes": [], "pagesize_kb": None}

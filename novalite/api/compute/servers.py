@@ -38,14 +38,14 @@ SINCE = {
 
 class Servers(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response) -> None:
-        page = self._page(req)
+        page = self._page(req, detail=False)
         resp.media = {
             "servers": [view.brief(req, "servers", each) for each in page.items],
             **next_link(req, "servers", page.next_marker),
         }
 
     def detail(self, req: falcon.Request, resp: falcon.Response) -> None:
-        page = self._page(req)
+        page = self._page(req, detail=True)
         resp.media = {
             "servers": shown(self.service, req, page.items),
             **next_link(req, "servers", page.next_marker),
@@ -91,9 +91,15 @@ class Servers(Resource):
         self.service.servers.delete(caller_of(req), server_id)
         resp.status = 204
 
-    def _page(self, req: falcon.Request) -> Page[Server]:
-        caller = caller_of(req)
-        return self.service.servers.list(caller, query_of(req, caller, self.limit_of(params_of(req))))
+    def _page(self, req: falcon.Request, *, detail: bool) -> Page[Server]:
+        servers, caller = self.service.servers, caller_of(req)
+        query = query_of(
+            req,
+            self.limit_of(params_of(req)),
+            everything=servers.filters_all(caller),
+            deleted=servers.finds_deleted(caller),
+        )
+        return servers.list(caller, query, detail=detail)
 
 
 def _check_networks(req: falcon.Request, asked: Mapping[str, Any]) -> None:
@@ -121,7 +127,9 @@ def _new_server(body: Mapping[str, Any]) -> NewServer:
         config_drive=truth(asked.get("config_drive")),
         zone=zone,
         host=host,
+        forced=not {"host", "hypervisor_hostname"} & asked.keys(),
         networks="none" if asked.get("networks") == "none" else "auto",
+        asked_networks=bool(asked.get("networks")),
         description=asked.get("description"),
         tags=frozenset(asked.get("tags", ())),
         hostname=asked.get("hostname"),

@@ -1,4 +1,4 @@
-"""``/v2.1/os-services``: the compute workers, for administrators."""
+"""``/v2.1/os-services``: the compute workers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BY_UUID = (2, 53)
 class Services(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response) -> None:
         params = params_of(req)
-        hosts = self.service.hosts.list(caller_of(req))
+        hosts = self.service.hosts.services(caller_of(req))
         if params.get("binary", BINARY) != BINARY:
             hosts = ()
         resp.media = {
@@ -75,7 +75,7 @@ class Services(Resource):
                 if "status" not in asked
                 else "Specifying disabled_reason with a status other than disabled is invalid."
             )
-        caller, host = caller_of(req), self._find(req, service_id)
+        caller, host = caller_of(req), self._find(req, service_id, "update")
         if "status" in asked:
             enabled = asked["status"] == "enabled"
             host = self.service.hosts.set_enabled(
@@ -86,7 +86,7 @@ class Services(Resource):
         resp.media = {"service": _service(req, host)}
 
     def delete(self, req: falcon.Request, resp: falcon.Response, service_id: str) -> None:
-        self.service.hosts.delete(caller_of(req), self._find(req, service_id).name)
+        self.service.hosts.delete(caller_of(req), self._find(req, service_id, "delete").name)
         resp.status = 204
 
     def _switch(self, req: falcon.Request, resp: falcon.Response, schema: Schema, *, enabled: bool) -> None:
@@ -96,13 +96,13 @@ class Services(Resource):
         host = self.service.hosts.set_enabled(caller_of(req), body["host"], enabled, reason=reason)
         resp.media = {"service": {**body, "status": _status(host)}}
 
-    def _find(self, req: falcon.Request, service_id: str) -> ComputeHost:
+    def _find(self, req: falcon.Request, service_id: str, operation: str) -> ComputeHost:
         by_uuid = microversion.since(req, BY_UUID)
         if by_uuid:
             service_id = _uuid(service_id)
         elif not service_id.isdecimal():
             raise InvalidInput(f"id must be an integer, not '{service_id}'")
-        for host in self.service.hosts.list(caller_of(req)):
+        for host in self.service.hosts.services(caller_of(req), operation):
             if service_id == (uuid_of(host) if by_uuid else str(number_of(host))):
                 return host
         raise NotFound(f"Service {service_id} not found.")

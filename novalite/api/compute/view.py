@@ -12,6 +12,7 @@ import falcon
 from novalite.api.compute import microversion
 from novalite.api.compute.resource import self_links
 from novalite.model import LIVE, ComputeHost, Flavor, KeyPair, Server, Status, TaskState
+from novalite.service.servers import Sight
 
 POWER_STATES = {None: 0, "running": 1, "paused": 3, "shutdown": 4, "crashed": 6}
 _WITH_PROGRESS = (
@@ -19,6 +20,7 @@ _WITH_PROGRESS = (
     *(Status.REBUILD, Status.RESIZE, Status.VERIFY_RESIZE),
 )
 HOSTNAME = "OS-EXT-SRV-ATTR:hostname"
+UNKNOWN = "UNKNOWN"  # what nobody can say of a host
 NO_DETAILS = {"security_groups": [{"name": "default"}], "OS-DCF:diskConfig": "MANUAL"}
 
 
@@ -41,14 +43,15 @@ def server(
     req: falcon.Request,
     value: Server,
     *,
-    admin: bool,
+    sight: Sight,
     hosts: Mapping[str, ComputeHost],
     tags: Sequence[str] = (),
     alone: bool = False,
 ) -> dict[str, Any]:
-    """Return the body that shows a server; ``hosts`` are the servers', for administrators.
+    """Return the body that shows a server, as far as ``sight`` goes.
 
-    ``alone`` says that it isn't shown in a list.
+    ``hosts`` are the servers', for those who may see their states; ``alone``
+    says that it isn't shown in a list.
     """
     version = microversion.of(req)
     body: dict[str, Any] = {
@@ -61,7 +64,7 @@ def server(
             "id": value.image.id,
             "links": self_links(req, f"/images/{value.image.id}")[1:],
         },
-        "flavor": _embedded(value.flavor) if version >= (2, 47) else _referred(req, value.flavor),
+        "flavor": _embedded(value.flavor, sight) if version >= (2, 47) else _referred(req, value.flavor),
         "created": instant(value.created_at),
         "updated": instant(value.updated_at),
         "metadata": dict(value.metadata),
@@ -102,8 +105,12 @@ def server(
         body["image"] |= {"properties": dict(value.image.properties)}
     if alone and version >= (2, 71):
         body["server_groups"] = [] if value.group_id is None else [value.group_id]
-    if admin:
-        body |= _for_admins(req, value, hosts)
+    if sight.extended:
+        body |= _extended(req, value)
+    if version >= (2, 16) and sight.unknown_status:
+        status = _host_status(value, hosts)
+        if sight.host_status or status == UNKNOWN:
+            body["host_status"] = status
     return body
 
 
@@ -112,7 +119,7 @@ def _task(value: Server) -> str | None:
     return "migrating" if value.task_state in (TaskState.LIVE_PREP, *LIVE) else value.task_state
 
 
-def _for_admins(req: falcon.Request, value: Server, hosts: Mapping[str, ComputeHost]) -> dict[str, Any]:
+def _extended(req: falcon.Request, value: Server) -> dict[str, Any]:
     version = microversion.of(req)
     body: dict[str, Any] = {
         "OS-EXT-SRV-ATTR:host": value.host,
@@ -129,8 +136,6 @@ def _for_admins(req: falcon.Request, value: Server, hosts: Mapping[str, ComputeH
             "OS-EXT-SRV-ATTR:root_device_name": "/dev/vda",
             "OS-EXT-SRV-ATTR:user_data": value.user_data,
         }
-    if version >= (2, 16):
-        body["host_status"] = _host_status(value, hosts)
     return body
 
 
@@ -139,7 +144,7 @@ def _host_status(value: Server, hosts: Mapping[str, ComputeHost]) -> str:
         return ""
     host = hosts.get(value.host)
     if host is None:
-        return "UNKNOWN"
+        return UNKNOWN
     if not host.enabled:
         return "MAINTENANCE"
     return "UP" if host.up else "DOWN"
@@ -154,8 +159,9 @@ def _referred(req: falcon.Request, value: Flavor) -> dict[str, Any]:
     return {"id": value.id, "links": self_links(req, f"/flavors/{value.id}")[1:]}
 
 
-def _embedded(value: Flavor) -> dict[str, Any]:
+def _embedded(value: Flavor, sight: Sight) -> dict[str, Any]:
     """Return the flavor as it was when the server got it."""
+    specs = {"extra_specs": dict(value.extra_specs)} if sight.extra_specs else {}
     return {
         "original_name": value.name,
         "vcpus": value.vcpus,
@@ -163,7 +169,7 @@ def _embedded(value: Flavor) -> dict[str, Any]:
         "disk": value.disk_gb,
         "ephemeral": 0,
         "swap": 0,
-        "extra_specs": dict(value.extra_specs),
+        **specs,
     }
 
 
@@ -187,8 +193,8 @@ def brief_flavor(req: falcon.Request, value: Flavor) -> dict[str, Any]:
     return {**body, "description": value.description} if microversion.since(req, (2, 55)) else body
 
 
-def flavor(req: falcon.Request, value: Flavor) -> dict[str, Any]:
-    """Return the body that shows a flavor."""
+def flavor(req: falcon.Request, value: Flavor, *, specs: bool) -> dict[str, Any]:
+    """Return the body that shows a flavor, with its extra ``specs`` where they are told with it."""
     body = {
         **brief_flavor(req, value),
         "ram": value.memory_mb,
@@ -200,7 +206,8 @@ def flavor(req: falcon.Request, value: Flavor) -> dict[str, Any]:
     }
     if not microversion.since(req, (2, 102)):
         body |= {"rxtx_factor": 1.0, "OS-FLV-DISABLED:disabled": False}
-    return {**body, "extra_specs": dict(value.extra_specs)} if microversion.since(req, (2, 61)) else body
+    told = specs and microversion.since(req, (2, 61))
+    return {**body, "extra_specs": dict(value.extra_specs)} if told else body
 
 
 def keypair(req: falcon.Request, value: KeyPair) -> dict[str, Any]:
