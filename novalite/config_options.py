@@ -212,9 +212,17 @@ MIGRATION = (
         help="Address at which other hosts fetch the disks of servers that leave this host.",
     ),
     cfg.PortOpt("port", default=0, help="Port of the same; 0 is any free one."),
-    cfg.StrOpt("cert", help="Certificate to give disks by HTTPS with. Without one they travel openly."),
+    cfg.StrOpt(
+        "cert",
+        help="Certificate to give disks by HTTPS with, and to show to the hosts that give them. Without one "
+        "they travel openly.",
+    ),
     cfg.StrOpt("key", help="Key of the certificate."),
-    cfg.StrOpt("cafile", help="Certificates to trust of the other hosts, instead of the system's."),
+    cfg.StrOpt(
+        "cafile",
+        help="Certificates to trust of the other hosts, instead of the system's. With cert as well, only "
+        "hosts with such a certificate are given disks.",
+    ),
     cfg.FloatOpt("timeout", default=30, min=0.1, help="Seconds to wait for each piece of a disk."),
 )
 NETWORK = (
