@@ -231,7 +231,10 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     found = {group: list(opts) for group, opts in config_options.GROUPS.items()}
     installed: list[type[VirtDriver] | type[Hook]] = [
         *(plugins.load(plugins.VIRT, name, VirtDriver) for name in ("fake", "libvirt")),
-        *(plugins.load(plugins.SCHEDULER_HOOKS, name, Hook) for name in ("capacity", "image_properties")),
+        *(
+            plugins.load(plugins.SCHEDULER_HOOKS, name, Hook)
+            for name in ("capacity", "image_properties", "image_locality")
+        ),
     ]
     for plugin in installed:
         for group, opts in _plugin_options(plugin).items():

@@ -123,7 +123,7 @@ SCHEDULER = (
     cfg.StrOpt("driver", default="simple", help="Who picks: an entry point of novalite.scheduler.drivers."),
     cfg.ListOpt(
         "hooks",
-        default=["capacity", "image_properties", "server_group"],
+        default=["capacity", "image_properties", "server_group", "image_locality"],
         help="Who advises: entry points of novalite.scheduler.hooks.",
     ),
     cfg.IntOpt(

@@ -166,7 +166,7 @@ def adopt(base: FillingBase | CompleteBase, cache: ImageCache) -> None:
             qemu_format, virtual_size = disks.inspect(files.lazy, order.disk_format)
             files.base.unlink(missing_ok=True)
             os.link(files.lazy, files.base)
-            cache.record(order.key, qemu_format, virtual_size)
+            cache.record(order.key, order.image_id, qemu_format, virtual_size, local=order.local)
         forget_lazy(files)
     LOG.info("image %s is complete and verified", order.image_id)
 

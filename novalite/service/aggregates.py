@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from novalite.db import Database
-from novalite.errors import InvalidInput
+from novalite.errors import InvalidInput, NotFound
 from novalite.groupings import Aggregate
 from novalite.images import Images
 from novalite.model import Caller
@@ -92,15 +92,28 @@ class Aggregates:
         InvalidInput, and ImageMissing for an image that isn't there.
         """
         demand_admin_for(caller, "compute:aggregates:images")
+        self.precache_on(caller, self._aggregates.get(aggregate_id).hosts, image_ids)
+
+    def precache_on(
+        self, caller: Caller, hosts: Collection[str], image_ids: Collection[str]
+    ) -> tuple[str, ...]:
+        """Have hosts fetch images before a server needs them; return those told, which are up and enabled.
+
+        Raises Forbidden, NotFound for a host that isn't there, and what ``precache`` raises.
+        """
+        demand_admin_for(caller, "compute:aggregates:images")
         if len(set(image_ids)) < len(image_ids):
             raise InvalidInput("Duplicate images in request")
-        found = self._aggregates.get(aggregate_id)
+        known = {host.name: host for host in self._hosts.briefly(hosts)}
+        if unknown := sorted(set(hosts) - known.keys()):
+            raise NotFound(f"host {', '.join(unknown)} not found")
         for image_id in image_ids:
             self._images.show(image_id, caller)
-        up = {host.name for host in self._hosts.list() if host.up and host.enabled}
-        for host in sorted(up & set(found.hosts)):
+        told = tuple(name for name, host in sorted(known.items()) if host.up and host.enabled)
+        for host in told:
             for image_id in image_ids:
                 self._bus.precache(host, image_id)
+        return told
 
 
 def check_zone(zone: str | None) -> None:
