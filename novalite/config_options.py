@@ -134,8 +134,18 @@ GLANCE = (
     cfg.URIOpt(
         "endpoint_override", default="http://127.0.0.1:9292", schemes=["http", "https"], help="Image service."
     ),
-    cfg.StrOpt("username", help="User for HTTP Basic authentication; none is sent without."),
-    cfg.StrOpt("password", secret=True, help="Password for HTTP Basic authentication."),
+    cfg.StrOpt(
+        "auth_type",
+        help="How the workers prove themselves to Keystone, to get images of any project: a plugin of "
+        "keystoneauth, as password, whose options are taken here as well: auth_url, project_name, "
+        "user_domain_name, project_domain_name and so on. Their user needs what the image service asks of an "
+        "administrator. Callers of the API are passed on with their own tokens.",
+    ),
+    cfg.StrOpt(
+        "username",
+        help="User for HTTP Basic authentication, or with auth_type Keystone's; else none is sent.",
+    ),
+    cfg.StrOpt("password", secret=True, help="Password of the same."),
     cfg.StrOpt("cafile", help="Certificates to trust instead of the system's."),
     cfg.BoolOpt("insecure", default=False, help="Accept any certificate."),
     cfg.FloatOpt("timeout", default=30, min=0.1, help="Seconds to wait for each piece of an answer."),

@@ -99,6 +99,7 @@ def test_ossn_0105_there_is_one_way_to_open_a_callers_url() -> None:
 DOORS = {
     "novalite/images.py": ("glancelike",),
     "novalite/bases/process.py": ("glancelike.ending",),
+    "novalite/config.py": ("glancelike.keystone_tokens", "glancelike.errors"),
     "novalite/config_options.py": ("glancelike.sql.options",),
     "novalite/programs.py": ("glancelike.starting",),
     "novalite/serialproxy.py": ("glancelike.starting",),
