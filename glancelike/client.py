@@ -257,7 +257,8 @@ class ImageClient:
         """Return ``length`` bytes from ``offset`` on, or as many as the connection carried, at least one.
 
         ``size`` is what the image should have. Nothing is tried again here. Raises
-        Unsupported by a server without ranges, NoImageData, DataMismatch for another size, and Unreachable.
+        Unsupported by a server without ranges, NoImageData where there is none any more, DataMismatch for
+        another size, and Unreachable, also while the image isn't given out.
         """
         headers = {"Accept-Encoding": "identity", "Range": f"bytes={offset}-{offset + length - 1}"}
         got = bytearray()
@@ -284,6 +285,8 @@ class ImageClient:
     def _check_range(
         self, image_id: str, answer: urllib3.BaseHTTPResponse, offset: int, size: int | None
     ) -> None:
+        if answer.status in WITHHELD:
+            raise Unreachable(f"{self.url} doesn't give image {image_id} now ({answer.status})")
         if answer.status in NO_DATA:
             raise NoImageData(f"image {image_id} has no data to read ({answer.status})")
         if answer.status == 200:

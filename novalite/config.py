@@ -92,6 +92,7 @@ class LazySettings:
     fill_delay: float
     fill_rate: float
     boot_trace: bool
+    missing_timeout: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +360,7 @@ def _settings(
                 fill_delay=cache["lazy_fill_delay"],
                 fill_rate=cache["lazy_fill_rate_mb"] * MIB,
                 boot_trace=cache["boot_trace"],
+                missing_timeout=cache["lazy_missing_timeout"],
             ),
         ),
         migration=MigrationSettings(**values.section("migration")),

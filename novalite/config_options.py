@@ -194,6 +194,13 @@ IMAGE_CACHE = (
         "until it's back.",
     ),
     cfg.FloatOpt(
+        "lazy_missing_timeout",
+        default=60,
+        min=0,
+        help="Seconds for which the image service may say that there is no such image, or no data of it, "
+        "before a guest that is paused for want of it is stopped and its server is in error.",
+    ),
+    cfg.FloatOpt(
         "lazy_fill_delay",
         default=10,
         min=0,
