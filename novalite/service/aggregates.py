@@ -37,6 +37,15 @@ class Aggregates:
         demand_admin_for(caller, f"{POLICY}show")
         return self._aggregates.get(aggregate_id)
 
+    def named(self, caller: Caller, told: str) -> Aggregate:
+        """Return the aggregate of a name, or else of an id; raise Forbidden or NotFound."""
+        by_name = {each.name: each for each in self.list(caller)}
+        if told in by_name:
+            return by_name[told]
+        if not told.isdecimal():
+            raise NotFound(f"aggregate {told} not found")
+        return self.show(caller, int(told))
+
     def create(self, caller: Caller, name: str, zone: str | None = None) -> Aggregate:
         """Make an aggregate without hosts; raise Forbidden, InvalidInput or AggregateExists."""
         demand_admin_for(caller, f"{POLICY}create")
