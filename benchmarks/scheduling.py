@@ -5,8 +5,8 @@
 One scheduler with one thread places servers, one after the other, on hosts that are rows
 only, as nothing is asked of a host before it has a server: in an empty cloud, and in one that
 has a quarter, a half, and all of the servers already. In the full one it's done by eight
-threads of two schedulers at once, too, which race for the hosts. CPU is the scheduler's own,
-without the database's.
+threads of two schedulers at once, too, which race for the hosts. Each host has some images, and
+a tenth of them the one that is booted. CPU is the scheduler's own, without the database's.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ FLAVOR = Flavor("f", "flavor", vcpus=1, memory_mb=512, disk_gb=5)
 HOST = ComputeHost("", "", "fake", "1", "fake", "x86_64", vcpus=32, memory_mb=65536, disk_gb=1000)
 ZONES = 4
 BATCH = 500
+IMAGE = str(uuid.UUID(int=1))
 RACERS, THREADS = 2, 4
 #: How much slower a decision may be in a full cloud than in an empty one.
 FLAT = 1.25
@@ -92,7 +93,7 @@ class Cloud:
             project=f"p{number % 50}",
             user="u",
             flavor=FLAVOR,
-            image=ImageInfo("i", properties={"hw_architecture": "x86_64"}),
+            image=ImageInfo(IMAGE, properties={"hw_architecture": "x86_64"}),
             zone=f"zone{number % ZONES}",
             **values,
         )
@@ -102,7 +103,7 @@ class Cloud:
 
 
 @contextmanager
-def cloud(folder: Path, url: str, driver: str, count: int) -> Iterator[Cloud]:
+def cloud(folder: Path, url: str, driver: str, count: int, images: int) -> Iterator[Cloud]:
     """Make the database and the schedulers."""
     with ExitStack() as stack:
         settings = load(
@@ -121,7 +122,8 @@ def cloud(folder: Path, url: str, driver: str, count: int) -> Iterator[Cloud]:
         database.open(upgrade=True)
         stack.callback(database.close)
         for number in range(count):
-            database.hosts.register(replace(HOST, name=f"host{number:04}", zone=f"zone{number % ZONES}"))
+            has = [IMAGE, *(str(uuid.uuid4()) for _ in range(images))][number % 10 != 0 :]
+            database.hosts.register(replace(HOST, name=f"host{number:04}", zone=f"zone{number % ZONES}"), has)
         schedulers = []
         for _ in range(RACERS):
             bus = Bus(f"kombu+inprocess:///{uuid.uuid4().hex}")
@@ -228,6 +230,7 @@ def main() -> None:
     )
     parser.add_argument("--hosts", type=int, default=1000)
     parser.add_argument("--servers", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=100, help="that each host has")
     parser.add_argument("--decisions", type=int, default=300, help="servers placed for each figure")
     parser.add_argument("--driver", action="append", choices=DRIVERS, help="all by default")
     parser.add_argument("--profile", action="store_true", help="show where the time goes instead")
@@ -240,7 +243,7 @@ def main() -> None:
         for driver in arguments.driver or DRIVERS:
             with ExitStack() as stack:
                 url = stack.enter_context(database_url(arguments.database, folder, driver))
-                made = stack.enter_context(cloud(folder, url, driver, arguments.hosts))
+                made = stack.enter_context(cloud(folder, url, driver, arguments.hosts, arguments.images))
                 if arguments.profile:
                     profiled(made, arguments.servers)
                 else:

@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote, urlencode
 
 import urllib3
@@ -54,16 +54,30 @@ ERRORS: Mapping[int, type[GlancelikeError]] = {
     413: LimitExceeded,
     415: InvalidInput,
 }
+TOKEN = "X-Auth-Token"  # noqa: S105 - a header's name
 NO_DATA = {204, 403, 404, 409, 410}
+WITHHELD = {403, 409}  # of these, what may change again: an image that is deactivated, for example
+
+
+class Tokens(Protocol):
+    """Gives tokens to requests that don't bring one."""
+
+    def token(self) -> str:
+        """Return a token; raise Unreachable when there is none to be had."""
+
+    def refused(self, token: str) -> None:
+        """Take note that the server doesn't take a token any more; the next is another."""
 
 
 class ImageClient:
     """Talks to one server.
 
     ``url`` is the endpoint, with or without ``/v2``. ``basic`` is a user
-    name and a password. ``cafile`` names the certificates to trust instead
-    of the system's; ``verify=False`` takes any. What can be asked again
-    without harm is, up to ``retries`` times in a row.
+    name and a password. ``tokens`` are for requests whose ``headers`` have
+    no token: a refused one is renewed once, and refused again it is
+    Unreachable. ``cafile`` names the certificates to trust instead of the
+    system's; ``verify=False`` takes any. What can be asked again without
+    harm is, up to ``retries`` times in a row.
     """
 
     def __init__(
@@ -71,6 +85,7 @@ class ImageClient:
         url: str,
         *,
         basic: tuple[str, str] | None = None,
+        tokens: Tokens | None = None,
         cafile: str | None = None,
         verify: bool = True,
         read_seconds: float = READ_SECONDS,
@@ -81,6 +96,7 @@ class ImageClient:
             raise InvalidInput(f"{url!r} is no http or https URL")
         self.url = root
         self._retries = retries
+        self._tokens = tokens
         headers = urllib3.make_headers(basic_auth=":".join(basic), user_agent="glancelike") if basic else {}
         self._pool = urllib3.PoolManager(
             maxsize=POOL,
@@ -241,7 +257,8 @@ class ImageClient:
         """Return ``length`` bytes from ``offset`` on, or as many as the connection carried, at least one.
 
         ``size`` is what the image should have. Nothing is tried again here. Raises
-        Unsupported by a server without ranges, NoImageData, DataMismatch for another size, and Unreachable.
+        Unsupported by a server without ranges, NoImageData where there is none any more, DataMismatch for
+        another size, and Unreachable, also while the image isn't given out.
         """
         headers = {"Accept-Encoding": "identity", "Range": f"bytes={offset}-{offset + length - 1}"}
         got = bytearray()
@@ -268,6 +285,8 @@ class ImageClient:
     def _check_range(
         self, image_id: str, answer: urllib3.BaseHTTPResponse, offset: int, size: int | None
     ) -> None:
+        if answer.status in WITHHELD:
+            raise Unreachable(f"{self.url} doesn't give image {image_id} now ({answer.status})")
         if answer.status in NO_DATA:
             raise NoImageData(f"image {image_id} has no data to read ({answer.status})")
         if answer.status == 200:
@@ -297,8 +316,29 @@ class ImageClient:
     def _send(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: Any = None
     ) -> urllib3.BaseHTTPResponse:
+        own = self._own_token(headers)
+        answer = self._ask(method, path, headers, body, own)
+        if answer.status != 401 or self._tokens is None or own is None:
+            return answer
+        # It has run out sooner than it said, or was revoked.
+        self._tokens.refused(own)
+        if body is not None and not isinstance(body, bytes):
+            return answer  # what was sent of it can't be sent again
+        answer.drain_conn()
+        answer.release_conn()
+        return self._ask(method, path, headers, body, self._own_token(headers))
+
+    def _own_token(self, headers: Mapping[str, str] | None) -> str | None:
+        """Return a token for a request that brings none, where there are such."""
+        return None if self._tokens is None or TOKEN in (headers or {}) else self._tokens.token()
+
+    def _ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None, body: Any, token: str | None
+    ) -> urllib3.BaseHTTPResponse:
         # The pool's own headers are replaced, not added to, by those of a call.
         sent = {**self._pool.headers, "Accept": "application/json", **(headers or {})}
+        if token is not None:
+            sent[TOKEN] = token
         return self._pool.request(
             method, self.url + path, body=body, headers=sent, preload_content=False, decode_content=False
         )
@@ -314,6 +354,9 @@ class ImageClient:
         if answer.status < 400:
             return answer
         kind = ERRORS.get(answer.status)
+        if answer.status == 401 and self._tokens is not None and TOKEN not in (headers or {}):
+            answer.close()
+            raise Unreachable(f"image service {self.url} refuses this service's token")
         if kind is None:
             answer.close()
             raise (Unreachable if answer.status >= 500 else GlancelikeError)(self._told(answer))

@@ -1,4 +1,4 @@
-"""The command line of novalite's operator: ``novalite db …``, ``novalite config …``, ``novalite policy …``.
+"""The command line of novalite's operator: ``novalite db|image|config|policy …``.
 
 Servers are worked with by OpenStack's own clients.
 """
@@ -10,9 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from novalite.errors import ConfigError, NovaliteError
+from novalite.errors import ConfigError, NovaliteError, QueueDown
 
 if TYPE_CHECKING:
+    from novalite.config import Settings
     from novalite.db import Database
 
 
@@ -26,6 +27,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     database.add_parser("upgrade", help=text, description=text).set_defaults(run=_db_upgrade)
     text = "tell whether the schema is what this version needs"
     database.add_parser("check", help=text, description=text).set_defaults(run=_db_check)
+    images = nouns.add_parser("image", help="images on hosts").add_subparsers(required=True)
+    text = "have hosts fetch images before a server needs them"
+    ahead = images.add_parser("precache", help=text, description=text)
+    where = ahead.add_mutually_exclusive_group(required=True)
+    where.add_argument("--host", action="append", help="a host; may be given again")
+    where.add_argument("--aggregate", help="all hosts of an aggregate: its name, or else its id")
+    ahead.add_argument("image", nargs="+", metavar="IMAGE", help="an image's id")
+    ahead.set_defaults(run=_image_precache)
     samples = nouns.add_parser("config", help="the configuration").add_subparsers(required=True)
     text = "print a sample file"
     samples.add_parser("sample", help=text, description=text).set_defaults(run=_config_sample)
@@ -40,12 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _database(arguments: argparse.Namespace) -> Database:
+def _settings(arguments: argparse.Namespace) -> Settings:
     from novalite.config import load
+
+    return load([word for path in arguments.config_file for word in ("--config-file", path)])
+
+
+def _database(arguments: argparse.Namespace) -> Database:
     from novalite.db import Database
 
-    argv = [word for path in arguments.config_file for word in ("--config-file", path)]
-    told = load(argv).database
+    told = _settings(arguments).database
     return Database(told.connection, told.options)
 
 
@@ -58,6 +71,27 @@ def _db_check(arguments: argparse.Namespace) -> None:
     database.open()
     database.close()
     print(f"the schema is at revision {database.head()}, which is what this version needs")
+
+
+def _image_precache(arguments: argparse.Namespace) -> None:
+    from novalite.compose import NO_ROLES, build_all, is_alone
+    from novalite.model import Caller
+
+    settings, caller = _settings(arguments), Caller.administrator()
+    if is_alone(settings):
+        raise ConfigError(
+            "transport_url stays within each process, so no host hears of this; ask the Compute API: "
+            "POST /os-aggregates/ID/images"
+        )
+    with build_all(settings, roles=NO_ROLES) as node:
+        aggregates = node.service.aggregates
+        hosts = arguments.host or aggregates.named(caller, arguments.aggregate).hosts
+        told = aggregates.precache_on(caller, sorted(set(hosts)), arguments.image)
+    if node.unsent:
+        raise QueueDown("the message queue didn't take it: no host may have heard of this")
+    print(f"told {', '.join(told) or 'no host, as none is up and enabled'}")
+    if left := sorted(set(hosts) - set(told)):
+        print(f"not told, as they are down or disabled: {', '.join(left)}")
 
 
 def _config_sample(_arguments: argparse.Namespace) -> None:

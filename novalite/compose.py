@@ -18,7 +18,7 @@ from novalite.rpc import Bus
 from novalite.scheduler.manager import SchedulerManager
 from novalite.service import ComputeService
 
-__all__ = ["ALL_ROLES", "NO_ROLES", "Node", "build_all", "warn_if_alone"]
+__all__ = ["ALL_ROLES", "NO_ROLES", "Node", "build_all", "is_alone", "warn_if_alone"]
 
 LOG = logging.getLogger(__name__)
 ALL_ROLES = frozenset({"compute", "scheduler"})
@@ -89,6 +89,11 @@ class Node:
                 stack.callback(_quietly, close)
             self._opened = []
 
+    @property
+    def unsent(self) -> int:
+        """How many messages were lost, those included that waited when it was closed."""
+        return self._bus.unsent
+
     def __enter__(self) -> Node:
         self.open()
         return self
@@ -114,9 +119,14 @@ def build_all(settings: Settings, *, roles: frozenset[str] = ALL_ROLES, images: 
     return Node(settings, images or HttpImages(settings.glance), roles)
 
 
+def is_alone(settings: Settings) -> bool:
+    """Tell whether the message queue is one process's own."""
+    return settings.transport_url.startswith(inprocess.URL)
+
+
 def warn_if_alone(settings: Settings) -> None:
     """Warn a program that others should hear of when the message queue is one process's own."""
-    if settings.transport_url.startswith(inprocess.URL):
+    if is_alone(settings):
         LOG.warning(
             "transport_url stays within this process: others find what there is to do every %g s "
             "(redrive_interval), and can't be asked for a console log",

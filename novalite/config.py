@@ -15,6 +15,8 @@ from typing import Any
 
 from oslo_config import cfg
 
+from glancelike.errors import GlancelikeError
+from glancelike.keystone_tokens import options_of
 from glancelike.web.auth import Auth
 from glancelike.web.options import DEFAULT, OptionError, OptionSet, sample_of
 from novalite import config_options, plugins
@@ -63,6 +65,8 @@ class SchedulerSettings:
 
 @dataclass(frozen=True, slots=True)
 class GlanceSettings:
+    """The image service. With an ``auth_type`` ``auth`` are that plugin's options, for tokens of our own."""
+
     endpoint: str
     username: str | None
     password: str | None = field(repr=False)
@@ -70,6 +74,13 @@ class GlanceSettings:
     insecure: bool
     timeout: float
     num_retries: int
+    auth_type: str | None = None
+    auth: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def basic(self) -> tuple[str, str] | None:
+        """User name and password for HTTP Basic authentication."""
+        return (self.username, self.password or "") if self.username and not self.auth_type else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,7 @@ class LazySettings:
     fill_delay: float
     fill_rate: float
     boot_trace: bool
+    missing_timeout: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +234,7 @@ def load(
         for plugin in loaded:
             for group, opts in _plugin_options(plugin).items():
                 values.register(group, opts)
+        _register_tokens(values)
         auth = plugins.load(plugins.AUTH, values.get("api", "auth_strategy"), Auth)
         auth_settings = _of_auth(values, auth)
         for group, name in sorted(_override(values, left)):
@@ -241,7 +254,10 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     found = {group: list(opts) for group, opts in config_options.GROUPS.items()}
     installed: list[type[VirtDriver] | type[Hook]] = [
         *(plugins.load(plugins.VIRT, name, VirtDriver) for name in ("fake", "libvirt")),
-        *(plugins.load(plugins.SCHEDULER_HOOKS, name, Hook) for name in ("capacity", "image_properties")),
+        *(
+            plugins.load(plugins.SCHEDULER_HOOKS, name, Hook)
+            for name in ("capacity", "image_properties", "image_locality")
+        ),
     ]
     for plugin in installed:
         for group, opts in _plugin_options(plugin).items():
@@ -296,7 +312,6 @@ def _settings(
     default = values.section(DEFAULT)
     api = values.section("api")
     database = values.section("database")
-    glance = values.section("glance")
     cache = values.section("image_cache")
     serial = values.section("serial_console")
     return Settings(
@@ -340,7 +355,7 @@ def _settings(
             tuple((hook, _of_plugin(values, hook)) for hook in hooks),
             values.get("scheduler", "max_attempts"),
         ),
-        glance=GlanceSettings(endpoint=glance.pop("endpoint_override").rstrip("/"), **glance),
+        glance=_glance(values),
         image_cache=ImageCacheSettings(
             directory=Path(cache["directory"]),
             remove_unused=cache["remove_unused_base_images"],
@@ -355,6 +370,7 @@ def _settings(
                 fill_delay=cache["lazy_fill_delay"],
                 fill_rate=cache["lazy_fill_rate_mb"] * MIB,
                 boot_trace=cache["boot_trace"],
+                missing_timeout=cache["lazy_missing_timeout"],
             ),
         ),
         migration=MigrationSettings(**values.section("migration")),
@@ -384,6 +400,30 @@ def _policy(values: OptionSet) -> PolicySettings:
     if told == DEFAULT_POLICY_FILE:
         return PolicySettings(values.beside(told), optional=True)
     return PolicySettings((values.beside(told) or Path(told)) if told else None, optional=False)
+
+
+def _register_tokens(values: OptionSet) -> None:
+    """Have [glance] take the options of the plugin that its ``auth_type`` names."""
+    auth_type = values.get("glance", "auth_type")
+    if auth_type:
+        try:
+            options = options_of(auth_type, "glance")
+        except GlancelikeError as error:
+            raise ConfigError(str(error)) from error
+        # Some are for HTTP Basic as well.
+        values.register("glance", [opt for opt in options if not values.has("glance", opt.dest)])
+
+
+def _glance(values: OptionSet) -> GlanceSettings:
+    told = values.section("glance")
+    own = {opt.dest for opt in config_options.GLANCE} - {"endpoint_override"}
+    auth: dict[str, Any] = {}
+    if told["auth_type"]:
+        names = {opt.dest for opt in options_of(told["auth_type"], "glance")}
+        auth = {name: value for name, value in told.items() if name in names}
+    return GlanceSettings(
+        endpoint=told["endpoint_override"].rstrip("/"), auth=auth, **{name: told[name] for name in own}
+    )
 
 
 def _shared_secret(values: OptionSet) -> str:

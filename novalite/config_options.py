@@ -123,7 +123,7 @@ SCHEDULER = (
     cfg.StrOpt("driver", default="simple", help="Who picks: an entry point of novalite.scheduler.drivers."),
     cfg.ListOpt(
         "hooks",
-        default=["capacity", "image_properties", "server_group"],
+        default=["capacity", "image_properties", "server_group", "image_locality"],
         help="Who advises: entry points of novalite.scheduler.hooks.",
     ),
     cfg.IntOpt(
@@ -134,8 +134,18 @@ GLANCE = (
     cfg.URIOpt(
         "endpoint_override", default="http://127.0.0.1:9292", schemes=["http", "https"], help="Image service."
     ),
-    cfg.StrOpt("username", help="User for HTTP Basic authentication; none is sent without."),
-    cfg.StrOpt("password", secret=True, help="Password for HTTP Basic authentication."),
+    cfg.StrOpt(
+        "auth_type",
+        help="How the workers prove themselves to Keystone, to get images of any project: a plugin of "
+        "keystoneauth, as password, whose options are taken here as well: auth_url, project_name, "
+        "user_domain_name, project_domain_name and so on. Their user needs what the image service asks of an "
+        "administrator. Callers of the API are passed on with their own tokens.",
+    ),
+    cfg.StrOpt(
+        "username",
+        help="User for HTTP Basic authentication, or with auth_type Keystone's; else none is sent.",
+    ),
+    cfg.StrOpt("password", secret=True, help="Password of the same."),
     cfg.StrOpt("cafile", help="Certificates to trust instead of the system's."),
     cfg.BoolOpt("insecure", default=False, help="Accept any certificate."),
     cfg.FloatOpt("timeout", default=30, min=0.1, help="Seconds to wait for each piece of an answer."),
@@ -184,6 +194,13 @@ IMAGE_CACHE = (
         "until it's back.",
     ),
     cfg.FloatOpt(
+        "lazy_missing_timeout",
+        default=60,
+        min=0,
+        help="Seconds for which the image service may say that there is no such image, or no data of it, "
+        "before a guest that is paused for want of it is stopped and its server is in error.",
+    ),
+    cfg.FloatOpt(
         "lazy_fill_delay",
         default=10,
         min=0,
@@ -212,9 +229,17 @@ MIGRATION = (
         help="Address at which other hosts fetch the disks of servers that leave this host.",
     ),
     cfg.PortOpt("port", default=0, help="Port of the same; 0 is any free one."),
-    cfg.StrOpt("cert", help="Certificate to give disks by HTTPS with. Without one they travel openly."),
+    cfg.StrOpt(
+        "cert",
+        help="Certificate to give disks by HTTPS with, and to show to the hosts that give them. Without one "
+        "they travel openly.",
+    ),
     cfg.StrOpt("key", help="Key of the certificate."),
-    cfg.StrOpt("cafile", help="Certificates to trust of the other hosts, instead of the system's."),
+    cfg.StrOpt(
+        "cafile",
+        help="Certificates to trust of the other hosts, instead of the system's. With cert as well, only "
+        "hosts with such a certificate are given disks.",
+    ),
     cfg.FloatOpt("timeout", default=30, min=0.1, help="Seconds to wait for each piece of a disk."),
 )
 NETWORK = (

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 from glancelike import errors
-from glancelike.client import ImageClient
+from glancelike.client import TOKEN, ImageClient, Tokens
 from glancelike.model import Caller as ImageCaller
 from glancelike.model import Change, ChangeOp, Filter, Op, Query
 from glancelike.verifier import Verifier
@@ -145,10 +145,11 @@ class _Checked:
 class HttpImages:
     """An Image API v2 over HTTP.
 
-    With a user name, HTTP Basic credentials are sent and the service sees
-    them as its caller, so what a novalite caller may see is decided here, by
-    the image's visibility, owner and members. A caller's token, where there
-    is one and no user name, is passed on instead and the service decides.
+    With HTTP Basic credentials the service sees us as its caller, so what
+    a novalite caller may see is decided here, by the image's visibility,
+    owner and members. Otherwise a caller's token, where there is one, is
+    passed on and the service decides. The workers, and callers without a
+    token, use one of our own, from Keystone, where ``auth_type`` says how.
     """
 
     def __init__(self, settings: GlanceSettings) -> None:
@@ -162,7 +163,8 @@ class HttpImages:
             raise ConfigError(f"[glance] cafile {told.cafile} isn't there")
         self._client = ImageClient(
             told.endpoint,
-            basic=(told.username, told.password or "") if told.username else None,
+            basic=told.basic,
+            tokens=_tokens(told) if told.auth_type else None,
             cafile=told.cafile,
             verify=not told.insecure,
             read_seconds=told.timeout,
@@ -192,7 +194,7 @@ class HttpImages:
 
     def create(self, values: Mapping[str, Any], caller: Caller) -> str:
         """Make an image without data for the caller."""
-        owner = {} if caller.token and not self._settings.username else {"owner": caller.project}
+        owner = {} if self._passes_on(caller) else {"owner": caller.project}
         with changing("a new image"):
             made = self._opened().create_image({**values, **owner}, self._headers(caller))
         return str(made["id"])
@@ -253,8 +255,7 @@ class HttpImages:
         return self._client
 
     def _may_see(self, image: ImageInfo, caller: Caller) -> bool:
-        by_token = caller.token and not self._settings.username
-        if by_token or caller.admin or image.visibility in _OPEN_TO_ALL:
+        if self._passes_on(caller) or caller.admin or image.visibility in _OPEN_TO_ALL:
             return True
         if caller.project is None:
             return False
@@ -268,13 +269,28 @@ class HttpImages:
             return False
         return True
 
+    def _passes_on(self, caller: Caller) -> bool:
+        """Tell whether the service sees whose request it is, by a token of its own."""
+        return bool(caller.token) and self._settings.basic is None
+
     def _headers(self, caller: Caller) -> dict[str, str]:
         headers = {}
-        if caller.token and not self._settings.username:
-            headers["X-Auth-Token"] = caller.token
+        if caller.token and self._passes_on(caller):
+            headers[TOKEN] = caller.token
         if caller.request_id:
             headers["X-Openstack-Request-Id"] = caller.request_id
         return headers
+
+
+def _tokens(told: GlanceSettings) -> Tokens:
+    """Make what gives us tokens of our own; raise ConfigError."""
+    from glancelike.keystone_tokens import KeystoneTokens
+
+    verify = False if told.insecure else told.cafile or True
+    try:
+        return KeystoneTokens(str(told.auth_type), told.auth, section="glance", verify=verify)
+    except (errors.ConfigError, errors.PluginError) as error:
+        raise ConfigError(str(error)) from error
 
 
 def _image_of_json(found: Mapping[str, Any]) -> ImageInfo:

@@ -540,7 +540,8 @@ class ComputeHost:
     nobody has said that it is down all the same (``forced_down``).
     ``server_ids`` are the servers placed here; what is claimed by one that
     moves, its other host has as well. ``disks_url`` is where other hosts
-    fetch disks of servers that leave.
+    fetch disks of servers that leave. ``images_digest`` changes with which
+    images it has.
     """
 
     name: str
@@ -566,6 +567,7 @@ class ComputeHost:
     heartbeat_at: datetime = field(default_factory=utcnow)
     generation: int = 0
     disks_url: str | None = None
+    images_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,11 @@ class Bus:
             ending.start()
             ending.join(_STOP_SECONDS)
 
+    @property
+    def unsent(self) -> int:
+        """How many messages weren't sent, and, once it is closed, won't be."""
+        return self._outbox.unsent
+
     # Sending
 
     def schedule(self, server_id: str) -> None:
@@ -225,6 +230,7 @@ class _Outbox:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._lost = 0
+        self._under_way = 0
         self._complained = float("-inf")
 
     def open(self) -> None:
@@ -244,6 +250,10 @@ class _Outbox:
             pass
         self._closing = True
 
+    @property
+    def unsent(self) -> int:
+        return self._lost + self._under_way + sum(each is not None for each in list(self._queue.queue))
+
     def put(self, send: Callable[[], None]) -> None:
         try:
             self._queue.put_nowait(send)
@@ -252,10 +262,12 @@ class _Outbox:
 
     def _run(self) -> None:
         while not self._closing and (send := self._queue.get()) is not None:
+            self._under_way = 1
             try:
                 send()
             except Exception as error:  # noqa: BLE001 - the library lets all errors through
                 self._lose(str(error))
+            self._under_way = 0
 
     def _lose(self, why: str) -> None:
         self._lost += 1

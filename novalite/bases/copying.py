@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from novalite.bases.journal import Journal
-from novalite.errors import ImageMissing, ImageServiceDown, ImageUnusable, Unavailable
+from novalite.errors import ImageMissing, ImageServiceDown, ImageUnusable, NovaliteError, Unavailable
 
 LOG = logging.getLogger(__name__)
 
@@ -46,7 +46,9 @@ class Source(Protocol):
 class LazyFile:
     """The file of one base that isn't complete; thread-safe.
 
-    ``told`` is called with why nothing can be fetched, and with "" when that is over.
+    ``told`` is called with why nothing can be fetched, and with "" when that is over; and whether
+    the rest is lost. It is when the source says for ``patience`` seconds that there is none. Even
+    then it's asked on: a source that was restored has it again.
     """
 
     def __init__(
@@ -55,17 +57,21 @@ class LazyFile:
         journal: Path,
         size: int,
         source: Source,
-        told: Callable[[str], None] = lambda why: None,
+        told: Callable[[str, bool], None] = lambda why, lost: None,
+        patience: float = 60.0,
     ) -> None:
         self.path = path
         self.size = size
         self.blocks = -(-size // BLOCK)
         self.fetched = 0  # bytes, in this process
         self.waiting = 0  # guests' reads that wait for the source
+        self.lost = False
         self._journal_path = journal
         self._source = source
         self._told = told
         self._trouble = ""
+        self._patience = patience
+        self._none_since: float | None = None  # the source has said so
         self._changed = threading.Condition()
         self._committing = threading.Lock()
         self._under_way: set[int] = set()
@@ -96,6 +102,11 @@ class LazyFile:
     @property
     def inode(self) -> int:
         return os.fstat(self._file).st_ino
+
+    @property
+    def links(self) -> int:
+        """How many names the file has, its own and those of who uses it."""
+        return os.fstat(self._file).st_nlink
 
     @property
     def missing(self) -> int:
@@ -207,13 +218,14 @@ class LazyFile:
                 if not got:
                     raise ImageServiceDown(f"no byte came from {at + len(rest)} on")
             except (Unavailable, ImageMissing, ImageUnusable) as error:
-                self._say(str(error))
+                self._failed(error)
                 if enough() or (deadline is not None and time.monotonic() + pause > deadline):
                     raise
                 self._rest(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
-            self._say("")
+            self._none_since = None
+            self._say("", lost=False)
             pause = _FIRST_PAUSE
             rest += got
             whole = len(rest) if at + len(rest) == end else len(rest) // BLOCK * BLOCK
@@ -244,10 +256,20 @@ class LazyFile:
         if self._closed:
             raise ImageServiceDown("the base is being closed")
 
-    def _say(self, why: str) -> None:
-        if bool(why) != bool(self._trouble):
-            self._told(why)
-        self._trouble = why
+    def _failed(self, error: NovaliteError) -> None:
+        """Tell what is the matter, and whether that is for good."""
+        if not isinstance(error, Unavailable):
+            now = time.monotonic()
+            self._none_since = now if self._none_since is None else self._none_since
+            if now - self._none_since >= self._patience:
+                self._say(str(error), lost=True)
+                return
+        self._say(str(error), lost=self.lost)
+
+    def _say(self, why: str, *, lost: bool) -> None:
+        if (bool(why), lost) != (bool(self._trouble), self.lost):
+            self._told(why, lost)
+        self._trouble, self.lost = why, lost
 
 
 def open_journal(path: Path, file: int, size: int) -> Journal:

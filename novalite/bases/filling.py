@@ -93,7 +93,8 @@ class Filler:
             self._verify()
             adopt(base, self._cache)
         except ImageUnusable as error:
-            discard(base, self._cache, str(error))
+            why = f"image {order.image_id} came with wrong data and was discarded: {error}"
+            discard(base, self._cache, why)
 
     def _await_boot(self, base: FillingBase) -> None:
         """Wait until a boot has read what it reads; keep and tell what that was."""
@@ -129,9 +130,28 @@ class Filler:
     def _step(self, file: LazyFile, first: int, count: int) -> None:
         if self._stop.is_set() or not current(self._base):
             raise _StoppedError
-        file.fill(first, count, self._stop.is_set)
-        if self._stop.is_set():
+        try:
+            file.fill(first, count, lambda: self._stop.is_set() or self._forsaken(file))
+        except NovaliteError:
+            if not self._stop.is_set() and not self._forsaken(file):
+                raise
+        if self._stop.is_set() or self._forget_forsaken(file):
             raise _StoppedError
+
+    def _forsaken(self, file: LazyFile) -> bool:
+        """Tell whether the rest is lost, and no guest has what there is."""
+        return file.lost and file.links <= 1
+
+    def _forget_forsaken(self, file: LazyFile) -> bool:
+        if not self._forsaken(file):
+            return False
+        with self._cache.locked(self._base.order.key):
+            if not self._forsaken(file):
+                return False  # a guest has come
+            if current(self._base):
+                forget(self._base.files)
+        LOG.warning("image %s is given up: it is lost, and no guest has it", self._base.order.image_id)
+        return True
 
     def _verify(self) -> None:
         order = self._base.order
@@ -166,7 +186,7 @@ def adopt(base: FillingBase | CompleteBase, cache: ImageCache) -> None:
             qemu_format, virtual_size = disks.inspect(files.lazy, order.disk_format)
             files.base.unlink(missing_ok=True)
             os.link(files.lazy, files.base)
-            cache.record(order.key, qemu_format, virtual_size)
+            cache.record(order.key, order.image_id, qemu_format, virtual_size, local=order.local)
         forget_lazy(files)
     LOG.info("image %s is complete and verified", order.image_id)
 
@@ -178,7 +198,7 @@ def discard(base: FillingBase | CompleteBase, cache: ImageCache, why: str) -> No
     the guests. It is written first: a crash then leaves the rest to be removed.
     """
     files, order = base.files, base.order
-    LOG.error("image %s: %s; it is discarded", order.image_id, why)
+    LOG.error("%s", why)
     base.bad = why
     bad = {"image": order.image_id, "why": why, "inode": base.inode}
     with cache.locked(order.key):

@@ -97,19 +97,9 @@ class LazyBases:
             qemu_format = disks.inspect_header(io.BytesIO(head), image.disk_format)
         except ImageUnusable as error:
             raise ImageUnusable(f"image {image.id}: {error}") from error
-        order = Order(
-            key=files.key,
-            token=orders.fresh_token(),
-            image_id=image.id,
-            size=image.size,
-            disk_format=image.disk_format,
-            format=qemu_format,
-            # qemu-img has yet to tell the size of a disk that isn't the file itself
-            virtual_size=-(-image.size // _SECTOR) * _SECTOR if qemu_format == "raw" else 0,
-            hash_algo=image.hash_algo or "",
-            hash_value=image.hash_value or "",
-            trace=self._trace_of(image, files),
-        )
+        # qemu-img has yet to tell the size of a disk that isn't the file itself
+        size = -(-image.size // _SECTOR) * _SECTOR if qemu_format == "raw" else 0
+        order = Order.of(image, files.key, qemu_format, size, trace=self._trace_of(image, files))
         files.order.unlink(missing_ok=True)
         # What was inspected is what guests will read.
         make_sparse(files.lazy, files.journal, order.size, head)
@@ -200,7 +190,6 @@ class LocalBases:
         return None
 
     def _begin(self, image: ImageInfo, files: Files, path: Path) -> Order | None:
-        assert image.size is not None  # noqa: S101 - it was compared
         assert image.disk_format is not None  # noqa: S101
         filling.forget(files)
         try:
@@ -213,18 +202,7 @@ class LocalBases:
         except ImageUnusable as error:
             files.lazy.unlink()
             raise ImageUnusable(f"image {image.id}: {error}") from error
-        order = Order(
-            key=files.key,
-            token=orders.fresh_token(),
-            image_id=image.id,
-            size=image.size,
-            disk_format=image.disk_format,
-            format=qemu_format,
-            virtual_size=size,
-            hash_algo=image.hash_algo or "",
-            hash_value=image.hash_value or "",
-            local=True,
-        )
+        order = Order.of(image, files.key, qemu_format, size, local=True)
         orders.write(files, order)
         return order
 

@@ -40,6 +40,32 @@ class Order:
     trace: str = ""  # what former boots read, as the image told it
     local: bool = False  # the file is a store's own: nothing is to be fetched or changed
 
+    @classmethod
+    def of(
+        cls,
+        image: ImageInfo,
+        key: str,
+        qemu_format: str,
+        virtual_size: int,
+        *,
+        trace: str = "",
+        local: bool = False,
+    ) -> Order:
+        """Order an image, whose size and format are known, under a token of its own."""
+        return cls(
+            key=key,
+            token=fresh_token(),
+            image_id=image.id,
+            size=image.size or 0,
+            disk_format=image.disk_format or "",
+            format=qemu_format,
+            virtual_size=virtual_size,
+            hash_algo=image.hash_algo or "",
+            hash_value=image.hash_value or "",
+            trace=trace,
+            local=local,
+        )
+
     def sized(self, virtual_size: int) -> Order:
         """Return the order with the disk's size known."""
         return replace(self, virtual_size=virtual_size)

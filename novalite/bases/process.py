@@ -134,7 +134,8 @@ class Bases:
         if order.local:
             return CompleteBase(files, order, files.lazy)
         source = ImageSource(self._images, order)
-        base = FillingBase(files, order, source, self._settings.lazy.read_timeout)
+        lazy = self._settings.lazy
+        base = FillingBase(files, order, source, lazy.read_timeout, lazy.missing_timeout)
         base.open()
         return base
 

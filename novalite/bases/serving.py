@@ -57,14 +57,17 @@ class CompleteBase:
 class FillingBase:
     """A base that isn't complete, or not verified: what a guest asks for is fetched."""
 
-    def __init__(self, files: Files, order: Order, source: Source, read_seconds: float) -> None:
+    def __init__(
+        self, files: Files, order: Order, source: Source, read_seconds: float, patience: float = 60.0
+    ) -> None:
+        """Seconds: ``read_seconds`` a guest's read waits, ``patience`` is that of ``LazyFile``."""
         self.files = files
         self.order = order
         self.size = _whole_sectors(order.size)
         self.recorder = Recorder()
         self.bad = ""
         self._read_seconds = read_seconds
-        self.file = LazyFile(files.lazy, files.journal, order.size, source, self._tell)
+        self.file = LazyFile(files.lazy, files.journal, order.size, source, self._tell, patience)
 
     def open(self) -> None:
         """Open its files."""
@@ -93,7 +96,8 @@ class FillingBase:
             raise OSError(errno.EIO, self.bad)
         self.recorder.add(offset, length)
         try:
-            data = self.file.read(offset, self._within(offset, length), self._read_seconds)
+            seconds = 0.0 if self.file.lost else self._read_seconds
+            data = self.file.read(offset, self._within(offset, length), seconds)
         except NovaliteError as error:
             raise OSError(errno.EIO, str(error)) from error
         if self.bad:
@@ -104,14 +108,15 @@ class FillingBase:
         """Return how much of a read lies in the file: the last sector may not be whole."""
         return max(0, min(length, self.order.size - offset))
 
-    def _tell(self, why: str) -> None:
-        """Keep beside the base why it can't be gone on with."""
+    def _tell(self, why: str, lost: bool) -> None:
+        """Keep beside the base why it can't be gone on with, and whether it ever can."""
         if not why:
             LOG.info("image %s: its data comes again", self.order.image_id)
             self.files.trouble.unlink(missing_ok=True)
             return
-        LOG.warning("image %s: %s; its guests wait", self.order.image_id, why)
-        told: dict[str, Any] = {"image": self.order.image_id, "why": why}
+        becomes = "are given up" if lost else "wait"
+        LOG.warning("image %s: %s; guests that need more of it %s", self.order.image_id, why, becomes)
+        told: dict[str, Any] = {"image": self.order.image_id, "why": why, "lost": lost}
         try:
             orders.write_json(self.files.trouble, told)
         except OSError as error:

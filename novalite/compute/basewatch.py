@@ -1,18 +1,19 @@
 """Guests whose base isn't complete: what the worker owes them.
 
 The process that serves bases is kept running; a guest that was paused because
-nothing came is let go on when it comes again; and a guest on a base that was
-found to be wrong is stopped, and its server told why.
+nothing came is let go on when it comes again, or stopped when nothing ever will,
+and its server told why; and so is every guest on a base that was found to be wrong.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from novalite.bases import orders
 from novalite.bases.keeper import Keeper
-from novalite.bases.orders import Files
+from novalite.bases.orders import Files, Order
 from novalite.config import Settings
 from novalite.db import Database
 from novalite.errors import StaleRecord
@@ -58,17 +59,29 @@ class BaseWatch:
         users = self._users()
         for path in bad:
             self._deal_with(path, users)
-        sound = {
-            inode
-            for order in known
-            if not (files := Files(self._directory, order.key)).trouble.exists()
-            for inode in (_inode(files.lazy), _inode(files.base))
-        }
-        self._let_go_on({server_id for server_id, inode in users.items() if inode in sound})
+        troubled = {inode: trouble for order in known for inode, trouble in self._bases_of(order)}
+        self._see_to_paused(
+            {server_id: troubled[inode] for server_id, inode in users.items() if inode in troubled}
+        )
 
     def close(self) -> None:
         """Leave the process alone."""
         self._keeper.close()
+
+    def _bases_of(self, order: Order) -> Iterator[tuple[int, str | None]]:
+        """Give the inodes of an order's files, with what their guests are to be told.
+
+        It is None while all is well, "" while there is hope.
+        """
+        files = Files(self._directory, order.key)
+        told: str | None = None
+        if files.trouble.exists():
+            trouble = orders.read_json(files.trouble) or {}
+            lost = f"image {order.image_id} is gone, and isn't here as a whole: {trouble.get('why')}"
+            told = lost if trouble.get("lost") else ""
+        for path in (files.lazy, files.base):
+            if (inode := _inode(path)) is not None:
+                yield inode, told
 
     def _users(self) -> dict[str, int]:
         """Map each instance's id to the inode of its base."""
@@ -81,7 +94,7 @@ class BaseWatch:
     def _deal_with(self, path: Path, users: dict[str, int]) -> None:
         """Stop the guests of a discarded base; its record goes when all are dealt with."""
         bad = orders.read_json(path) or {}
-        why = f"image {bad.get('image')} came with wrong data and was discarded: {bad.get('why')}"
+        why = str(bad.get("why"))
         affected = [server_id for server_id, inode in users.items() if inode == bad.get("inode")]
         for server_id in affected:
             with self._workers.hold(server_id) as free:
@@ -104,18 +117,26 @@ class BaseWatch:
             return False
         return True
 
-    def _let_go_on(self, lazy: set[str]) -> None:
-        """Resume guests that were paused because a read failed; nothing else pauses a guest."""
-        if not lazy:
+    def _see_to_paused(self, trouble: dict[str, str | None]) -> None:
+        """Resume guests that were paused because a read failed, or stop those whose base is lost.
+
+        Nothing else pauses a guest but its owner. One that doesn't come to what is missing runs on.
+        """
+        if all(told == "" for told in trouble.values()):
             return
         for server_id, state in self._driver.list_states().items():
-            if state != PowerState.PAUSED or server_id not in lazy:
+            told = trouble.get(server_id, "")
+            if state != PowerState.PAUSED or told == "":
                 continue
             with self._workers.hold(server_id) as free:
                 server = self._database.servers.find([server_id]).get(server_id)
-                if free and server and server.vm_state == VmState.ACTIVE and server.task_state is None:
+                if not free or not server or server.vm_state != VmState.ACTIVE or server.task_state:
+                    continue
+                if told is None:
                     LOG.info("server %s goes on: its image's data comes again", server_id)
                     self._driver.set_power(server_id, PowerAction.START)
+                else:
+                    self._stop(server, told)
 
 
 def _inode(path: Path) -> int | None:

@@ -23,6 +23,9 @@ from novalite.model import BOOT_FILES_OF, GIB, LARGEST_BOOT_FILE, Caller, ImageI
 from novalite.virt.base import BaseImage, BootFiles, InstanceSpec
 from novalite.virt.disks import ImageCache, key_of
 
+#: A scheduler keeps as many for each host: 64 KiB of memory.
+_MOST_TOLD = 1000
+
 
 class BaseImages:
     """Verified base images, each downloaded once and kept while of use."""
@@ -132,6 +135,10 @@ class BaseImages:
             with self._lock:
                 self._needed[path] -= 1
                 self._last_used[path] = time.monotonic()
+
+    def told(self) -> list[str]:
+        """Return the ids of the images that a boot needn't fetch, of very many the latest used."""
+        return self._cache.images()[:_MOST_TOLD]
 
     def prune(self) -> list[Path]:
         """Remove bases that nothing has used for the configured time, or for which there is no room."""

@@ -9,6 +9,7 @@ on where it was cut short, and looks at every byte before it uses any.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.server
@@ -35,6 +36,8 @@ from novalite.virt.base import Snapshot
 LOG = logging.getLogger(__name__)
 _BLOCK = 1 << 20
 _TRIES = 5
+_REFUSAL_SECONDS = 2.0
+_REFUSAL_READS = 16
 _GIVEN = (TaskState.RESIZE_MIGRATED, TaskState.LIVE_PREPARING)
 _RANGE = re.compile(r"bytes=(\d+)-")
 Check = Callable[[], None]
@@ -129,8 +132,10 @@ class DiskServer:
         try:
             server = _Server((told.listen, told.port), self._find)
             if told.cert:
-                context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+                context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=told.cafile)
                 context.load_cert_chain(told.cert, told.key)
+                if told.cafile:
+                    context.verify_mode = ssl.CERT_REQUIRED  # only hosts of these are given any
                 # The handshake is the handler's: a silent client mustn't keep others out.
                 server.context, scheme = context, "https"
         except OSError as error:
@@ -174,6 +179,13 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection; by TLS it is the handler that shakes hands."""
+        connection, address = super().get_request()
+        if self.context is not None:
+            connection = self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log it shortly: who breaks off comes again."""
         LOG.info("a disk was being given to %s when that broke off", client_address, exc_info=True)
@@ -188,7 +200,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Shake hands first, on this thread."""
         if self.server.context is not None:
             self.request.settimeout(self.timeout)
-            self.request = self.server.context.wrap_socket(self.request, server_side=True)
+            try:
+                self.request.do_handshake()
+            except ssl.SSLError as error:
+                LOG.warning("%s isn't given any disk: %s", self.client_address[0], error)
+                _hear_out(self.request)
+                raise
         super().setup()
 
     def do_GET(self) -> None:
@@ -228,6 +245,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         LOG.info("disks: %s: %s", self.client_address[0], format % args)
 
 
+def _hear_out(connection: socket.socket) -> None:
+    """Read what a refused client sends, until it has read why it was refused.
+
+    Closed at once, with that unread, the connection would be reset, and the reason lost.
+    """
+    with contextlib.suppress(OSError):
+        connection.settimeout(_REFUSAL_SECONDS)
+        connection.shutdown(socket.SHUT_WR)  # which ends TLS, too: what is read is thrown away
+        for _ in range(_REFUSAL_READS):
+            if not connection.recv(_BLOCK):
+                break
+
+
 class DiskFetcher:
     """Fetches disks from other hosts."""
 
@@ -243,14 +273,21 @@ class DiskFetcher:
         bytes are others than those told of, and NotFound when the old host
         hasn't the disk any more.
         """
-        certificates: Mapping[str, Any] = {"ca_certs": self._settings.cafile} if self._settings.cafile else {}
-        with urllib3.PoolManager(retries=False, timeout=self._settings.timeout, **certificates) as http:
+        told = self._settings
+        ours = {"cert_file": told.cert, "key_file": told.key, "ca_certs": told.cafile}
+        certificates: Mapping[str, Any] = {name: path for name, path in ours.items() if path}
+        with urllib3.PoolManager(retries=False, timeout=told.timeout, **certificates) as http:
             for last in range(_TRIES, -1, -1):
                 check()
                 url = where()
                 try:
                     self._rest(http, f"{url}/disks/{server_id}", disk, target, check)
                     break
+                except (urllib3.exceptions.SSLError, ssl.SSLError) as error:
+                    raise Unavailable(
+                        f"the disk of {server_id} can't be fetched from {url}: {error}; both hosts' "
+                        "[migration] cert and cafile have to agree"
+                    ) from error
                 except (urllib3.exceptions.HTTPError, OSError) as error:
                     if not last:
                         raise Unavailable(

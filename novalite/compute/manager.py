@@ -57,7 +57,7 @@ class ComputeManager:
         self._leases = LeaseKeeper(database, holder=self._holder, seconds=settings.lease_seconds)
         nbd = VirtCap.NBD_BASE in driver.capabilities
         keeper = Keeper(BasesSettings.of(settings))
-        bases = BaseImages(settings, images, keeper, nbd=nbd)
+        self._bases = bases = BaseImages(settings, images, keeper, nbd=nbd)
         places = Places(settings.instances_path)
         self._disks = DiskServer(settings.migration, settings.host, settings.my_ip, database, places)
         self._tasks = Tasks(settings, database, bus, driver, bases, images, places)
@@ -158,7 +158,8 @@ class ComputeManager:
                 vcpus=max(0, info.vcpus - told.reserved_cpus),
                 memory_mb=max(0, info.memory_mb - told.reserved_memory_mb),
                 disk_gb=max(0, (info.disk_gb * 1024 - told.reserved_disk_mb) // 1024),
-            )
+            ),
+            self._bases.told(),
         )
 
     def sync(self) -> None:

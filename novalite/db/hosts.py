@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import secrets
+import sys
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -15,7 +19,14 @@ from sqlalchemy.engine import Connection
 from novalite.db import actions, groups, migration_log, records
 from novalite.db.aggregates import zone_of_host
 from novalite.db.engine import Engine, Records, insert_new, now, tried_again
-from novalite.db.tables import aggregate_hosts, allocations, held_allocations, hosts, servers
+from novalite.db.tables import (
+    aggregate_hosts,
+    allocations,
+    held_allocations,
+    host_images,
+    hosts,
+    servers,
+)
 from novalite.errors import Conflict, NotFound, StaleRecord
 from novalite.model import ComputeHost, Flavor, Server, TaskState, VmState, utcnow
 
@@ -37,11 +48,15 @@ _SIZES = ("vcpus", "memory_mb", "disk_gb")
 
 
 class Look(NamedTuple):
-    """What has changed since some hosts were read: those that have, which are down since when, which gone."""
+    """What has changed since some hosts were read: those that have, which are down since when, which gone.
+
+    ``images`` maps digests that weren't known to the ids of images they stand for.
+    """
 
     changed: tuple[ComputeHost, ...]
     down: Mapping[str, datetime]
     gone: frozenset[str] = frozenset()
+    images: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
 def largest(one: Flavor, other: Flavor) -> Flavor:
@@ -66,12 +81,15 @@ class HostRecords(Records):
         super().__init__(engine)
         self._down_after = timedelta(seconds=down_after)
 
-    def register(self, host: ComputeHost) -> None:
-        """Add a host, or renew what it offers; it is its heartbeat, too.
+    def register(self, host: ComputeHost, images: Collection[str] = ()) -> None:
+        """Add a host that has ``images``, or renew what it offers; it is its heartbeat, too.
 
-        Whether the host is enabled stays as it was.
+        Whether the host is enabled stays as it was. Of the images only their
+        digest is written, or compared, while they stay the same.
         """
-        offer = {name: getattr(host, name) for name in _OFFER}
+        has = json.dumps(sorted(images), separators=(",", ":"))
+        digest = hashlib.sha256(has.encode()).hexdigest() if images else None
+        offer = {**{name: getattr(host, name) for name in _OFFER}, "images_digest": digest}
         with self._engine.writing() as connection:
             beat = {**offer, "uptime": host.uptime, "heartbeat_at": now(connection)}
             # The row is locked first: the generation counts with what is in it.
@@ -82,6 +100,7 @@ class HostRecords(Records):
                 new = {"name": host.name, "generation": 1 + secrets.randbelow(_FIRST), **beat}
                 new |= {"enabled": host.enabled, "disabled_reason": host.disabled_reason}
                 if insert_new(connection, hosts, new):
+                    _keep_images(connection, host.name, digest, has)
                     return
                 row = connection.execute(known).mappings().one()
             changed = any(row[name] != value for name, value in offer.items())
@@ -90,6 +109,8 @@ class HostRecords(Records):
                 .where(hosts.c.name == host.name)
                 .values(**beat, generation=hosts.c.generation + int(changed))
             )
+            if row["images_digest"] != digest:
+                _keep_images(connection, host.name, digest, has)
 
     def set_enabled(self, name: str, *, enabled: bool, reason: str | None) -> ComputeHost:
         """Say whether a host may get new servers; raise NotFound."""
@@ -128,6 +149,7 @@ class HostRecords(Records):
                     "instances first."
                 )
             connection.execute(sa.delete(aggregate_hosts).where(aggregate_hosts.c.host == name))
+            connection.execute(sa.delete(host_images).where(host_images.c.host == name))
             connection.execute(sa.delete(hosts).where(hosts.c.name == name))
 
     def servers(self, names: Collection[str]) -> dict[str, Sequence[tuple[str, str]]]:
@@ -160,10 +182,11 @@ class HostRecords(Records):
         with self._engine.reading() as connection:
             return self._read(connection, names, claims=False)
 
-    def look(self, known: Mapping[str, int]) -> Look:
+    def look(self, known: Mapping[str, int], images: Collection[str] = ()) -> Look:
         """Return the hosts that aren't in ``known``, or not with their generation there, and who is down.
 
-        What is claimed is read of those alone. A host's generation only grows,
+        What is claimed is read of those alone, and which images they have where
+        their digest isn't among ``images``. A host's generation only grows,
         and where it begins is random, so their sum tells whether there are any.
         """
         with self._engine.reading() as connection:
@@ -171,12 +194,14 @@ class HostRecords(Records):
             silent = sa.or_(hosts.c.forced_down, hosts.c.heartbeat_at < oldest)
             down = dict(connection.execute(sa.select(hosts.c.name, hosts.c.heartbeat_at).where(silent)).all())
             total = sa.select(sa.func.coalesce(sa.func.sum(hosts.c.generation), 0), sa.func.count())
-            told, count = connection.execute(total.select_from(hosts)).one()
-            if (int(told), count) == (sum(known.values()), len(known)):
+            marked, count = connection.execute(total.select_from(hosts)).one()
+            if (int(marked), count) == (sum(known.values()), len(known)):
                 return Look((), down)
             marks = dict(connection.execute(sa.select(hosts.c.name, hosts.c.generation)).all())
             names = [name for name, generation in marks.items() if known.get(name) != generation]
-            return Look(self._read(connection, names), down, frozenset(known.keys() - marks.keys()))
+            changed = self._read(connection, names)
+            told = _images(connection, changed, images)
+            return Look(changed, down, frozenset(known.keys() - marks.keys()), told)
 
     def claim(self, server: Server, host: ComputeHost) -> Server | None:
         """Place a server on a host, exactly as the host was when it was read.
@@ -306,6 +331,31 @@ class HostRecords(Records):
             up = not row["forced_down"] and row["heartbeat_at"] >= oldest
             found.append(records.host(row, used, ids, up=up))
         return tuple(found)
+
+
+def _keep_images(connection: Connection, host: str, digest: str | None, images: str) -> None:
+    """Keep which images a host has; its row is locked."""
+    connection.execute(sa.delete(host_images).where(host_images.c.host == host))
+    if digest is not None:
+        connection.execute(sa.insert(host_images).values(host=host, digest=digest, images=images))
+
+
+def _images(
+    connection: Connection, changed: Collection[ComputeHost], known: Collection[str]
+) -> dict[str, frozenset[str]]:
+    """Return the images of those hosts whose digest isn't known, by it.
+
+    One that is changed meanwhile is missing, and its host has changed once more.
+    """
+    names = [host.name for host in changed if host.images_digest and host.images_digest not in known]
+    found: dict[str, frozenset[str]] = {}
+    if names:
+        told = sa.select(host_images.c.digest, host_images.c.images).where(host_images.c.host.in_(names))
+        for row in connection.execute(told):
+            if row.digest not in found:
+                # Most hosts have the same ones.
+                found[row.digest] = frozenset(sys.intern(each) for each in json.loads(row.images))
+    return found
 
 
 def _claims(claims: sa.Table, names: Collection[str] | None) -> sa.Select[Any]:

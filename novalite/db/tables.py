@@ -133,6 +133,17 @@ hosts = sa.Table(
     sa.Column("heartbeat_at", UtcTime, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("disks_url", Exact(255)),
+    sa.Column("images_digest", Exact(64)),
+)
+
+# The images that a host has, as JSON: apart from ``hosts``, as it's long and only
+# schedulers read it, those that don't know the digest. Both change together.
+host_images = sa.Table(
+    "host_images",
+    metadata,
+    sa.Column("host", Exact(255), sa.ForeignKey("hosts.name"), primary_key=True),
+    sa.Column("digest", Exact(64), nullable=False),
+    sa.Column("images", HugeText, nullable=False),
 )
 
 # What each placed server takes of its host: made by the claim, removed with

@@ -6,6 +6,9 @@ All are pure functions on frozen values: no database, no queue, no clock.
   hook that raises refuses the host, with the exception as the reason.
 - A hook's ``weigh`` says how good the host is, higher being better; the
   weights of all hooks add up. Drivers that look at load use them.
+- A hook's ``discount`` says how much of the host's load is to be overlooked;
+  they add up as well. A weight decides whatever the load; a discount makes
+  a host that is only that much more loaded win.
 - The driver's ``pick`` gets the hosts that nobody rejected, never an empty
   tuple, and returns one of them.
 """
@@ -39,6 +42,8 @@ class HostState:
     hypervisor_version: str = ""
     instance_ids: frozenset[str] = frozenset()  # what is placed here
     weight: float = 0.0  # the sum of the hooks' weights
+    discount: float = 0.0  # the sum of the hooks' discounts, shares of a host
+    images: frozenset[str] = frozenset()  # ids of images that it has fetched already, the latest used
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Request:
     extra_specs: Mapping[str, str] = field(default_factory=dict)
     hints: Mapping[str, Any] = field(default_factory=dict)
     group: GroupPlaces | None = None  # where the others of its server group are
+    image_id: str = ""  # what its host has to have; empty where a disk comes with the server
 
 
 class Driver(ABC):
@@ -73,7 +79,7 @@ class Driver(ABC):
 class Hook:
     """Base class of scheduler hooks, entry points ``novalite.scheduler.hooks``.
 
-    Override one or both. ``options`` are oslo.config options; ``settings``
+    Override any of the three methods. ``options`` are oslo.config options; ``settings``
     maps their names to values. They stand in the configuration section
     ``group``, which is the hook's name where it says nothing else. A hook
     that is ``always`` asked has a say even where an administrator forces a
@@ -95,4 +101,8 @@ class Hook:
 
     def weigh(self, request: Request, host: HostState) -> float:
         """Return how good ``host`` is for ``request``; 0.0 is neutral."""
+        return 0.0
+
+    def discount(self, request: Request, host: HostState) -> float:
+        """Return how much of the load of ``host`` to overlook: 0.1 is a tenth of it, 0.0 nothing."""
         return 0.0

@@ -8,7 +8,7 @@ from novalite.scheduler.base import Driver, HostState, Request
 
 
 class ChanceDriver(Driver):
-    """Pick one host at random; weights play no part."""
+    """Pick one host at random; weights and discounts play no part."""
 
     name = "chance"
 

@@ -148,7 +148,7 @@ class SchedulerManager:
         here = replace(server, pinned_zone=None, forced_host=None, tried_hosts=())
         if (reason := unfit(here, seen.host)) is not None:
             raise NoValidHost({seen.host.name: reason})
-        request = request_of(replace(server, flavor=flavor))  # it stays where its group has it
+        request = request_of(replace(server, flavor=flavor), carried=True)  # it stays where its group has it
         choose(request, [without(seen.state, server)], self._hooks, self._driver, {})
         return self._database.hosts.claim_larger(server, seen.host, flavor)
 
@@ -169,7 +169,7 @@ class SchedulerManager:
                 refused[name] = reason
         states = [each.state for name, each in seen.items() if name not in refused]
         hooks: list[Hook] = [hook for hook in self._hooks if hook.always or not forced]
-        request = request_of(replace(fits, flavor=flavor), places)
+        request = request_of(replace(fits, flavor=flavor), places, carried=kind != EVACUATION)
         picked = choose(request, states, hooks, self._driver, refused)
         _demand_welcome(request, picked.name)
         return self._database.moves.claim(server, seen[picked.name].host, flavor, kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from novalite.errors import NoValidHost
@@ -14,8 +14,12 @@ from novalite.scheduler.base import Driver, Hook, HostState, Request
 LOG = logging.getLogger(__name__)
 
 
-def request_of(server: Server, group: GroupPlaces | None = None) -> Request:
-    """Make the scheduler's view of a server, and of where the others of its group are."""
+def request_of(server: Server, group: GroupPlaces | None = None, *, carried: bool = False) -> Request:
+    """Make the scheduler's view of a server, and of where the others of its group are.
+
+    One that is ``carried`` brings its disk along, so it needs no image where it goes.
+    """
+    image = server.task_args.get("image") or {"id": server.image.id}
     return Request(
         instance_id=server.id,
         project=server.project or None,
@@ -27,11 +31,12 @@ def request_of(server: Server, group: GroupPlaces | None = None) -> Request:
         extra_specs=server.flavor.extra_specs,
         hints=server.hints,
         group=group,
+        image_id="" if carried else image["id"],
     )
 
 
-def state_of(host: ComputeHost) -> HostState:
-    """Make the scheduler's view of a host."""
+def state_of(host: ComputeHost, images: frozenset[str] = frozenset()) -> HostState:
+    """Make the scheduler's view of a host that has ``images``."""
     return HostState(
         name=host.name,
         zone=host.zone,
@@ -47,6 +52,7 @@ def state_of(host: ComputeHost) -> HostState:
         hypervisor_type=host.hypervisor_type,
         hypervisor_version=host.hypervisor_version,
         instance_ids=host.server_ids,
+        images=images,
     )
 
 
@@ -93,16 +99,13 @@ def choose(
     reasons = dict(refused)
     left = list(hosts)
     for hook in hooks:
+        if type(hook).reject is Hook.reject:
+            continue
         left = [host for host in left if not _refuses(hook, request, host, reasons)]
         LOG.info("hook %s left %d hosts for %s", hook.name, len(left), request.instance_id)
     if not left:
         raise NoValidHost(reasons)
-    weighing = [hook for hook in hooks if type(hook).weigh is not Hook.weigh]
-    weighed = tuple(left)
-    if weighing:
-        weighed = tuple(
-            replace(host, weight=sum(_weight(hook, request, host) for hook in weighing)) for host in left
-        )
+    weighed = _weighed(request, left, hooks)
     picked = driver.pick(request, weighed)
     if not any(picked is host for host in weighed) and picked not in weighed:
         raise NoValidHost({host.name: f"driver {driver.name} picked none of its hosts" for host in weighed})
@@ -121,10 +124,25 @@ def _refuses(hook: Hook, request: Request, host: HostState, reasons: dict[str, s
     return True
 
 
-def _weight(hook: Hook, request: Request, host: HostState) -> float:
+def _weighed(request: Request, hosts: Sequence[HostState], hooks: Sequence[Hook]) -> tuple[HostState, ...]:
+    """Return the hosts with what the hooks think of them; most are left as they are."""
+    weighing = [hook for hook in hooks if type(hook).weigh is not Hook.weigh]
+    discounting = [hook for hook in hooks if type(hook).discount is not Hook.discount]
+    found = []
+    for host in hosts:
+        weight = sum(_advice(hook, hook.weigh, request, host) for hook in weighing)
+        discount = sum(_advice(hook, hook.discount, request, host) for hook in discounting)
+        # A copy costs as much as all the rest of a decision does for a host.
+        found.append(replace(host, weight=weight, discount=discount) if weight or discount else host)
+    return tuple(found)
+
+
+def _advice(
+    hook: Hook, ask: Callable[[Request, HostState], float], request: Request, host: HostState
+) -> float:
     try:
-        return float(hook.weigh(request, host))
+        return float(ask(request, host))
     except Exception:
-        # A weight is advice: without it the host is as good as any.
+        # It is advice: without it the host is as good as any.
         LOG.exception("hook %s failed to weigh host %s", hook.name, host.name)
         return 0.0

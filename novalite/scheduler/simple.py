@@ -13,10 +13,12 @@ def load_of(host: HostState) -> float:
 
 
 class SimpleDriver(Driver):
-    """Pick the host the hooks weigh highest, and of equals the least loaded."""
+    """Pick the host the hooks weigh highest, and of equals the least loaded, less their discounts."""
 
     name = "simple"
 
     def pick(self, request: Request, hosts: tuple[HostState, ...]) -> HostState:
         """Return the best host; names decide between wholly equal ones."""
-        return min(hosts, key=lambda host: (-host.weight, load_of(host), host.instances, host.name))
+        return min(
+            hosts, key=lambda host: (-host.weight, load_of(host) - host.discount, host.instances, host.name)
+        )

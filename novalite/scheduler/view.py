@@ -40,17 +40,20 @@ class HostView:
         self._seen: Mapping[str, Seen] = {}
         self._generations: Mapping[str, int] = {}
         self._down: Mapping[str, datetime] = {}
+        self._images: Mapping[str, frozenset[str]] = {}  # by their digests, which hosts may share
 
     def read(self) -> Mapping[str, Seen]:
         """Return the hosts by name."""
         with self._lock:
-            known = self._generations
-        look = self._hosts.look(known)
+            known, images = self._generations, self._images
+        look = self._hosts.look(known, images.keys())
         with self._lock:
             # Another thread may know better by now: what it has learnt meanwhile is left to it,
             # unless it's older. A host that was deleted and is back begins with any generation.
             now = self._generations
             self._forget({name for name in look.gone if now.get(name) == known[name]})
+            if look.images:
+                self._images = {**images, **self._images, **look.images}
             self._know(
                 [
                     host
@@ -58,6 +61,9 @@ class HostView:
                     if now.get(host.name) == known.get(host.name) or host.generation > now[host.name]
                 ]
             )
+            if look.images:
+                used = {each.host.images_digest for each in self._seen.values()}
+                self._images = {digest: each for digest, each in self._images.items() if digest in used}
             if look.down != self._down:
                 self._tell_down(look.down)
             return self._seen
@@ -83,8 +89,11 @@ class HostView:
 
     def _know(self, hosts: list[ComputeHost]) -> None:
         if hosts:
-            self._seen = {**self._seen, **{host.name: Seen(host, state_of(host)) for host in hosts}}
+            self._seen = {**self._seen, **{host.name: self._seen_as(host) for host in hosts}}
             self._generations = {**self._generations, **{host.name: host.generation for host in hosts}}
+
+    def _seen_as(self, host: ComputeHost) -> Seen:
+        return Seen(host, state_of(host, self._images.get(host.images_digest or "", frozenset())))
 
     def _tell_down(self, down: Mapping[str, datetime]) -> None:
         told = {}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from novalite.db import Database
-from novalite.errors import InvalidInput
+from novalite.errors import InvalidInput, NotFound
 from novalite.groupings import Aggregate
 from novalite.images import Images
 from novalite.model import Caller
@@ -15,6 +15,7 @@ from novalite.rpc import Bus
 from novalite.service.checks import MAX_CHARS, check_name
 
 RULES = "os_compute_api:os-aggregates:"
+IMAGES = "compute:aggregates:images"
 _KEY = re.compile(r"[a-zA-Z0-9\-_:. ]{1,255}")
 
 
@@ -37,6 +38,15 @@ class Aggregates:
         """Return one aggregate; raise Forbidden or NotFound."""
         self._policy.check(caller, f"{RULES}show", NOBODYS)
         return self._aggregates.get(aggregate_id)
+
+    def named(self, caller: Caller, told: str) -> Aggregate:
+        """Return the aggregate of a name, or else of an id; raise Forbidden or NotFound."""
+        by_name = {each.name: each for each in self.list(caller)}
+        if told in by_name:
+            return by_name[told]
+        if not told.isdecimal():
+            raise NotFound(f"aggregate {told} not found")
+        return self.show(caller, int(told))
 
     def create(self, caller: Caller, name: str, zone: str | None = None) -> Aggregate:
         """Make an aggregate without hosts; raise Forbidden, InvalidInput or AggregateExists."""
@@ -92,16 +102,34 @@ class Aggregates:
         Nobody is told when that is done. Raises Forbidden, NotFound,
         InvalidInput, and ImageMissing for an image that isn't there.
         """
-        self._policy.check(caller, "compute:aggregates:images", NOBODYS)
+        self._policy.check(caller, IMAGES, NOBODYS)
+        self._precache(caller, self._aggregates.get(aggregate_id).hosts, image_ids)
+
+    def precache_on(
+        self, caller: Caller, hosts: Collection[str], image_ids: Collection[str]
+    ) -> tuple[str, ...]:
+        """Have hosts fetch images before a server needs them; return those told, which are up and enabled.
+
+        Raises Forbidden, NotFound for a host that isn't there, and what ``precache`` raises.
+        """
+        self._policy.check(caller, IMAGES, NOBODYS)
+        return self._precache(caller, hosts, image_ids)
+
+    def _precache(
+        self, caller: Caller, hosts: Collection[str], image_ids: Collection[str]
+    ) -> tuple[str, ...]:
         if len(set(image_ids)) < len(image_ids):
             raise InvalidInput("Duplicate images in request")
-        found = self._aggregates.get(aggregate_id)
+        known = {host.name: host for host in self._hosts.briefly(hosts)}
+        if unknown := sorted(set(hosts) - known.keys()):
+            raise NotFound(f"host {', '.join(unknown)} not found")
         for image_id in image_ids:
             self._images.show(image_id, caller)
-        up = {host.name for host in self._hosts.list() if host.up and host.enabled}
-        for host in sorted(up & set(found.hosts)):
+        told = tuple(name for name, host in sorted(known.items()) if host.up and host.enabled)
+        for host in told:
             for image_id in image_ids:
                 self._bus.precache(host, image_id)
+        return told
 
 
 def check_zone(zone: str | None) -> None:

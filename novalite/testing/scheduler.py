@@ -72,6 +72,7 @@ REQUESTS = (
     ),
     request(group=GroupPlaces(GroupPolicy.ANTI_AFFINITY, {"busy": 2, "elsewhere": 1}, max_per_host=2)),
     request(group=GroupPlaces(GroupPolicy.SOFT_AFFINITY, {"busy": 2})),
+    request(image_id="image"),
 )
 HOSTS = (
     host("usual"),
@@ -79,6 +80,7 @@ HOSTS = (
     host("overcommitted", vcpus_used=80, memory_mb_used=80_000, disk_gb_used=1000, instances=1),
     host("nothing", vcpus=0, memory_mb=0, disk_gb=0, virt_type="", arch="", zone=""),
     host("busy", instance_ids=frozenset({"a", "b"}), instances=2),
+    host("stocked", images=frozenset({"image", "another"}), vcpus_used=3),
 )
 
 
@@ -126,15 +128,15 @@ class HookConformance:
         hook = self.make_hook()
         reason = hook.reject(asked, state)
         assert reason is None or (isinstance(reason, str) and reason.strip())
-        weight = hook.weigh(asked, state)
-        assert isinstance(weight, (int, float))
-        assert weight == weight  # not NaN, which would compare with nothing
+        for advice in (hook.weigh(asked, state), hook.discount(asked, state)):
+            assert isinstance(advice, (int, float))
+            assert advice == advice  # not NaN, which would compare with nothing
 
     def test_hook_is_pure(self) -> None:
         hook = self.make_hook()
         asked, hosts = copy.deepcopy(REQUESTS), copy.deepcopy(HOSTS)
-        first = [(hook.reject(a, h), hook.weigh(a, h)) for a in asked for h in hosts]
-        again = [(hook.reject(a, h), hook.weigh(a, h)) for a in REQUESTS for h in HOSTS]
+        first = [(hook.reject(a, h), hook.weigh(a, h), hook.discount(a, h)) for a in asked for h in hosts]
+        again = [(hook.reject(a, h), hook.weigh(a, h), hook.discount(a, h)) for a in REQUESTS for h in HOSTS]
         assert first == again
         assert (asked, hosts) == (REQUESTS, HOSTS)
 

@@ -72,12 +72,13 @@ class Connection:
             return self._live
 
     def _forget(self, live: Any) -> None:
+        """Use a connection no more; it is closed when the last call on it has returned.
+
+        Another thread may be within libvirt with it, whose memory ``close()`` would free.
+        """
         with self._lock:
-            if live is None or live is not self._live:
-                return
-            self._live = None
-        with contextlib.suppress(libvirt.libvirtError):
-            live.close()
+            if live is self._live:
+                self._live = None
 
 
 def end_all(uri: str) -> None:

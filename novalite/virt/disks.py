@@ -60,6 +60,7 @@ class ImageCache:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
+        self._known: dict[str, tuple[int, str]] = {}
 
     def ensure(
         self,
@@ -128,6 +129,26 @@ class ImageCache:
                 found += path.stat().st_blocks * 512
         return found
 
+    def images(self) -> list[str]:
+        """Return the ids of the images whose bases are here, complete and copied, the latest used first.
+
+        Neither those that are a store's own files, which cost nobody a copy,
+        nor kernels and ramdisks. A base is used when a guest comes or goes,
+        which the kernel notes as its links change.
+        """
+        found: dict[str, int] = {}
+        known = {}
+        for record in self.directory.glob("*.json"):
+            with contextlib.suppress(OSError):  # pruned meanwhile
+                used, made = record.with_suffix(".base").stat().st_ctime_ns, record.stat().st_mtime_ns
+                seen, image_id = self._known.get(record.name, (0, ""))
+                known[record.name] = (made, image_id if seen == made else _copied_image(record))
+                image_id = known[record.name][1]
+                found[image_id] = max(used, found.get(image_id, 0))
+        self._known = known
+        found.pop("", None)
+        return sorted(found, key=lambda image_id: found[image_id], reverse=True)
+
     def _make(
         self,
         key: str,
@@ -156,17 +177,21 @@ class ImageCache:
         part.chmod(0o444)
         _sync(part)
         part.replace(self.directory / f"{key}.base")
-        return self.record(key, qemu_format, size)
+        return self.record(key, image_id, qemu_format, size)
 
-    def record(self, key: str, qemu_format: str, size: int) -> BaseImage:
+    def record(
+        self, key: str, image_id: str, qemu_format: str, size: int, *, local: bool = False
+    ) -> BaseImage:
         """Make the file that has an entry's name an entry: it is verified and on the disk.
 
-        The entry's lock is held by the caller.
+        It is ``local`` when it's a store's own. The entry's lock is held by the caller.
         """
         final = self.directory / f"{key}.base"
         stat = final.stat()
         record = {
             "version": _RECORD_VERSION,
+            "image": image_id,
+            "local": local,
             "format": qemu_format,
             "virtual_size": size,
             "file_size": stat.st_size,
@@ -305,6 +330,18 @@ def key_of(image_id: str, disk_format: str, digest: tuple[str, str] | None) -> s
     told = "\0".join((image_id, disk_format, *(digest or ())))
     readable = re.sub(r"[^0-9A-Za-z-]", "-", image_id)[:40]
     return f"{readable}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+
+
+def _copied_image(record: Path) -> str:
+    """Return the id of the image that an entry was copied from; empty where it's none that counts."""
+    try:
+        told = json.loads(record.read_bytes())
+        if told.get("local") or told["format"] in BOOT_FILES:
+            return ""
+        # Earlier versions told no image; the name begins with an id that is a UUID.
+        return str(told.get("image") or record.stem.rpartition("-")[0])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def _same_file(path: Path, descriptor: int) -> bool:

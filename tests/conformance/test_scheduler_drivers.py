@@ -36,7 +36,9 @@ class TestZoneDriver(DriverConformance):
         ({"memory_mb_used": 100}, {"vcpus_used": 1}),  # the fuller resource counts
         ({"vcpus": 16, "vcpus_used": 4}, {"vcpus_used": 4}),  # a share, not a number
         ({"instances": 1}, {"instances": 2}),
-        ({"weight": 1.0, "vcpus_used": 8}, {"weight": 0.5}),
+        ({"weight": 1.0, "vcpus_used": 8}, {"weight": 0.5, "discount": 1.0}),
+        ({"discount": 0.25, "vcpus_used": 1}, {}),  # an eighth
+        ({}, {"discount": 0.25, "vcpus_used": 3}),
         ({"name": "a"}, {"name": "b"}),
     ],
 )

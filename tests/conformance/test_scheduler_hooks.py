@@ -7,7 +7,7 @@ import pytest
 from novalite.errors import NoValidHost
 from novalite.groupings import GroupPlaces, GroupPolicy
 from novalite.scheduler.base import Driver, Hook, HostState, Request
-from novalite.scheduler.hooks import CapacityHook, ImagePropertiesHook, ServerGroupHook
+from novalite.scheduler.hooks import CapacityHook, ImageLocalityHook, ImagePropertiesHook, ServerGroupHook
 from novalite.scheduler.selection import choose
 from novalite.scheduler.simple import SimpleDriver
 from novalite.testing.scheduler import HookConformance, host, request
@@ -21,6 +21,11 @@ class TestCapacityHook(HookConformance):
 class TestImagePropertiesHook(HookConformance):
     def make_hook(self) -> Hook:
         return ImagePropertiesHook()
+
+
+class TestImageLocalityHook(HookConformance):
+    def make_hook(self) -> Hook:
+        return ImageLocalityHook()
 
 
 class TestServerGroupHook(HookConformance):
@@ -97,6 +102,38 @@ def test_scheduler_server_groups(
     assert tuple(hook.weigh(asked, one) for one in hosts) == weighs
 
 
+HAS = {"images": frozenset({"i", "j"})}
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "image", "hosts", "picked"),
+    [
+        (0.1, "i", (host("a"), host("b", **HAS)), "b"),
+        (0.1, "k", (host("a"), host("b", **HAS)), "a"),
+        (0.1, "", (host("a"), host("b", **HAS)), "a"),
+        (0.0, "i", (host("a"), host("b", **HAS)), "a"),
+        (0.1, "i", (host("a", vcpus_used=1), host("b", vcpus_used=1, **HAS)), "b"),
+        # a little more loaded, and too much: of 8 CPUs one is more than a tenth
+        (0.1, "i", (host("a"), host("b", memory_mb_used=800, **HAS)), "b"),
+        (0.1, "i", (host("a"), host("b", vcpus_used=1, **HAS)), "a"),
+        (0.5, "i", (host("a"), host("b", vcpus_used=3, **HAS)), "b"),
+        (9.0, "i", (host("a"), host("b", vcpus=1, vcpus_used=4, **HAS)), "a"),  # full
+        (0.1, "i", (host("a", **HAS), host("b", vcpus_used=1, **HAS)), "a"),
+    ],
+)
+def test_scheduler_image_locality(
+    multiplier: float, image: str, hosts: tuple[HostState, ...], picked: str
+) -> None:
+    hooks = [CapacityHook(), ImageLocalityHook({"image_locality_weight_multiplier": multiplier})]
+    assert choose(request(image_id=image), hosts, hooks, SimpleDriver(), {}).name == picked
+
+
+def test_scheduler_a_weight_decides_whatever_the_discount() -> None:
+    hosts = (host("a", images=frozenset({"i"})), host("liked", vcpus_used=8))
+    picked = choose(request(image_id="i"), hosts, [ImageLocalityHook(), Likes()], SimpleDriver(), {})
+    assert picked.name == "liked"
+
+
 class Broken(Hook):
     name = "broken"
 
@@ -106,6 +143,9 @@ class Broken(Hook):
         return None
 
     def weigh(self, request: Request, host: HostState) -> float:
+        raise ZeroDivisionError("oops")
+
+    def discount(self, request: Request, host: HostState) -> float:
         raise ZeroDivisionError("oops")
 
 

@@ -17,12 +17,14 @@ from tests import nodes
 from tests.compute_apart import Apart, running_apart
 from tests.compute_site import Site, running, upload
 from tests.database_servers import DatabaseServer
+from tests.lazy_fixtures import DONE, WRONG, reading_disk, the_order
 from tests.libvirt_fixtures import TINY_MARKER
 from tests.rabbit_server import RabbitServer
 from tests.server_fixtures import Server
 from tests.waiting import wait_for
 
 HOSTS = ("north", "east", "south")
+LAZY_SIZE = 32 << 20
 
 
 @pytest.fixture
@@ -31,10 +33,12 @@ def apart(
 ) -> Iterator[Apart]:
     if reason := nodes.missing():
         pytest.skip(reason)
-    options = {"service_down_time": 3}
-    with running_apart(
-        tmp_path / "site", rabbit_server, postgres_server, api_server, HOSTS, options=options
-    ) as site:
+    told: dict[str, Any] = {
+        "options": {"service_down_time": 3},
+        # Which of them has told that it has the image when the next is placed is chance.
+        "further": "[scheduler]\nimage_locality_weight_multiplier = 0\n",
+    }
+    with running_apart(tmp_path / "site", rabbit_server, postgres_server, api_server, HOSTS, **told) as site:
         yield site
 
 
@@ -153,6 +157,8 @@ def test_a_real_guest_moves_while_it_runs(
     qemuimg.to_qcow2(tiny_image, "raw", disk, tiny_image.stat().st_size)
     image_id = upload(api_server.url, disk.read_bytes(), "qcow2")
 
+    lazy_image = upload(api_server.url, reading_disk(LAZY_SIZE, step=8192, count=6))
+
     inbound = {"west": two_libvirtds["west"], "east": "qemu+unix:///system?socket=/nowhere"}
 
     def of_host(host: str) -> str:
@@ -161,14 +167,15 @@ def test_a_real_guest_moves_while_it_runs(
     told: dict[str, Any] = {
         "hosts": tuple(two_libvirtds),
         "options": {"compute_driver": "libvirt", "sync_power_state_interval": 0.5},
-        "further": "[libvirt]\nvirt_type = qemu\nshutdown_timeout = 1\n",
+        "further": "[image_cache]\nlazy_boot_minimum_mb = 1\nlazy_fill_delay = 3600\n"
+        "[libvirt]\nvirt_type = qemu\nshutdown_timeout = 1\n",
         "of_host": of_host,
     }
     with running(short_dir / "live", rabbit_server, postgres_server, api_server.url, **told) as site:
         west = {"host": "west", "binary": "nova-compute"}
         site.call("PUT", "/os-services/disable", west)
-        server_id, other = site.boot(image_id), site.boot(image_id)
-        for each in (server_id, other):
+        server_id, other, lazy = site.boot(image_id), site.boot(image_id), site.boot(lazy_image)
+        for each in (server_id, other, lazy):
             site.wait(each, "ACTIVE")
         wait_for("it boots", lambda: TINY_MARKER.decode() in console(site, server_id))
         site.call("PUT", "/os-services/enable", west)
@@ -189,6 +196,18 @@ def test_a_real_guest_moves_while_it_runs(
         site.act(server_id, "reboot", {"type": "HARD"})
         site.wait(server_id, "ACTIVE")
         wait_for("its disk is there", lambda: TINY_MARKER.decode() in console(site, server_id))
+        # Its base isn't here as a whole: what is missing is fetched as it's sent.
+        order, files = the_order(site.instances("east") / "_base")
+        assert order.image_id == lazy_image
+        assert files.lazy.stat().st_blocks * 512 < LAZY_SIZE // 2
+        site.act(lazy, "os-migrateLive", live)
+        site.wait(lazy, "ACTIVE")
+        assert site.database.servers.get(lazy).host == "west"
+        assert files.lazy.exists(), "it isn't verified, as nobody has filled it"
+        site.act(lazy, "reboot", {"type": "HARD"})
+        site.wait(lazy, "ACTIVE")
+        wait_for("it reads all of its disk", lambda: DONE.decode() in console(site, lazy))
+        assert WRONG.decode() not in console(site, lazy)
         # One that is deleted on its way is gone from both.
         site.act(other, "os-migrateLive", live)
         site.call("DELETE", f"/servers/{other}")

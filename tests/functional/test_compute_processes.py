@@ -11,6 +11,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from novalite import cli
 from novalite.db import Database
 from novalite.model import ComputeHost, Flavor, ImageInfo, Server, Usage
 from novalite.quickstart.libvirtd import Hypervisor
@@ -38,8 +39,9 @@ def test_four_programs_boot_a_real_guest(
     private_libvirtd: Hypervisor,
     tiny_image: Path,
     short_dir: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = {"compute_driver": "libvirt", "sync_power_state_interval": 1}
+    options = {"compute_driver": "libvirt", "sync_power_state_interval": 1, "report_interval": 1}
     further = f"[libvirt]\nconnection_uri = {private_libvirtd.uri}\nvirt_type = qemu\nshutdown_timeout = 1\n"
     # A raw disk with a boot sector and no partition would be refused.
     disk = short_dir / "tiny.qcow2"
@@ -48,6 +50,12 @@ def test_four_programs_boot_a_real_guest(
     with running(
         short_dir / "real", rabbit_server, postgres_server, api_server.url, options=options, further=further
     ) as site:
+        ahead = ["--config-file", str(site.config_files["host"]), "image", "precache", "--host", "host"]
+        assert cli.main([*ahead, image_id]) == 0
+        assert capsys.readouterr().out == "told host\n"
+        wait_for(
+            "the host has the image", lambda: [{image_id}] == [*site.database.hosts.look({}).images.values()]
+        )
         server_id = site.boot(image_id)
         site.wait(server_id, "ACTIVE")
         wait_for("the guest says so", lambda: TINY_MARKER.decode() in console(site, server_id))

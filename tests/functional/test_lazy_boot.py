@@ -202,7 +202,8 @@ def converted(raw: bytes, folder: Path) -> bytes:
 
 
 def test_a_guest_waits_for_the_image_service_and_survives_the_process(host: Hosts) -> None:
-    node = host(lazy_read_timeout=0.5)
+    # An image service that is away doesn't say that there is no such image, however short its patience.
+    node = host(lazy_read_timeout=0.5, lazy_missing_timeout=0)
     image_id = node.upload(reading_disk(SIZE, step=64, count=900))
     server = node.boot(image_id)
     wait_for("the guest reads", lambda: BEGINS in node.console(server))
@@ -241,6 +242,20 @@ def test_a_wrong_byte_stops_the_guest_and_is_told(host: Hosts) -> None:
     assert node.driver.list_states() == {server.id: PowerState.SHUTDOWN}
     wait_for("nothing is left of it", lambda: not list(node.bases.glob("*.bad-*")))
     assert not [each for kind in ("lazy", "order", "base") for each in node.bases.glob(f"*.{kind}")]
+
+
+def test_a_guest_whose_image_is_deleted_is_told_so(host: Hosts) -> None:
+    node = host(lazy_read_timeout=0.5, lazy_fill_delay=0.5, lazy_missing_timeout=1)
+    server = node.boot(image_id := node.upload(reading_disk(SIZE, step=64, count=900)))
+    node.client.delete_image(image_id)
+    failed = node.cloud.wait(server.id, Status.ERROR)
+    assert failed.fault is not None
+    assert f"image {image_id} is gone, and isn't here as a whole" in failed.fault.message
+    assert node.driver.list_states() == {server.id: PowerState.SHUTDOWN}
+    _order, files = the_order(node.bases)
+    assert files.lazy.exists(), "it may come again, while there is somebody whom it's of use"
+    node.cloud.service.servers.delete(node.cloud.admin, server.id)
+    wait_for("nothing is left of it", lambda: not files.order.exists() and not files.lazy.exists())
 
 
 def test_a_guest_boots_right_from_a_local_store(host: Hosts, short_dir: Path) -> None:

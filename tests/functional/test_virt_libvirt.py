@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from novalite.quickstart.libvirtd import Hypervisor
 from novalite.testing import VirtConformance
 from novalite.virt import domain, qemuimg
 from novalite.virt.base import BaseImage, Nic, PowerAction, PowerState, Snapshot, VirtDriver
+from novalite.virt.connection import Connection
 from novalite.virt.disks import ImageCache
 from novalite.virt.libvirt import LibvirtDriver
 from tests.libvirt_fixtures import TINY_MARKER, make_driver, make_spec, qemu_of, tiny_disk
@@ -103,6 +105,27 @@ def leftovers(hypervisor: Hypervisor, folder: Path, instance_id: str) -> list[st
     left += [dom.name() for dom in connection.listAllDomains(0) if dom.UUIDString() == instance_id]
     connection.close()
     return left
+
+
+def test_a_connection_that_is_given_up_is_good_for_calls_under_way(private_libvirtd: Hypervisor) -> None:
+    """As when one thread finds it lost while others are within libvirt, which crashed the process."""
+    connection, inside, given_up = Connection(private_libvirtd.uri), threading.Event(), threading.Event()
+
+    def named(live: libvirt.virConnect) -> tuple[libvirt.virConnect, str]:
+        inside.set()
+        assert given_up.wait(60)
+        return live, live.getHostname()
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(connection.call, "a long call", named)
+        assert inside.wait(60)
+        connection.close()
+        given_up.set()
+        old, name = asked.result()
+    new, again = connection.call("the next call", lambda live: (live, live.getHostname()))
+    connection.close()
+    assert name == again
+    assert new is not old
 
 
 # -- a real guest ---------------------------------------------------------------

@@ -105,6 +105,7 @@ KITS = {
 DOORS = {
     "novalite/images.py": ("glancelike",),
     "novalite/bases/process.py": ("glancelike.ending",),
+    "novalite/config.py": ("glancelike.keystone_tokens", "glancelike.errors"),
     "novalite/config_options.py": ("glancelike.sql.options",),
     "novalite/programs.py": ("glancelike.starting",),
     "novalite/serialproxy.py": ("glancelike.starting",),

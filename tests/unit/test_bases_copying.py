@@ -23,7 +23,7 @@ from novalite.bases.journal import Journal
 from novalite.bases.orders import Files, Order
 from novalite.bases.serving import CompleteBase, FillingBase
 from novalite.config import LazySettings
-from novalite.errors import ImageServiceDown
+from novalite.errors import ImageMissing, ImageServiceDown
 from novalite.virt import disks
 from novalite.virt.disks import ImageCache, key_of
 from tests.waiting import until
@@ -41,6 +41,7 @@ class Bytes:
         self.most = most
         self.asked: list[tuple[int, int]] = []
         self.away = False
+        self.trouble: Exception = ImageServiceDown("it is away")
         self.free = threading.Event()
         self.free.set()
 
@@ -48,14 +49,19 @@ class Bytes:
         self.asked.append((offset, length))
         self.free.wait()
         if self.away:
-            raise ImageServiceDown("it is away")
+            raise self.trouble
         return self.data[offset : offset + min(length, self.most)]
 
 
-def lazy_file(folder: Path, source: Bytes, told: Callable[[str], None] = lambda why: None) -> LazyFile:
+def lazy_file(
+    folder: Path,
+    source: Bytes,
+    told: Callable[[str, bool], None] = lambda why, lost: None,
+    patience: float = 60.0,
+) -> LazyFile:
     if not (folder / "lazy").exists():
         make_sparse(folder / "lazy", folder / "journal", SIZE, b"")
-    file = LazyFile(folder / "lazy", folder / "journal", SIZE, source, told)
+    file = LazyFile(folder / "lazy", folder / "journal", SIZE, source, told, patience)
     file.open()
     return file
 
@@ -111,17 +117,33 @@ def test_each_block_is_fetched_once_whoever_asks(tmp_path: Path) -> None:
 def test_a_read_waits_so_long_for_a_source_that_is_away_and_goes_on(tmp_path: Path) -> None:
     source, told = Bytes(), []  # type: ignore[var-annotated]
     source.away = True
-    file = lazy_file(tmp_path, source, told.append)
+    file = lazy_file(tmp_path, source, lambda why, lost: told.append((why, lost)), patience=0.0)
     with pytest.raises(ImageServiceDown, match="it is away"):
         file.read(0, 10, 0.2)
-    assert told == ["it is away"]
+    assert told == [("it is away", False)]
     with ThreadPoolExecutor(1) as pool:
         read = pool.submit(file.read, 0, 10, 60.0)
         before = len(source.asked)
         until(lambda: len(source.asked) > before)
         source.away = False
         assert read.result() == DATA[:10]
-    assert told == ["it is away", ""]
+    assert told == [("it is away", False), ("", False)]
+    file.close()
+
+
+def test_what_the_source_says_it_hasnt_is_lost_when_it_goes_on_saying_so(tmp_path: Path) -> None:
+    source, told = Bytes(), []  # type: ignore[var-annotated]
+    source.away, source.trouble = True, ImageMissing("none")
+    file = lazy_file(tmp_path, source, lambda why, lost: told.append((why, lost)), patience=0.01)
+    with pytest.raises(ImageMissing):
+        file.fill(0, 1, lambda: len(source.asked) == 1)
+    assert (told, file.lost) == ([("none", False)], False)
+    with pytest.raises(ImageMissing):
+        file.fill(0, 1, lambda: file.lost)
+    assert told == [("none", False), ("none", True)]
+    source.away = False  # it was restored
+    assert file.read(0, 10, 1.0) == DATA[:10]
+    assert (told[2:], file.lost) == ([("", False)], False)
     file.close()
 
 
@@ -312,6 +334,30 @@ def test_a_wrong_byte_discards_the_base_and_ends_its_reads(tmp_path: Path) -> No
     assert bad is not None
     assert bad["inode"] == base.inode
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".bad-token", ".lock", ".trace"]
+    base.close()
+
+
+def test_a_base_that_is_lost_goes_with_its_last_guest(tmp_path: Path) -> None:
+    cache, files = ImageCache(tmp_path), Files(tmp_path, KEY)
+    make_sparse(files.lazy, files.journal, SIZE, b"")
+    orders.write(files, ORDER)
+    (tmp_path / "guest").hardlink_to(files.lazy)
+    source = Bytes()
+    source.away, source.trouble = True, ImageMissing("none")
+    base = FillingBase(files, ORDER, source, 60.0, 0.0)
+    base.open()
+    filler = Filler(base, cache, AT_ONCE)
+    base.recorder.add(0, 10)
+    filler.start()
+    until(lambda: base.file.lost)
+    assert orders.read_json(files.trouble) == {"image": "image", "why": "none", "lost": True}
+    with pytest.raises(OSError, match="none"):
+        base.read(0, 10)
+    assert files.order.exists()
+    (tmp_path / "guest").unlink()
+    filler.thread.join(60)
+    assert not filler.thread.is_alive()
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".lock", ".trace"]
     base.close()
 
 

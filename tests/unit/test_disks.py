@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from novalite.errors import FlavorTooSmall, ImageServiceDown, ImageUnusable, Unavailable
 from novalite.virt import qemuimg
-from novalite.virt.disks import ImageCache
+from novalite.virt.disks import ImageCache, key_of
 
 pytestmark = [
     pytest.mark.libvirt,
@@ -346,6 +347,30 @@ def test_prune_keeps_what_is_in_use(cache: ImageCache, tmp_path: Path) -> None:
     assert linked.path.exists()
     assert not unused.path.exists()
     assert cache.ensure("c", "qcow2", copying(image)) == unused
+
+
+def test_it_tells_which_images_it_has(cache: ImageCache, tmp_path: Path) -> None:
+    assert cache.images() == []
+    source = tmp_path / "source"
+    source.write_bytes(b"\0" * 512)
+    names = ["9bb1cb4f-46d9-4f26-b8b5-4ea7ff3d0ab4", "of an.odd_name", "kernel", "pruned", "fetched now"]
+    for name in names[:-1]:
+        fmt = "aki" if name == "kernel" else "raw"
+        base = cache.ensure(name, fmt, copying(source))
+        if name == "pruned":
+            base.path.unlink()
+    (cache.directory / f"{key_of('fetched now', 'raw', None)}.lazy").touch()
+    key = key_of("a store's own", "raw", None)
+    (cache.directory / f"{key}.base").write_bytes(b"\0" * 512)
+    cache.record(key, "a store's own", "raw", 512, local=True)
+    assert cache.images() == names[1::-1], "the latest first"
+    first = cache.directory / f"{key_of(names[0], 'raw', None)}.base"
+    (tmp_path / "link").hardlink_to(first)
+    assert cache.images() == names[:2], "that was its latest use"
+    record = first.with_suffix(".json")
+    told = json.loads(record.read_bytes())
+    record.write_text(json.dumps({name: told[name] for name in told if name not in ("image", "local")}))
+    assert cache.images() == names[:2], "as an earlier version has recorded it"
 
 
 def test_prune_leaves_alone_what_is_being_fetched(cache: ImageCache, tmp_path: Path) -> None:

@@ -30,6 +30,16 @@ def test_cli_a_wrong_configuration_is_named(tmp_path: Path, capsys: pytest.Captu
     assert "nope.conf" in capsys.readouterr().err
 
 
+def test_cli_has_no_hosts_fetch_images_that_would_not_hear_of_it(
+    conf: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--config-file", conf, "image", "precache", "--host", "one", "image"]) == 2
+    assert "transport_url stays within each process" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--config-file", conf, "image", "precache", "image"])
+    assert "one of the arguments --host --aggregate is required" in capsys.readouterr().err
+
+
 def test_cli_prints_samples(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "sample"]) == 0
     assert "#compute_driver = libvirt" in capsys.readouterr().out

@@ -31,6 +31,7 @@ def test_config_defaults_hang_together(tmp_path: Path) -> None:
         "capacity",
         "image_properties",
         "server_group",
+        "image_locality",
     ]
 
 
@@ -80,7 +81,7 @@ def test_config_reads_a_file_in_novas_names(tmp_path: Path) -> None:
         ("[network]\nkind = token-ring\n", r"\[network\] kind: .*token-ring"),
         (
             "[scheduler]\nhooks = capacity, telepathy\n",
-            r"'telepathy' isn't installed \(installed: .*capacity, image_properties, server_group\)",
+            r"'telepathy' isn't installed \(installed: .*capacity, image_locality, image_properties, serv",
         ),
         ("[scheduler]\ndriver = oracle\n", r"'oracle' isn't installed \(installed: chance, simple, zone\)"),
         ("compute_driver = fake\n", r"novalite\.conf: .*[Ss]ection"),

@@ -18,6 +18,9 @@ from typing import Any
 
 import pytest
 
+from glancelike.client import ImageClient
+from glancelike.errors import Forbidden as RefusedToCaller
+from glancelike.errors import Unreachable
 from glancelike.model import Caller as ImageCaller
 from glancelike.testing.service import memory_service
 from novalite.config import GlanceSettings
@@ -355,6 +358,44 @@ def test_images_without_data_are_unusable(
         client().fetch(INFO, tmp_path / "image")
 
 
+class Numbered:
+    """Tokens with numbers: the next when one is refused."""
+
+    number = 0
+
+    def token(self) -> str:
+        return f"t{self.number}"
+
+    def refused(self, token: str) -> None:
+        assert token == self.token()
+        self.number += 1
+
+
+def test_images_a_refused_token_is_renewed_once(glance: Glance) -> None:
+    refusal = (401, b"")
+
+    def sent() -> list[str]:
+        found = [headers["x-auth-token"] for _, headers in glance.seen]
+        glance.seen.clear()
+        return found
+
+    with ImageClient(glance.url, tokens=Numbered(), retries=0) as client:
+        glance.answers = [refusal]
+        assert client.show_image(ID)["id"] == ID
+        assert sent() == ["t0", "t1"]
+        glance.answers = [refusal]
+        assert client.read_range(ID, 5, 10) == DATA[5:15]
+        assert sent() == ["t1", "t2"]
+        glance.answers = [refusal, refusal]
+        with pytest.raises(Unreachable, match="refuses this service's token"):
+            client.show_image(ID)
+        assert sent() == ["t2", "t3"]
+        glance.answers = [refusal]
+        with pytest.raises(RefusedToCaller):
+            client.show_image(ID, {"X-Auth-Token": "the caller's"})
+        assert sent() == ["the caller's"]
+
+
 def test_images_a_range_is_read_as_far_as_the_connection_carries(
     glance: Glance, client: Callable[..., HttpImages]
 ) -> None:
@@ -382,9 +423,14 @@ def test_images_a_range_that_isnt_what_was_asked_for_is_refused(
     glance.file_status = 503
     with pytest.raises(ImageServiceDown, match="503"):
         images.read_range(INFO, 1, 10)
-    glance.file_status = 404
-    with pytest.raises(ImageUnusable, match="no data"):
-        images.read_range(INFO, 1, 10)
+    for status in (204, 404, 410):
+        glance.file_status = status
+        with pytest.raises(ImageUnusable, match="no data"):
+            images.read_range(INFO, 1, 10)
+    for status in (403, 409):  # it may be given again
+        glance.file_status = status
+        with pytest.raises(ImageServiceDown, match=str(status)):
+            images.read_range(INFO, 1, 10)
 
 
 def test_images_fetch_ends_when_told_to(

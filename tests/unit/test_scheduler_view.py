@@ -147,6 +147,34 @@ def test_what_is_read_again_is_what_has_changed(database: Database) -> None:
     assert len(statements) == 2, "who is down, and whether anything has changed"
 
 
+def test_which_images_hosts_have_is_read_when_it_has_changed(database: Database) -> None:
+    view, many = HostView(database.hosts), [str(uuid.uuid4()) for _ in range(1000)]
+    database.hosts.register(replace(OFFER, name="h01"), many)
+    database.hosts.register(replace(OFFER, name="h02"), many[::-1])
+    one, two = (view.read()[name].state.images for name in ("h01", "h02"))
+    assert one == frozenset(many)
+    assert one is two, "kept once"
+    assert not view.read()["h03"].state.images
+    before = view.read()["h01"].host
+    database.hosts.register(replace(OFFER, name="h01"), many)
+    assert view.read()["h01"].host.generation == before.generation, "nothing has changed"
+    with asked() as statements:
+        database.hosts.set_enabled("h01", enabled=False, reason=None)
+        assert view.read()["h01"].state.images == one
+        assert database.hosts.list()
+        database.hosts.register(replace(OFFER, name="h02"), many)
+    assert not any("host_images" in each for each in statements), "it is long, and known"
+    database.hosts.register(replace(OFFER, name="h02"), ["another"])
+    assert view.read()["h02"].state.images == {"another"}
+    for name, has in (("h01", ()), ("h02", ("more", "another"))):
+        database.hosts.register(replace(OFFER, name=name), has)
+    assert [view.read()[name].state.images for name in ("h01", "h02")] == [frozenset(), {"more", "another"}]
+    assert len(view._images) == 1, "what no host has any more is forgotten"
+    assert true(view, database)
+    database.hosts.delete("h02")
+    assert "h02" not in view.read()
+
+
 def test_a_view_that_is_older_is_not_taken(database: Database) -> None:
     view = HostView(database.hosts)
     old = view.read()["h08"].host

@@ -25,6 +25,7 @@ import falcon
 from oslo_config import cfg
 
 from glancelike.errors import ConfigError, PluginError
+from glancelike.keystone_tokens import options_of
 from glancelike.model import Caller, Credentials
 from glancelike.web.auth.base import Auth
 from glancelike.web.auth.memory import Memory
@@ -80,7 +81,7 @@ class KeystoneAuth(Auth):
         but = {"auth_type", "auth_section", "cache"}
         middleware = [opt for opt in _middleware_options() if opt.dest not in but]
         cfg.set_defaults(middleware, http_connect_timeout=ANSWER_SECONDS)
-        return (*middleware, *_plugin_options(settings["auth_type"]))
+        return (*middleware, *options_of(settings["auth_type"], GROUP))
 
     def open(self) -> None:
         """Check the settings; raise ConfigError. Keystone needn't be there yet."""
@@ -102,7 +103,7 @@ class KeystoneAuth(Auth):
         self._cache: Memory[str, bytes] = Memory(CACHED_TOKENS)
         self._callers: Memory[str, Caller] = Memory(CALLERS)
         self._unreachable = ClientException
-        options = [*_middleware_options(), *_plugin_options(settings["auth_type"])]
+        options = [*_middleware_options(), *options_of(settings["auth_type"], GROUP)]
         conf = conf_of({GROUP: options}, {GROUP: settings})
         try:
             self._middleware = AuthProtocol(_passed, {"oslo_config_config": conf})
@@ -202,15 +203,3 @@ def _middleware_options() -> list[cfg.Opt]:
     except ImportError as error:
         raise PluginError(f"auth_strategy keystone: {error}; pip install glancelike[keystone]") from error
     return [opt for _group, opts in list_auth_token_opts() for opt in opts]
-
-
-def _plugin_options(auth_type: str) -> list[cfg.Opt]:
-    """Return the options of a keystoneauth plugin; raise ConfigError without it."""
-    from keystoneauth1 import loading
-    from keystoneauth1.exceptions import NoMatchingPlugin
-
-    try:
-        loader: Any = loading.get_plugin_loader(auth_type)
-    except NoMatchingPlugin as error:
-        raise ConfigError(f"[{GROUP}] auth_type: {error}") from error
-    return list(loading.get_auth_plugin_conf_options(loader))
