@@ -176,17 +176,26 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Flavor:
-    """A size of server. ``disk_gb`` 0 means as large as the image."""
+    """A size of server. ``disk_gb`` 0 means as large as the image.
+
+    ``swap_mb`` is MiB: the size of a second disk, 0 for none.
+    """
 
     id: str
     name: str
     vcpus: int
     memory_mb: int
     disk_gb: int
+    swap_mb: int = 0
     public: bool = True
     description: str | None = None
     extra_specs: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime = field(default_factory=utcnow)
+
+    @property
+    def disks_gb(self) -> int:
+        """Tell what all disks take of a host: swap counts up to the next GiB, as in Nova."""
+        return self.disk_gb - (-self.swap_mb // 1024)
 
 
 # Kinds of key pairs.

@@ -51,6 +51,7 @@ def largest(one: Flavor, other: Flavor) -> Flavor:
         vcpus=max(one.vcpus, other.vcpus),
         memory_mb=max(one.memory_mb, other.memory_mb),
         disk_gb=max(one.disk_gb, other.disk_gb),
+        swap_mb=max(one.swap_mb, other.swap_mb),
     )
 
 
@@ -217,7 +218,7 @@ class HostRecords(Records):
                     host=host.name,
                     vcpus=server.flavor.vcpus,
                     memory_mb=server.flavor.memory_mb,
-                    disk_gb=server.flavor.disk_gb,
+                    disk_gb=server.flavor.disks_gb,
                 )
             )
             row = connection.execute(sa.select(servers).where(servers.c.id == server.id)).mappings().one()
@@ -257,7 +258,7 @@ class HostRecords(Records):
             connection.execute(
                 sa.update(allocations)
                 .where(allocations.c.server_id == server.id)
-                .values(vcpus=both.vcpus, memory_mb=both.memory_mb, disk_gb=both.disk_gb)
+                .values(vcpus=both.vcpus, memory_mb=both.memory_mb, disk_gb=both.disks_gb)
             )
             row = connection.execute(sa.select(servers).where(servers.c.id == server.id)).mappings().one()
             return records.server(row)

@@ -58,8 +58,8 @@ class MoveRecords(Records):
             if other is not None:
                 raise InvalidState(f"server {server.id} has a disk on host {other} still, of an earlier move")
             claimed = end(connection, server, None, records.columns(values))
-            size = {name: getattr(flavor, name) for name in _SIZES}
-            there = {"server_id": server.id, "host": host.name, **size}
+            there = {"server_id": server.id, "host": host.name, "vcpus": flavor.vcpus}
+            there |= {"memory_mb": flavor.memory_mb, "disk_gb": flavor.disks_gb}
             connection.execute(sa.insert(held_allocations).values(**there))
             if kind == EVACUATION:
                 _exchange(connection, server.id)

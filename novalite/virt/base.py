@@ -170,6 +170,7 @@ class InstanceSpec:
     memory_mb: int
     base: BaseImage
     root_bytes: int = 0  # 0: as large as the image; never smaller than it
+    swap_bytes: int = 0  # 0: no swap disk
     config_drive: Mapping[str, bytes] | None = None  # path inside the drive -> content
     nics: tuple[Nic, ...] = ()
     image_properties: Mapping[str, str] = field(default_factory=dict)  # hw_* hints
@@ -274,11 +275,14 @@ class VirtDriver(ABC):
         """Boot a rescued guest from its own disk again; needs RESCUE."""
         raise Unsupported(f"virt driver {self.name} has no rescue")
 
-    def resize(self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int) -> None:
+    def resize(
+        self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int, swap_bytes: int = 0
+    ) -> None:
         """Give a guest that is off another size, and keep what it was.
 
         ``root_bytes`` 0 leaves the disk as large as it is, which never
-        shrinks. Raises InvalidState for a guest that runs; needs RESIZE.
+        shrinks. A swap disk of another size is made anew, and with 0 there is none.
+        Raises InvalidState for a guest that runs; needs RESIZE.
         """
         raise Unsupported(f"virt driver {self.name} resizes no guests")
 

@@ -43,7 +43,7 @@ class _Guest:
     log: str = ""
     suspended: bool = False
     rescued: bool = False
-    size: list[int] = field(default_factory=lambda: [0, 0, 0])  # vcpus, memory_mb, root_bytes
+    size: list[int] = field(default_factory=lambda: [0, 0, 0, 0])  # vcpus, memory_mb, root_bytes, swap_bytes
     before: list[int] | None = None  # a resize
 
 
@@ -119,7 +119,7 @@ class FakeDriver(VirtDriver):
             if guest is None:
                 _check(spec)
                 facts = json.loads((spec.config_drive or {}).get(_META_DATA, b"{}"))
-                size = [spec.vcpus, spec.memory_mb, spec.root_bytes]
+                size = [spec.vcpus, spec.memory_mb, spec.root_bytes, spec.swap_bytes]
                 guest = _Guest(spec.id, spec.name, facts, size=size)
                 if self._kept is not None:
                     self._kept.make_disk(spec)
@@ -178,7 +178,8 @@ class FakeDriver(VirtDriver):
             guest = self._guest(instance_id)
             if guest.state is PowerState.SHUTDOWN:
                 raise InvalidState(f"instance {instance_id} isn't running")
-            vcpus, memory_mb, _ = guest.size
+            vcpus, memory_mb, _, swap_bytes = guest.size
+            disks = ["vda", "vdb"] if swap_bytes else ["vda"]
             return Diagnostics(
                 state=guest.state,
                 driver=self.name,
@@ -186,7 +187,7 @@ class FakeDriver(VirtDriver):
                 memory_max_kib=memory_mb * 1024,
                 memory_used_kib=0,
                 cpus=tuple(CpuTime(number, 0) for number in range(vcpus)),
-                disks=(DiskCounters("vda", 0, 0, 0, 0, 0),),
+                disks=tuple(DiskCounters(name, 0, 0, 0, 0, 0) for name in disks),
             )
 
     @contextlib.contextmanager
@@ -223,7 +224,9 @@ class FakeDriver(VirtDriver):
             _start(guest)
             self._keep(guest)
 
-    def resize(self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int) -> None:
+    def resize(
+        self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int, swap_bytes: int = 0
+    ) -> None:
         """Change the guest's size and keep the former."""
         domain.check_id(instance_id)
         with self._working("resize"):
@@ -231,7 +234,7 @@ class FakeDriver(VirtDriver):
             if guest.state is not PowerState.SHUTDOWN:
                 raise InvalidState(f"instance {instance_id} runs")
             guest.before = guest.before or guest.size
-            guest.size = [vcpus, memory_mb, root_bytes or guest.size[2]]
+            guest.size = [vcpus, memory_mb, root_bytes or guest.size[2], swap_bytes]
             self._keep(guest)
 
     def confirm_resize(self, instance_id: str) -> None:

@@ -24,7 +24,8 @@ class TestFakeDriver(VirtConformance):
 
     def has_size(self, driver: VirtDriver, instance_id: str, **size: int) -> bool:
         assert isinstance(driver, FakeDriver)
-        return driver._guests[instance_id].size == [size["vcpus"], size["memory_mb"], size["root_bytes"]]
+        wanted = [size[name] for name in ("vcpus", "memory_mb", "root_bytes", "swap_bytes")]
+        return driver._guests[instance_id].size == wanted
 
 
 class TestFakeDriverThatKeeps(TestFakeDriver):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,31 @@ def test_a_server_moves_and_takes_its_disk_along(hosts: Hosts) -> None:
     wait_for("the old host lets go", lambda: hosts.disk("one", server_id) is None)
     assert hosts.claimed() == {new: SMALL}
     assert hosts.migrations(server_id) == [("migration", "confirmed", "one", new)]
+
+
+def test_a_swap_disk_is_made_anew_wherever_the_server_is_and_counts_by_the_gibibyte(hosts: Hosts) -> None:
+    swapping = Flavor("swapping", "swapping", 1, 128, 1, swap_mb=1025)
+    hosts.cloud.service.flavors.create(hosts.cloud.admin, swapping)
+
+    def swaps(host: str) -> int:
+        guest = json.loads((hosts.directory / "guests" / host / server_id / "guest.json").read_text())
+        return int(guest["size"][3])
+
+    server_id = hosts.on("one", flavor_id="swapping")
+    with_swap = (1, 128, 3)
+    assert (swaps("one"), hosts.claimed()) == (1025 << 20, {"one": with_swap})
+    assert hosts.admin(server_id, "migrate").status_code == 202
+    hosts.wait(server_id, "VERIFY_RESIZE")
+    new = hosts.host_of(server_id)
+    assert (swaps(new), hosts.claimed()) == (1025 << 20, {"one": with_swap, new: with_swap})
+    hosts.admin(server_id, "confirmResize")
+    hosts.wait(server_id, "ACTIVE")
+    hosts.done(server_id, {"rebuild": {"imageRef": hosts.image.id}}, "ACTIVE", user="admin")
+    assert swaps(new) == 1025 << 20
+    hosts.done(server_id, {"resize": {"flavorRef": "42"}}, "VERIFY_RESIZE", user="admin")
+    assert (swaps(new), hosts.claimed()) == (0, {new: with_swap})
+    hosts.done(server_id, "revertResize", "ACTIVE", user="admin")
+    assert (swaps(new), hosts.claimed()) == (1025 << 20, {new: with_swap})
 
 
 def test_a_server_that_moves_has_its_kernel_there_too(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,7 @@ def _embedded(value: Flavor) -> dict[str, Any]:
         "ram": value.memory_mb,
         "disk": value.disk_gb,
         "ephemeral": 0,
-        "swap": 0,
+        "swap": value.swap_mb,
         "extra_specs": dict(value.extra_specs),
     }
 
@@ -194,7 +194,7 @@ def flavor(req: falcon.Request, value: Flavor) -> dict[str, Any]:
         "ram": value.memory_mb,
         "disk": value.disk_gb,
         "vcpus": value.vcpus,
-        "swap": 0 if microversion.since(req, (2, 75)) else "",
+        "swap": value.swap_mb or (0 if microversion.since(req, (2, 75)) else ""),
         "OS-FLV-EXT-DATA:ephemeral": 0,
         "os-flavor-access:is_public": value.public,
     }
