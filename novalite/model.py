@@ -81,13 +81,19 @@ class TaskState(enum.StrEnum):
     LIVE_PREPARING = "live_preparing"
     MIGRATING = "migrating"
     LIVE_ARRIVED = "live_arrived"
+    LIVE_CANCELLING = "live_cancelling"
     DELETING = "deleting"
 
 
 #: Tasks of servers that have a host, for which the scheduler is to find room.
 OF_SCHEDULER = (TaskState.RESIZE_PREP, TaskState.EVACUATING, TaskState.LIVE_PREP)
 #: While one of these goes on the guest runs on the one host or the other; nobody but their worker touches it.
-LIVE = (TaskState.LIVE_LEAVING, TaskState.LIVE_PREPARING, TaskState.MIGRATING, TaskState.LIVE_ARRIVED)
+LIVE = (
+    *(TaskState.LIVE_LEAVING, TaskState.LIVE_PREPARING, TaskState.MIGRATING, TaskState.LIVE_ARRIVED),
+    TaskState.LIVE_CANCELLING,
+)
+#: What ``task_args`` say of a live migration that is to end soon, at the price of a pause.
+FORCE_COMPLETE = "force_complete"
 
 # Keys of ``Server.kept``.
 RESIZED_FROM = "resized_from"

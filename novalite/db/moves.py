@@ -25,6 +25,8 @@ from novalite.model import ComputeHost, Fault, Flavor, Server, TaskState, VmStat
 
 #: What comes after the claim.
 _NEXT = {EVACUATION: TaskState.REBUILD_SPAWNING, LIVE: TaskState.LIVE_LEAVING}
+#: Task -> how a live migration stands that has come to it.
+_STATUS = {TaskState.MIGRATING: "running", TaskState.LIVE_ARRIVED: "post-migrating"}
 _SIZES = ("vcpus", "memory_mb", "disk_gb")
 
 
@@ -103,13 +105,13 @@ class MoveRecords(Records):
         told = {**server.task_args, **args}
         values = {**DONE, "task_state": task, "task_args": told, "fault": None}
         values |= {"host": told[f"{end}_host"], "zone": told[f"{end}_zone"]}
-        return self._step(server, None, values, status=None, exchange=True)
+        return self._step(server, None, values, status=_STATUS.get(task), exchange=True)
 
-    def stays(self, server: Server, fault: Fault) -> Server:
+    def stays(self, server: Server, status: str, fault: Fault | None = None) -> Server:
         """Record at the new host that a guest stays on its old one, where nothing was done to it."""
         told = server.task_args
         values = {**DONE, "host": told["source_host"], "zone": told["source_zone"], "fault": fault}
-        return self._step(server, fault, values, status="error", exchange=True, release=True)
+        return self._step(server, fault, values, status=status, exchange=True, release=True)
 
     def settled(self, server: Server, status: str, fault: Fault | None = None, **values: Any) -> Server:
         """Record the end of a move: the other host has nothing to keep of the server any more."""

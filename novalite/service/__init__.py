@@ -14,6 +14,7 @@ from novalite.service.flavors import Flavors
 from novalite.service.groups import ServerGroups
 from novalite.service.hosts import Hosts
 from novalite.service.keypairs import KeyPairs
+from novalite.service.living import LiveMigrations
 from novalite.service.moves import Moves
 from novalite.service.quotas import Quotas
 from novalite.service.reports import Reports
@@ -32,6 +33,7 @@ class ComputeService:
         self.changes = Changes(settings, database, bus, images)
         self.consoles = Consoles(settings, database, bus)
         self.moves = Moves(database, bus)
+        self.living = LiveMigrations(database, bus)
         self.tags = Tags(database, bus)
         self.flavors = Flavors(database)
         self.quotas = Quotas(settings, database)

@@ -48,7 +48,7 @@ from novalite.service.checks import (
     packed,
 )
 from novalite.service.flavors import visible
-from novalite.service.orders import Orders, demand_unlocked, order_of
+from novalite.service.orders import Orders, demand_state, demand_unlocked, order_of
 from novalite.service.quotas import Quotas
 
 _CONSOLE_BYTES = 1024 * 1024
@@ -203,6 +203,15 @@ class Servers:
             self._orders.drive(server)
             return
         raise StaleRecord(f"server {server_id} keeps changing")
+
+    def restore(self, caller: Caller, server_id: str) -> None:
+        """Refuse to bring a deleted server back: what is deleted is gone at once, and no other is in the way.
+
+        Raises InvalidState, ServerLocked or ServerNotFound.
+        """
+        server = self.show(caller, server_id)
+        demand_unlocked(caller, server)
+        demand_state(server, "restore", frozenset())
 
     def start(self, caller: Caller, server_id: str) -> Server:
         """Order a stopped server to be started; raise InvalidState."""

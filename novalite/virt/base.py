@@ -310,11 +310,22 @@ class VirtDriver(ABC):
         """
         raise Unsupported(f"virt driver {self.name} has no live migration")
 
-    def send(self, instance_id: str, there: Arrival, check: Callable[[], None]) -> None:
-        """Have a guest go on elsewhere, with all it has on its disk; it is gone from here then.
+    def send(
+        self, instance_id: str, there: Arrival, check: Callable[[], None], hurry: Callable[[], bool]
+    ) -> None:
+        """Have a guest go on elsewhere, with all it has on its disks; it is gone from here then.
 
         One that is gone already has been sent, and one that is being sent is
         waited for. ``check`` is called meanwhile, and what it raises calls it off.
+        So is ``hurry``: when it says so the guest is paused until it is there,
+        so that it changes no more of what is to be sent.
         Raises HypervisorDown, and the guest runs on here; needs LIVE_MIGRATION.
+        """
+        raise Unsupported(f"virt driver {self.name} has no live migration")
+
+    def stop_sending(self, instance_id: str) -> None:
+        """Have a guest stay that a killed process began to send; nothing is done to one that isn't sent.
+
+        Raises InstanceNotFound for one that has gone, and HypervisorDown; needs LIVE_MIGRATION.
         """
         raise Unsupported(f"virt driver {self.name} has no live migration")

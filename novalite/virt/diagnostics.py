@@ -47,7 +47,10 @@ class NicCounters:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostics:
-    """A running guest's counters. Memory in KiB; ``state`` is a PowerState."""
+    """A running guest's counters. Memory in KiB; ``state`` is a PowerState.
+
+    ``driver`` is one of those that the Compute API knows.
+    """
 
     state: str
     driver: str

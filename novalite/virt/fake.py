@@ -14,7 +14,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,34 @@ from typing import Any
 from oslo_config import cfg
 
 from novalite import faults
-from novalite.errors import FlavorTooSmall, HypervisorDown, ImageUnusable, InstanceNotFound, InvalidState
+from novalite.errors import (
+    ConfigError,
+    FlavorTooSmall,
+    HypervisorDown,
+    ImageUnusable,
+    InstanceNotFound,
+    InvalidState,
+)
 from novalite.virt import domain
-from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, Snapshot, VirtCap, VirtDriver
+from novalite.virt.base import (
+    Arrival,
+    Departure,
+    HostInfo,
+    InstanceSpec,
+    PowerAction,
+    PowerState,
+    Snapshot,
+    VirtCap,
+    VirtDriver,
+)
 from novalite.virt.diagnostics import CpuTime, Diagnostics, DiskCounters
+from novalite.virt.fake_places import DISK, DRIVE, GUEST, Inbox, hand_over
 
 #: Serial output kept of each guest, in characters.
 _LOG_CHARS = 1 << 20
 #: They keep the guest's memory, if it has any.
 _GOING_ON = (PowerAction.START, PowerAction.UNPAUSE, PowerAction.RESUME)
+_POLL_SECONDS = 0.05
 _META_DATA = "openstack/latest/meta_data.json"
 
 
@@ -51,9 +70,15 @@ class FakeDriver(VirtDriver):
     """Keeps guests in a dictionary."""
 
     name = "fake"
-    capabilities = VirtCap(sum(each.value for each in VirtCap)) & ~VirtCap.LIVE_MIGRATION
+    capabilities = VirtCap(sum(each.value for each in VirtCap))
     options = (
         cfg.FloatOpt("fake_spawn_seconds", default=0.0, min=0, help="How long each spawn takes."),
+        cfg.FloatOpt(
+            "fake_send_seconds",
+            default=0.0,
+            min=0,
+            help="How long it takes to send a guest that runs to another host, unless there is hurry.",
+        ),
         cfg.ListOpt(
             "fake_failures",
             default=[],
@@ -67,6 +92,11 @@ class FakeDriver(VirtDriver):
             "fake_directory",
             help="Keep guests, and disks of their own, in this directory, so that they outlive the process.",
         ),
+        cfg.StrOpt(
+            "instances_path",
+            default="",
+            help="Where guests are put that come here running, until they are here.",
+        ),
         cfg.StrOpt("fake_hostname", default="fake-host", help="The host's name."),
     )
 
@@ -74,6 +104,7 @@ class FakeDriver(VirtDriver):
         super().__init__({**{opt.name: opt.default for opt in self.options}, **settings})
         self._guests: dict[str, _Guest] = {}
         self._kept = _Kept(Path(self.settings["fake_directory"])) if self.settings["fake_directory"] else None
+        self._inbox: Inbox | None = None
         self._lock = threading.RLock()
         self._terminals: dict[str, socket.socket] = {}  # a guest's end of each
         self._failures: dict[str, float] = {}
@@ -85,6 +116,9 @@ class FakeDriver(VirtDriver):
         """Find the guests of an earlier process."""
         if self._kept is not None:
             self._guests = self._kept.all()
+        if self.settings["instances_path"]:
+            kept = None if self._kept is None else self._kept.directory
+            self._inbox = Inbox(Path(self.settings["instances_path"]).absolute(), kept)
 
     def close(self) -> None:
         """End the terminals; guests that are kept stay."""
@@ -135,6 +169,8 @@ class FakeDriver(VirtDriver):
         with self._working("destroy"):
             self._guests.pop(instance_id, None)
             self._hang_up(instance_id)
+            if self._inbox is not None:
+                self._inbox.forget(instance_id)
             if self._kept is not None:
                 self._kept.remove(instance_id)
 
@@ -182,7 +218,7 @@ class FakeDriver(VirtDriver):
             disks = ["vda", "vdb"] if swap_bytes else ["vda"]
             return Diagnostics(
                 state=guest.state,
-                driver=self.name,
+                driver="libvirt",  # the API knows no fake one, and Nova's says so, too
                 hypervisor="fake",
                 memory_max_kib=memory_mb * 1024,
                 memory_used_kib=0,
@@ -255,6 +291,54 @@ class FakeDriver(VirtDriver):
                 guest.state, guest.suspended = PowerState.SHUTDOWN, False
                 self._keep(guest)
 
+    def departure(self, instance_id: str) -> Departure:
+        """Tell what there is: a disk, and a config drive where guests are kept."""
+        domain.check_id(instance_id)
+        with self._working("departure"):
+            guest = self._guest(instance_id)
+            if guest.state is PowerState.SHUTDOWN:
+                raise InvalidState(f"instance {instance_id} isn't running")
+            drive = self._kept.folder(instance_id) / DRIVE if self._kept is not None else None
+            return Departure(guest.size[2], drive if drive is not None and drive.exists() else None)
+
+    def make_ready(self, spec: InstanceSpec, virtual_size: int, config_drive: Path | None) -> Arrival:
+        """Make a directory that the guest is put into."""
+        domain.check_id(spec.id)
+        with self._working("make_ready"):
+            if self._inbox is None:
+                raise ConfigError("instances_path isn't set: no guest comes here running")
+            self._guests.pop(spec.id, None)
+            if self._kept is not None:
+                self._kept.remove(spec.id)
+            self._inbox.expect(spec.id, config_drive)
+            return Arrival("fake:", "", str(self._inbox.directory))
+
+    def send(
+        self, instance_id: str, there: Arrival, check: Callable[[], None], hurry: Callable[[], bool]
+    ) -> None:
+        """Take as long as the options say, and put the guest into the other host's directory."""
+        domain.check_id(instance_id)
+        until = time.monotonic() + self.settings["fake_send_seconds"]
+        while instance_id in self.list_states() and time.monotonic() < until and not hurry():
+            check()
+            time.sleep(_POLL_SECONDS)
+        check()
+        with self._working("send"):
+            kept = None if self._kept is None else self._kept.folder(instance_id)
+            if (guest := self._guests.get(instance_id)) is not None:
+                hand_over(instance_id, there.instances_path, kept, asdict(guest))
+                faults.passing("guest-leaves")
+                del self._guests[instance_id]
+                self._hang_up(instance_id)
+            if self._kept is not None:
+                self._kept.remove(instance_id)
+
+    def stop_sending(self, instance_id: str) -> None:
+        """Do nothing: a process that is gone sends nothing."""
+        domain.check_id(instance_id)
+        with self._working("stop_sending"):
+            self._guest(instance_id)
+
     def _hang_up(self, instance_id: str) -> None:
         """End a guest's terminal, as power cuts do."""
         if (terminal := self._terminals.pop(instance_id, None)) is not None:
@@ -279,38 +363,56 @@ class FakeDriver(VirtDriver):
             if left > 0:
                 self._failures[method] = left - 1
                 raise HypervisorDown(f"{method} fails because fake_failures says so")
+            self._take_in()
             yield
+
+    def _take_in(self) -> None:
+        """Have the guests that have come go on here; what they printed stays behind."""
+        for plain in {} if self._inbox is None else self._inbox.arrived().values():
+            guest = _guest_of({**plain, "log": ""})
+            self._guests[guest.id] = guest
+            self._keep(guest)
 
 
 class _Kept:
     """Guests as files: a directory each, with a disk, and a state once they are made."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
 
     def all(self) -> dict[str, _Guest]:
-        found = (json.loads(path.read_text()) for path in self._directory.glob("*/guest.json"))
-        return {each["id"]: _Guest(**{**each, "state": PowerState(each["state"])}) for each in found}
+        found = (json.loads(path.read_text()) for path in self.directory.glob(f"*/{GUEST}"))
+        return {each["id"]: _guest_of(each) for each in found}
+
+    def folder(self, instance_id: str) -> Path:
+        return self.directory / instance_id
 
     def make_disk(self, spec: InstanceSpec) -> None:
-        (self._directory / spec.id).mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(spec.base.path, self._directory / spec.id / "disk")
+        folder = self.folder(spec.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(spec.base.path, folder / DISK)
+        if spec.config_drive is not None:
+            (folder / DRIVE).write_bytes(spec.config_drive.get(_META_DATA, b"{}"))
 
     def disk(self, instance_id: str) -> bytes:
-        return (self._directory / instance_id / "disk").read_bytes()
+        return (self.folder(instance_id) / DISK).read_bytes()
 
     def write(self, guest: _Guest) -> None:
-        path = self._directory / guest.id / "guest.json"
+        path = self.folder(guest.id) / GUEST
         fresh = path.with_suffix(".fresh")
         fresh.write_text(json.dumps(asdict(guest)))
         fresh.replace(path)
 
     def remove(self, instance_id: str) -> None:
-        folder = self._directory / instance_id
-        (folder / "guest.json").unlink(missing_ok=True)
+        folder = self.folder(instance_id)
+        (folder / GUEST).unlink(missing_ok=True)
         if folder.exists():
             faults.passing("guest-half-removed")
             shutil.rmtree(folder)
+
+
+def _guest_of(plain: dict[str, Any]) -> _Guest:
+    return _Guest(**{**plain, "state": PowerState(plain["state"])})
 
 
 def _echo(terminal: socket.socket) -> None:

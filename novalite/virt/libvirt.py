@@ -380,13 +380,20 @@ class LibvirtDriver(VirtDriver):
         address = told["live_migration_inbound_addr"] or told["my_ip"]
         return Arrival(told["live_migration_inbound_uri"], address, str(self.instances_path))
 
-    def send(self, instance_id: str, there: Arrival, check: Callable[[], None]) -> None:
+    def send(
+        self, instance_id: str, there: Arrival, check: Callable[[], None], hurry: Callable[[], bool]
+    ) -> None:
         """Have libvirtd send the guest to another one."""
         with self._locked(domain.check_id(instance_id)):
             living.send(
                 *(lambda act: self._with_domain(instance_id, act), self.instances_path, instance_id),
-                *(there, check),
+                *(there, check, hurry),
             )
+
+    def stop_sending(self, instance_id: str) -> None:
+        """Have libvirtd end what it does with the guest."""
+        with self._locked(domain.check_id(instance_id)):
+            living.stop(lambda act: self._with_domain(instance_id, act))
 
     # -- making and removing ------------------------------------------------
 

@@ -1,0 +1,79 @@
+"""``/v2.1/servers/{id}/migrations``: live migrations under way, for administrators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+
+from glancelike.web.validation import Schema
+from novalite.api.compute import microversion, view
+from novalite.api.compute.resource import Resource, body_of, caller_of, demand_version
+from novalite.errors import NotFound
+from novalite.reports import Migration
+
+FORCE_COMPLETE = Schema(
+    {
+        "type": "object",
+        "properties": {"force_complete": {"type": "null"}},
+        "required": ["force_complete"],
+        "additionalProperties": False,
+    }
+)
+FORCED, SHOWN, ABORTED, ABORTED_EARLY = (2, 22), (2, 23), (2, 24), (2, 65)
+#: What Nova tells of the bytes; nobody counts them here.
+BYTES = tuple(
+    f"{what}_{which}_bytes" for what in ("disk", "memory") for which in ("processed", "remaining", "total")
+)
+
+
+class ServerMigrations(Resource):
+    def list(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
+        demand_version(req, SHOWN)
+        found = self.service.living.list(caller_of(req), server_id)
+        resp.media = {"migrations": [_shown(req, each) for each in found]}
+
+    def show(self, req: falcon.Request, resp: falcon.Response, server_id: str, migration_id: str) -> None:
+        demand_version(req, SHOWN)
+        found = self.service.living.show(caller_of(req), server_id, _number(migration_id))
+        resp.media = {"migration": _shown(req, found)}
+
+    def abort(self, req: falcon.Request, resp: falcon.Response, server_id: str, migration_id: str) -> None:
+        demand_version(req, ABORTED)
+        early = microversion.since(req, ABORTED_EARLY)
+        self.service.living.abort(caller_of(req), server_id, _number(migration_id), early=early)
+        resp.status = 202
+
+    def act(self, req: falcon.Request, resp: falcon.Response, server_id: str, migration_id: str) -> None:
+        demand_version(req, FORCED)
+        body_of(req, FORCE_COMPLETE)
+        self.service.living.force_complete(caller_of(req), server_id, _number(migration_id))
+        resp.status = 202
+
+
+def _number(text: str) -> int:
+    if not (text.isdecimal() and text.isascii() and len(text) < 10):
+        raise NotFound(f"Migration {text} not found.")
+    return int(text)
+
+
+def _shown(req: falcon.Request, value: Migration) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "id": value.id,
+        "server_uuid": value.server_id,
+        "status": value.status,
+        "source_compute": value.source_host,
+        "source_node": value.source_host,
+        "dest_compute": value.dest_host,
+        "dest_node": value.dest_host,
+        "dest_host": None,
+        "created_at": view.precise(value.created_at),
+        "updated_at": view.precise(value.updated_at),
+        **dict.fromkeys(BYTES),
+    }
+    since = (
+        ((2, 59), "uuid", value.uuid),
+        ((2, 80), "user_id", value.user_id),
+        ((2, 80), "project_id", value.project_id),
+    )
+    return body | {name: shown for needed, name, shown in since if microversion.since(req, needed)}
