@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from novalite.db import Database
 from novalite.db.migration_log import LIVE as LIVE_MIGRATION
-from novalite.errors import InvalidInput, InvalidState, NotFound
+from novalite.errors import InvalidInput, InvalidState, NotFound, NovaliteError
 from novalite.model import FORCE_COMPLETE, LIVE, Caller, Server, TaskState, VmState
 from novalite.reports import Migration, MigrationQuery
 from novalite.rpc import Bus
 from novalite.service.orders import Orders, demand_admin_for
+from novalite.virt.diagnostics import Diagnostics, Transfer
 
+LOG = logging.getLogger(__name__)
 _POLICY = "os_compute_api:servers:migrations"
 _RUNNING = "running"
 _EARLY = "preparing"
@@ -24,6 +27,7 @@ class LiveMigrations:
 
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database = database
+        self._bus = bus
         self._orders = Orders(database, bus)
 
     def list(self, caller: Caller, server_id: str) -> tuple[Migration, ...]:
@@ -46,6 +50,17 @@ class LiveMigrations:
         if found.status not in _UNDER_WAY:
             raise NotFound(f"Live migration {number} for server {server_id} is not in progress.")
         return found
+
+    def sent(self, migration: Migration) -> Transfer:
+        """Return how much of a guest has been sent so far, as its old host says if it does."""
+        if migration.status == _RUNNING:
+            try:
+                told = Diagnostics.of(self._bus.diagnostics(migration.source_host, migration.server_id))
+            except NovaliteError as error:  # it has arrived, or its host is away
+                LOG.info("migration %s: nobody tells how far it is: %s", migration.uuid, error)
+            else:
+                return told.sent or Transfer()
+        return Transfer()
 
     def abort(self, caller: Caller, server_id: str, number: int, *, early: bool) -> None:
         """Order a guest to stay where it is; one that has gone by then has gone.

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import socket
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,27 +42,10 @@ from novalite.virt.base import (
     VirtDriver,
 )
 from novalite.virt.diagnostics import CpuTime, Diagnostics, DiskCounters
-from novalite.virt.fake_places import DISK, DRIVE, GUEST, Inbox, hand_over
+from novalite.virt.fake_guests import GOING_ON, META_DATA, Guest, Kept, change, guest_of, start
+from novalite.virt.fake_places import DRIVE, Inbox, hand_over
 
-#: Serial output kept of each guest, in characters.
-_LOG_CHARS = 1 << 20
-#: They keep the guest's memory, if it has any.
-_GOING_ON = (PowerAction.START, PowerAction.UNPAUSE, PowerAction.RESUME)
 _POLL_SECONDS = 0.05
-_META_DATA = "openstack/latest/meta_data.json"
-
-
-@dataclass
-class _Guest:
-    id: str
-    name: str
-    facts: Mapping[str, Any]  # of its config drive
-    state: PowerState = PowerState.SHUTDOWN
-    log: str = ""
-    suspended: bool = False
-    rescued: bool = False
-    size: list[int] = field(default_factory=lambda: [0, 0, 0, 0])  # vcpus, memory_mb, root_bytes, swap_bytes
-    before: list[int] | None = None  # a resize
 
 
 class FakeDriver(VirtDriver):
@@ -102,8 +84,8 @@ class FakeDriver(VirtDriver):
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__({**{opt.name: opt.default for opt in self.options}, **settings})
-        self._guests: dict[str, _Guest] = {}
-        self._kept = _Kept(Path(self.settings["fake_directory"])) if self.settings["fake_directory"] else None
+        self._guests: dict[str, Guest] = {}
+        self._kept = Kept(Path(self.settings["fake_directory"])) if self.settings["fake_directory"] else None
         self._inbox: Inbox | None = None
         self._lock = threading.RLock()
         self._terminals: dict[str, socket.socket] = {}  # a guest's end of each
@@ -152,15 +134,15 @@ class FakeDriver(VirtDriver):
             guest = self._guests.get(spec.id)
             if guest is None:
                 _check(spec)
-                facts = json.loads((spec.config_drive or {}).get(_META_DATA, b"{}"))
+                facts = json.loads((spec.config_drive or {}).get(META_DATA, b"{}"))
                 size = [spec.vcpus, spec.memory_mb, spec.root_bytes, spec.swap_bytes]
-                guest = _Guest(spec.id, spec.name, facts, size=size)
+                guest = Guest(spec.id, spec.name, facts, size=size)
                 if self._kept is not None:
                     self._kept.make_disk(spec)
                     faults.passing("guest-half-made")
                 self._guests[spec.id] = guest
             if spec.started:
-                _start(guest)
+                start(guest)
             self._keep(guest)
 
     def destroy(self, instance_id: str) -> None:
@@ -179,8 +161,8 @@ class FakeDriver(VirtDriver):
         domain.check_id(instance_id)
         with self._working("set_power"):
             guest = self._guest(instance_id)
-            _change(guest, action)
-            if action not in _GOING_ON:
+            change(guest, action)
+            if action not in GOING_ON:
                 self._hang_up(instance_id)
             self._keep(guest)
 
@@ -247,7 +229,7 @@ class FakeDriver(VirtDriver):
             if not guest.rescued:
                 _check(spec)
                 guest.rescued, guest.state, guest.suspended = True, PowerState.SHUTDOWN, False
-            _start(guest)
+            start(guest)
             self._keep(guest)
 
     def unrescue(self, instance_id: str) -> None:
@@ -257,7 +239,7 @@ class FakeDriver(VirtDriver):
             guest = self._guest(instance_id)
             if guest.rescued:
                 guest.rescued, guest.state = False, PowerState.SHUTDOWN
-            _start(guest)
+            start(guest)
             self._keep(guest)
 
     def resize(
@@ -345,11 +327,11 @@ class FakeDriver(VirtDriver):
             with contextlib.suppress(OSError):  # its client has gone
                 terminal.shutdown(socket.SHUT_RDWR)
 
-    def _keep(self, guest: _Guest) -> None:
+    def _keep(self, guest: Guest) -> None:
         if self._kept is not None:
             self._kept.write(guest)
 
-    def _guest(self, instance_id: str) -> _Guest:
+    def _guest(self, instance_id: str) -> Guest:
         try:
             return self._guests[instance_id]
         except KeyError:
@@ -369,50 +351,9 @@ class FakeDriver(VirtDriver):
     def _take_in(self) -> None:
         """Have the guests that have come go on here; what they printed stays behind."""
         for plain in {} if self._inbox is None else self._inbox.arrived().values():
-            guest = _guest_of({**plain, "log": ""})
+            guest = guest_of({**plain, "log": ""})
             self._guests[guest.id] = guest
             self._keep(guest)
-
-
-class _Kept:
-    """Guests as files: a directory each, with a disk, and a state once they are made."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def all(self) -> dict[str, _Guest]:
-        found = (json.loads(path.read_text()) for path in self.directory.glob(f"*/{GUEST}"))
-        return {each["id"]: _guest_of(each) for each in found}
-
-    def folder(self, instance_id: str) -> Path:
-        return self.directory / instance_id
-
-    def make_disk(self, spec: InstanceSpec) -> None:
-        folder = self.folder(spec.id)
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(spec.base.path, folder / DISK)
-        if spec.config_drive is not None:
-            (folder / DRIVE).write_bytes(spec.config_drive.get(_META_DATA, b"{}"))
-
-    def disk(self, instance_id: str) -> bytes:
-        return (self.folder(instance_id) / DISK).read_bytes()
-
-    def write(self, guest: _Guest) -> None:
-        path = self.folder(guest.id) / GUEST
-        fresh = path.with_suffix(".fresh")
-        fresh.write_text(json.dumps(asdict(guest)))
-        fresh.replace(path)
-
-    def remove(self, instance_id: str) -> None:
-        folder = self.folder(instance_id)
-        (folder / GUEST).unlink(missing_ok=True)
-        if folder.exists():
-            faults.passing("guest-half-removed")
-            shutil.rmtree(folder)
-
-
-def _guest_of(plain: dict[str, Any]) -> _Guest:
-    return _Guest(**{**plain, "state": PowerState(plain["state"])})
 
 
 def _echo(terminal: socket.socket) -> None:
@@ -430,39 +371,3 @@ def _check(spec: InstanceSpec) -> None:
     domain.build(spec, domain.Layout(Path("/")), virt_type="qemu", cpu="", owner="/")
     if not spec.base.path.is_file():
         raise ImageUnusable(f"base image {spec.base.path} is gone")
-
-
-def _change(guest: _Guest, action: PowerAction) -> None:
-    if action in (PowerAction.PAUSE, PowerAction.SUSPEND):
-        _halt(guest, action)
-        return
-    if action not in _GOING_ON and guest.state is not PowerState.CRASHED:
-        guest.state, guest.suspended = PowerState.SHUTDOWN, False
-    if action not in (PowerAction.STOP, PowerAction.FORCE_STOP):
-        _start(guest)
-
-
-def _halt(guest: _Guest, action: PowerAction) -> None:
-    if guest.state is PowerState.SHUTDOWN and not (guest.suspended and action is PowerAction.SUSPEND):
-        raise InvalidState(f"instance {guest.id} isn't running")
-    if action is PowerAction.PAUSE:
-        guest.state = PowerState.PAUSED
-    else:
-        guest.state, guest.suspended = PowerState.SHUTDOWN, True
-
-
-def _start(guest: _Guest) -> None:
-    if guest.state is PowerState.RUNNING:
-        return
-    went_on = guest.suspended or guest.state is PowerState.PAUSED
-    guest.state, guest.suspended = PowerState.RUNNING, False
-    if went_on:
-        return
-    lines = ["NOVALITE-GUEST init"]
-    if guest.rescued:
-        lines.append("NOVALITE-GUEST rescued")
-    lines.append(f"NOVALITE-GUEST vcpus={guest.size[0]} memory={guest.size[1]}")
-    told = {"uuid": guest.id, "name": guest.name, **guest.facts}
-    lines.append(f"NOVALITE-GUEST instance-id={told['uuid']} name={told['name']} source=fake")
-    lines.append("NOVALITE-GUEST ready uptime=0.00")
-    guest.log = (guest.log + "".join(f"{line}\r\n" for line in lines))[-_LOG_CHARS:]

@@ -256,8 +256,8 @@ class LibvirtDriver(VirtDriver):
         """Tell libvirt's counters of the guest."""
         domain.check_id(instance_id)
         virt_type, _ = self._find_platform()
-        state, stats, cards = self._with_domain(instance_id, guest.counters)
-        return of_libvirt(stats, cards, state=state, driver=self.name, hypervisor=virt_type)
+        state, stats, cards, job = self._with_domain(instance_id, guest.counters)
+        return of_libvirt(stats, cards, job, state=state, driver=self.name, hypervisor=virt_type)
 
     @contextlib.contextmanager
     def snapshot(self, instance_id: str) -> Iterator[Snapshot]:

@@ -193,15 +193,18 @@ def test_a_real_guest_moves_while_it_runs(
         site.wait(server_id, "ACTIVE")
         wait_for("its disk is there", lambda: TINY_MARKER.decode() in console(site, server_id))
         assert (site.instances("west") / server_id / "disk.swap.8").stat().st_size == 8 << 20
-        # One that takes its time is called off, and then made to hurry.
-        way = sent_slowly(site, slow, two_libvirtds["east"])
+        # One that takes its time is called off, while its worker is dead, and then made to hurry.
+        (site.faults / "guest-leaves").touch()
+        way = sent_slowly(site, slow, two_libvirtds["east"], 20)
+        dead = site.killed()
         site.call("DELETE", way)
+        site.start(dead)
         site.wait(slow, "ACTIVE")
         record = site.database.servers.get(slow)
         assert (record.host, record.power_state, record.fault) == ("east", "running", None)
         assert domains(two_libvirtds["east"])[slow]
         wait_for("nothing of it is there", lambda: not (site.instances("west") / slow).exists())
-        way = sent_slowly(site, slow, two_libvirtds["east"])
+        way = sent_slowly(site, slow, two_libvirtds["east"], 100)
         site.call("POST", f"{way}/action", {"force_complete": None})
         wait_for("it is paused", lambda: power_of(two_libvirtds["east"], slow) == libvirt.VIR_DOMAIN_PAUSED)
         site.wait(slow, "ACTIVE")
@@ -250,15 +253,15 @@ def power_of(uri: str, server_id: str) -> int | None:
         connection.close()
 
 
-def sent_slowly(site: Site, server_id: str, uri: str) -> str:
-    """Have a guest with a disk of a gibibyte sent within some ten seconds.
+def sent_slowly(site: Site, server_id: str, uri: str, speed: int) -> str:
+    """Have a guest with a disk of a gibibyte sent at so many MiB a second.
 
     Returns the path of the migration that is under way.
     """
     connection = libvirt.open(uri)
     try:
         dom = connection.lookupByUUIDString(server_id)
-        dom.migrateSetMaxSpeed(100)  # MiB/s
+        dom.migrateSetMaxSpeed(speed)
         site.act(server_id, "os-migrateLive", {"host": None, "block_migration": "auto"})
         wait_for("it is being sent", lambda: dom.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
     finally:
@@ -266,6 +269,7 @@ def sent_slowly(site: Site, server_id: str, uri: str) -> str:
     path = f"/servers/{server_id}/migrations"
     (shown,) = site.call("GET", path)["migrations"]
     assert shown["status"] == "running"
+    assert shown["disk_remaining_bytes"] <= shown["disk_total_bytes"] <= 1 << 30
     return f"{path}/{shown['id']}"
 
 
