@@ -285,6 +285,7 @@ def listed(compute: Compute) -> Iterator[Compute]:
         ("admin", "all_tenants=1", ["list-admin", "list-c", "list-b", "list-a"]),
         ("admin", "all_tenants=True&flavor=84", ["list-admin"]),
         ("admin", "all_tenants&tenant_id=p-alice&status=ACTIVE", ["list-c", "list-a"]),
+        ("admin", "tenant_id=p-alice", ["list-admin"]),
         ("bob", "", []),
     ],
 )

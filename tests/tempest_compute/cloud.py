@@ -71,6 +71,7 @@ SECTIONS = {
         **dict.fromkeys(("change_password", "metadata_service"), "False"),
         **dict.fromkeys(("live_migration", "block_migration_for_live_migration"), "True"),
         "scheduler_enabled_filters": "all",
+        "disk_config": "False",
         "hostname_fqdn_sanitization": "True",
         **dict.fromkeys(("vnc_console", "spice_console", "serial_console"), "False"),
         **dict.fromkeys(("attach_encrypted_volume", "interface_attach", "personality"), "False"),

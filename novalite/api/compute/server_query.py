@@ -98,9 +98,12 @@ def query_of(req: falcon.Request, caller: Caller, limit: int) -> ServerQuery:
         if "status" in params:
             raise Forbidden("Only administrators may list deleted instances")
         found["deleted"] = False
+    everywhere = flag(params, "all_tenants") or flag(params, "all_projects")
+    if caller.admin and not everywhere:
+        found.pop("project", None)  # Nova looks at it only then
     return ServerQuery(
         **found,
-        all_projects=flag(params, "all_tenants") or flag(params, "all_projects"),
+        all_projects=everywhere,
         sort=_sort(req),
         limit=limit,
         marker=params.get("marker"),

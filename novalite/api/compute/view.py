@@ -65,7 +65,7 @@ def server(
         "created": instant(value.created_at),
         "updated": instant(value.updated_at),
         "metadata": dict(value.metadata),
-        "addresses": _addresses(value),
+        "addresses": addresses(value),
         "accessIPv4": value.access_ipv4 or "",
         "accessIPv6": value.access_ipv6 or "",
         "key_name": value.key_name,
@@ -167,17 +167,12 @@ def _embedded(value: Flavor) -> dict[str, Any]:
     }
 
 
-def _addresses(value: Server) -> dict[str, list[dict[str, Any]]]:
+def addresses(value: Server, *, full: bool = True) -> dict[str, list[dict[str, Any]]]:
+    """Return a server's addresses by network; ``full`` says of which kind and whose they are."""
     networks: dict[str, list[dict[str, Any]]] = {}
     for each in value.addresses:
-        networks.setdefault(each.network, []).append(
-            {
-                "addr": each.address,
-                "version": each.version,
-                "OS-EXT-IPS:type": each.kind,
-                "OS-EXT-IPS-MAC:mac_addr": each.mac,
-            }
-        )
+        more = {"OS-EXT-IPS:type": each.kind, "OS-EXT-IPS-MAC:mac_addr": each.mac} if full else {}
+        networks.setdefault(each.network, []).append({"addr": each.address, "version": each.version, **more})
     return networks
 
 
