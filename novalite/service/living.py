@@ -53,7 +53,7 @@ class LiveMigrations:
 
     def sent(self, migration: Migration) -> Transfer:
         """Return how much of a guest has been sent so far, as its old host says if it does."""
-        if migration.status == _RUNNING:
+        if migration.status == _RUNNING and self._orders.is_up(migration.source_host):
             try:
                 told = Diagnostics.of(self._bus.diagnostics(migration.source_host, migration.server_id))
             except NovaliteError as error:  # it has arrived, or its host is away
