@@ -81,13 +81,19 @@ class TaskState(enum.StrEnum):
     LIVE_PREPARING = "live_preparing"
     MIGRATING = "migrating"
     LIVE_ARRIVED = "live_arrived"
+    LIVE_CANCELLING = "live_cancelling"
     DELETING = "deleting"
 
 
 #: Tasks of servers that have a host, for which the scheduler is to find room.
 OF_SCHEDULER = (TaskState.RESIZE_PREP, TaskState.EVACUATING, TaskState.LIVE_PREP)
 #: While one of these goes on the guest runs on the one host or the other; nobody but their worker touches it.
-LIVE = (TaskState.LIVE_LEAVING, TaskState.LIVE_PREPARING, TaskState.MIGRATING, TaskState.LIVE_ARRIVED)
+LIVE = (
+    *(TaskState.LIVE_LEAVING, TaskState.LIVE_PREPARING, TaskState.MIGRATING, TaskState.LIVE_ARRIVED),
+    TaskState.LIVE_CANCELLING,
+)
+#: What ``task_args`` say of a live migration that is to end soon, at the price of a pause.
+FORCE_COMPLETE = "force_complete"
 
 # Keys of ``Server.kept``.
 RESIZED_FROM = "resized_from"
@@ -181,17 +187,26 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Flavor:
-    """A size of server. ``disk_gb`` 0 means as large as the image."""
+    """A size of server. ``disk_gb`` 0 means as large as the image.
+
+    ``swap_mb`` is MiB: the size of a second disk, 0 for none.
+    """
 
     id: str
     name: str
     vcpus: int
     memory_mb: int
     disk_gb: int
+    swap_mb: int = 0
     public: bool = True
     description: str | None = None
     extra_specs: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime = field(default_factory=utcnow)
+
+    @property
+    def disks_gb(self) -> int:
+        """Tell what all disks take of a host: swap counts up to the next GiB, as in Nova."""
+        return self.disk_gb - (-self.swap_mb // 1024)
 
 
 # Kinds of key pairs.

@@ -46,8 +46,9 @@ class Migration:
     """A server's way to another size or host, as it went so far.
 
     ``migration_type`` is resize, migration, live-migration or evacuation;
-    ``status`` is one of Nova's: pre-migrating, migrating, post-migrating,
-    finished, confirmed, reverted, done, completed, failed or error.
+    ``status`` is one of Nova's: pre-migrating, preparing, migrating, running,
+    post-migrating, finished, confirmed, reverted, done, completed, cancelled,
+    failed or error.
     """
 
     id: int
@@ -72,6 +73,7 @@ class MigrationQuery:
     ``host`` is where they come from or go to.
     """
 
+    id: int | None = None
     server_id: str | None = None
     status: str | None = None
     migration_type: str | None = None

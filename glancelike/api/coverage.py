@@ -26,7 +26,8 @@ Every operation that the server answers, with its policy rule (`-`: any caller w
 seven groups below; HEAD on an image's data, uploads in pieces and presigned ones are additions.
 `GET /v2/openapi.json` has the same with all parameters and bodies.
 
-Made by `glancelike api coverage > docs/api-coverage.md`; a test checks that it is current.
+Made by `glancelike api coverage`, all but the end, which says how Tempest's compute tests go; a test
+checks that it is current.
 """
 
 

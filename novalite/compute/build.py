@@ -19,7 +19,16 @@ from novalite.errors import ImageUnusable
 from novalite.guestdata.drive import drive_files
 from novalite.guestdata.facts import facts_of, nics_of
 from novalite.images import HttpImages, Images, LocalImages
-from novalite.model import BOOT_FILES_OF, GIB, LARGEST_BOOT_FILE, Caller, ImageInfo, Server, check_boot_file
+from novalite.model import (
+    BOOT_FILES_OF,
+    GIB,
+    LARGEST_BOOT_FILE,
+    MIB,
+    Caller,
+    ImageInfo,
+    Server,
+    check_boot_file,
+)
 from novalite.virt.base import BaseImage, BootFiles, InstanceSpec
 from novalite.virt.disks import ImageCache, key_of
 
@@ -190,6 +199,7 @@ def spec_of(server: Server, base: BaseImage, settings: Settings) -> InstanceSpec
         memory_mb=server.flavor.memory_mb,
         base=base,
         root_bytes=server.flavor.disk_gb * GIB,
+        swap_bytes=server.flavor.swap_mb * MIB,
         config_drive=drive_files(facts_of(server, settings.network)) if drive else None,
         nics=nics_of(server, settings.network),
         image_properties=server.image.properties,

@@ -15,7 +15,18 @@ from novalite.db import Database
 from novalite.db.hosts import largest
 from novalite.db.records import flavor_json, flavor_of
 from novalite.images import Images
-from novalite.model import GIB, RESIZED_FROM, SHELVED_IMAGE, Fault, Flavor, Server, TaskState, VmState, utcnow
+from novalite.model import (
+    GIB,
+    MIB,
+    RESIZED_FROM,
+    SHELVED_IMAGE,
+    Fault,
+    Flavor,
+    Server,
+    TaskState,
+    VmState,
+    utcnow,
+)
 from novalite.virt.base import PowerAction, VirtCap, VirtDriver
 
 
@@ -107,6 +118,7 @@ class Changes(Worker):
                 vcpus=after.vcpus,
                 memory_mb=after.memory_mb,
                 root_bytes=after.disk_gb * GIB,
+                swap_bytes=after.swap_mb * MIB,
             )
             faults.passing("guest-resized")
             if was_on:

@@ -27,6 +27,7 @@ class Work:
 
     def __init__(self, server: Server, stopping: threading.Event) -> None:
         self.server = server
+        self.told = server.task_args  # may be told more meanwhile
         self.superseded = threading.Event()
         self._stopping = stopping
 
@@ -98,3 +99,4 @@ class LeaseKeeper:
         for server_id, server in self._database.servers.find(works).items():
             if server.task_state != works[server_id].server.task_state:
                 works[server_id].superseded.set()
+            works[server_id].told = server.task_args

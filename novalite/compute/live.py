@@ -8,6 +8,7 @@ while it is, leaves it running where it is.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
@@ -22,8 +23,8 @@ from novalite.compute.mover import Mover
 from novalite.compute.worker import LOG, state_by_power
 from novalite.config import Settings
 from novalite.db import Database
-from novalite.errors import NovaliteError
-from novalite.model import Fault, Server, TaskState, VmState
+from novalite.errors import InstanceNotFound, NovaliteError
+from novalite.model import FORCE_COMPLETE, Fault, Server, TaskState, VmState
 from novalite.rpc import Bus
 from novalite.virt.base import Arrival, BaseImage, Snapshot, VirtCap, VirtDriver
 
@@ -46,6 +47,7 @@ class LiveMoves(Mover):
             TaskState.LIVE_PREPARING: self._make_ready,
             TaskState.MIGRATING: self._send,
             TaskState.LIVE_ARRIVED: self._receive,
+            TaskState.LIVE_CANCELLING: self._cancel,
         }
 
     def _tell_needs(self, work: Work) -> None:
@@ -100,21 +102,28 @@ class LiveMoves(Mover):
             self._database.moves.passed(server, "source", TaskState.MIGRATING, **ready)
         else:
             self._quietly(server)
-            self._database.moves.stays(server, fault)
+            self._database.moves.stays(server, "error", fault)
         self.tell(source, server)
 
     def _send(self, work: Work) -> None:
         """On the old host: have the guest go."""
         server = work.server
         there = Arrival(**server.task_args["arrival"])
-        ended, fault = self.attempt(server, lambda: self._driver.send(server.id, there, work.check))
+
+        def hurry() -> bool:
+            return bool(work.told.get(FORCE_COMPLETE))
+
+        ended, fault = self.attempt(server, lambda: self._driver.send(server.id, there, work.check, hurry))
         # A guest that isn't here has gone, however the last attempt ended, and is the new host's.
         if ended and fault is not None and self.state(server) is not None:
             self._stay(work, fault)
         elif ended:
             faults.passing("guest-sent")
-            self._database.moves.passed(server, "dest", TaskState.LIVE_ARRIVED)
-            self.tell(str(server.task_args["dest_host"]), server)
+            self._gone(server)
+
+    def _gone(self, server: Server) -> None:
+        self._database.moves.passed(server, "dest", TaskState.LIVE_ARRIVED)
+        self.tell(str(server.task_args["dest_host"]), server)
 
     def _receive(self, work: Work) -> None:
         """On the new host: say that the guest is here."""
@@ -130,15 +139,34 @@ class LiveMoves(Mover):
         LOG.info("server %s has come from host %s as it ran", server.id, server.task_args["source_host"])
         self.tell(str(server.task_args["source_host"]), server)
 
-    def _stay(self, work: Work, fault: Fault) -> None:
+    def _cancel(self, work: Work) -> None:
+        """Call it off, on the host whose step it was; a guest that has gone by then has gone."""
+        server, args = work.server, work.server.task_args
+        if self._settings.host != args["source_host"]:
+            self._quietly(server)
+            work.check()
+            self._database.moves.stays(server, "cancelled")
+            self.tell(str(args["source_host"]), server)
+            return
+
+        def act() -> None:
+            with contextlib.suppress(InstanceNotFound):
+                self._driver.stop_sending(server.id)
+
+        ended, fault = self.attempt(server, act)
+        if ended and fault is None and args.get("arrival") and self.state(server) is None:
+            work.check()
+            self._gone(server)
+        elif ended:
+            self._stay(work, fault, "error" if fault else "cancelled")
+
+    def _stay(self, work: Work, fault: Fault | None, status: str = "error") -> None:
         """On the old host: say that the guest stays, as what it is."""
         server = work.server
         self._places.drop(server.id)
         state = self.state(server)
         work.check()
-        self._database.moves.settled(
-            server, "error", fault, vm_state=state_by_power(state), power_state=state
-        )
+        self._database.moves.settled(server, status, fault, vm_state=state_by_power(state), power_state=state)
         self.tell(str(server.task_args["dest_host"]), server)
 
     def _quietly(self, server: Server) -> None:

@@ -49,6 +49,7 @@ EVENTS = {
     TaskState.LIVE_PREPARING: "compute_pre_live_migration",
     TaskState.MIGRATING: "compute_live_migration",
     TaskState.LIVE_ARRIVED: "compute_post_live_migration_at_destination",
+    TaskState.LIVE_CANCELLING: "compute_live_migration_abort",
     TaskState.DELETING: "compute_terminate_instance",
 }
 SUCCESS, ERROR = "Success", "Error"

@@ -66,6 +66,7 @@ def largest(one: Flavor, other: Flavor) -> Flavor:
         vcpus=max(one.vcpus, other.vcpus),
         memory_mb=max(one.memory_mb, other.memory_mb),
         disk_gb=max(one.disk_gb, other.disk_gb),
+        swap_mb=max(one.swap_mb, other.swap_mb),
     )
 
 
@@ -242,7 +243,7 @@ class HostRecords(Records):
                     host=host.name,
                     vcpus=server.flavor.vcpus,
                     memory_mb=server.flavor.memory_mb,
-                    disk_gb=server.flavor.disk_gb,
+                    disk_gb=server.flavor.disks_gb,
                 )
             )
             text = connection.execute(sa.select(records.SERVER).where(servers.c.id == server.id)).scalar_one()
@@ -282,7 +283,7 @@ class HostRecords(Records):
             connection.execute(
                 sa.update(allocations)
                 .where(allocations.c.server_id == server.id)
-                .values(vcpus=both.vcpus, memory_mb=both.memory_mb, disk_gb=both.disk_gb)
+                .values(vcpus=both.vcpus, memory_mb=both.memory_mb, disk_gb=both.disks_gb)
             )
             text = connection.execute(sa.select(records.SERVER).where(servers.c.id == server.id)).scalar_one()
             return records.server(text)

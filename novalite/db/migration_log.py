@@ -19,7 +19,8 @@ from novalite.reports import Migration, MigrationQuery
 
 RESIZE, MIGRATION, EVACUATION, LIVE = "resize", "migration", "evacuation", "live-migration"
 # How one that hasn't come to its end may stand.
-_UNDER_WAY = ("pre-migrating", "migrating", "post-migrating", "finished")
+_UNDER_WAY = ("pre-migrating", "preparing", "migrating", "running", "post-migrating", "finished")
+_BEGUN = {EVACUATION: "pre-migrating", LIVE: "preparing"}
 # Task of a resize that needs one host alone -> what it comes to when it ends well.
 _OUTCOMES = {
     TaskState.RESIZE_FINISH: "finished",
@@ -39,7 +40,7 @@ def begin(connection: Connection, server: Server, dest: str, flavor: Flavor, kin
             server_id=server.id,
             source_host=server.host,
             dest_host=dest,
-            status="pre-migrating" if kind == EVACUATION else "migrating",
+            status=_BEGUN.get(kind, "migrating"),
             migration_type=kind,
             old_flavor_id=server.flavor.id,
             new_flavor_id=flavor.id,
@@ -88,6 +89,7 @@ class MigrationRecords(Records):
     def list(self, query: MigrationQuery) -> Page[Migration]:
         """Return one page, newest first; raise InvalidInput for a bad marker."""
         exact = {
+            migrations.c.id: query.id,
             migrations.c.server_id: query.server_id,
             migrations.c.status: query.status,
             migrations.c.migration_type: query.migration_type,

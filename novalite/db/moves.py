@@ -25,6 +25,8 @@ from novalite.model import ComputeHost, Fault, Flavor, Server, TaskState, VmStat
 
 #: What comes after the claim.
 _NEXT = {EVACUATION: TaskState.REBUILD_SPAWNING, LIVE: TaskState.LIVE_LEAVING}
+#: Task -> how a live migration stands that has come to it.
+_STATUS = {TaskState.MIGRATING: "running", TaskState.LIVE_ARRIVED: "post-migrating"}
 _SIZES = ("vcpus", "memory_mb", "disk_gb")
 
 
@@ -58,8 +60,8 @@ class MoveRecords(Records):
             if other is not None:
                 raise InvalidState(f"server {server.id} has a disk on host {other} still, of an earlier move")
             claimed = end(connection, server, None, records.columns(values))
-            size = {name: getattr(flavor, name) for name in _SIZES}
-            there = {"server_id": server.id, "host": host.name, **size}
+            there = {"server_id": server.id, "host": host.name, "vcpus": flavor.vcpus}
+            there |= {"memory_mb": flavor.memory_mb, "disk_gb": flavor.disks_gb}
             connection.execute(sa.insert(held_allocations).values(**there))
             if kind == EVACUATION:
                 _exchange(connection, server.id)
@@ -103,13 +105,13 @@ class MoveRecords(Records):
         told = {**server.task_args, **args}
         values = {**DONE, "task_state": task, "task_args": told, "fault": None}
         values |= {"host": told[f"{end}_host"], "zone": told[f"{end}_zone"]}
-        return self._step(server, None, values, status=None, exchange=True)
+        return self._step(server, None, values, status=_STATUS.get(task), exchange=True)
 
-    def stays(self, server: Server, fault: Fault) -> Server:
+    def stays(self, server: Server, status: str, fault: Fault | None = None) -> Server:
         """Record at the new host that a guest stays on its old one, where nothing was done to it."""
         told = server.task_args
         values = {**DONE, "host": told["source_host"], "zone": told["source_zone"], "fault": fault}
-        return self._step(server, fault, values, status="error", exchange=True, release=True)
+        return self._step(server, fault, values, status=status, exchange=True, release=True)
 
     def settled(self, server: Server, status: str, fault: Fault | None = None, **values: Any) -> Server:
         """Record the end of a move: the other host has nothing to keep of the server any more."""

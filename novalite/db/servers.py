@@ -53,7 +53,7 @@ def set_allocation(connection: Connection, server_id: str, flavor: Flavor) -> No
     connection.execute(
         sa.update(allocations)
         .where(allocations.c.server_id == server_id)
-        .values(vcpus=flavor.vcpus, memory_mb=flavor.memory_mb, disk_gb=flavor.disk_gb)
+        .values(vcpus=flavor.vcpus, memory_mb=flavor.memory_mb, disk_gb=flavor.disks_gb)
     )
 
 

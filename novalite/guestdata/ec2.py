@@ -32,6 +32,7 @@ VERSIONS = (
 _ITEMS = {
     "local-hostname": "2007-01-19",
     "instance-type": "2007-08-29",
+    "block-device-mapping": "2007-12-15",
     "kernel-id": "2007-12-15",
     "ramdisk-id": "2007-12-15",
     "placement": "2008-02-01",
@@ -63,6 +64,7 @@ def meta_data(facts: GuestFacts, version: str = LATEST) -> dict[str, Any]:
     told: dict[str, Any] = {
         "ami-id": ec2_id("ami", facts.image_id) if facts.image_id else "",
         "ami-launch-index": str(facts.launch_index),
+        "block-device-mapping": {"ami": facts.root_device.removeprefix("/dev/"), "root": facts.root_device},
         "hostname": facts.hostname,
         "instance-action": "none",
         "instance-id": ec2_id("i", facts.uuid),
@@ -72,6 +74,8 @@ def meta_data(facts: GuestFacts, version: str = LATEST) -> dict[str, Any]:
         "placement": {"availability-zone": facts.availability_zone},
         "reservation-id": facts.reservation_id,
     }
+    if facts.swap_device:
+        told["block-device-mapping"]["swap"] = facts.swap_device
     if facts.kernel_id:
         told["kernel-id"] = ec2_id("aki", facts.kernel_id)
     if facts.ramdisk_id:

@@ -12,6 +12,7 @@ from typing import Any
 from novalite.config import NetworkSettings
 from novalite.model import Server
 from novalite.virt.base import Nic
+from novalite.virt.devices import disk_bus, disk_name
 
 _SEED_BYTES = 512  # as many as Nova gives
 _EC2_DIGITS = 17  # of an instance id, as EC2 has had them since 2016
@@ -51,6 +52,8 @@ class GuestFacts:
     kernel_id: str = ""
     ramdisk_id: str = ""
     flavor: str = ""
+    root_device: str = "/dev/vda"
+    swap_device: str = ""  # empty: there is none
     admin_password: str = field(default="", repr=False)
 
 
@@ -72,6 +75,7 @@ def facts_of(server: Server, network: NetworkSettings) -> GuestFacts:
 
     The administrator's password is known while the guest is made, and never after.
     """
+    bus = disk_bus(server.image.properties)
     keys = {server.key_name: server.public_key} if server.key_name and server.public_key else {}
     return GuestFacts(
         uuid=server.id,
@@ -90,6 +94,8 @@ def facts_of(server: Server, network: NetworkSettings) -> GuestFacts:
         kernel_id=server.image.properties.get("kernel_id", ""),
         ramdisk_id=server.image.properties.get("ramdisk_id", ""),
         flavor=server.flavor.name,
+        root_device=f"/dev/{disk_name(bus, 0)}",
+        swap_device=f"/dev/{disk_name(bus, 1)}" if server.flavor.swap_mb else "",
         admin_password=str(server.task_args.get("admin_password") or ""),
     )
 

@@ -37,5 +37,7 @@ RULES: tuple[Rule, ...] = (
         "Move a running server to the host that is named",
         "os-migrateLive",
     ),
+    acting("os-deferred-delete:force", MEMBER, "Delete a server at once, as ever", "forceDelete"),
+    acting("os-deferred-delete:restore", MEMBER, "Bring a server back that isn't gone yet", "restore"),
     acting("os-evacuate", ADMIN, "Make a server of a dead host anew on another", "evacuate"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from novalite.policy.base import ADMIN, MEMBER, READER, Rule, rule
+from novalite.policy.base import ADMIN, MANAGER, MEMBER, READER, Rule, rule
 
 SERVERS = "/servers"
 DETAIL = "/servers/detail"
@@ -10,6 +10,8 @@ SERVER = "/servers/{server_id}"
 ACTION = f"{SERVER}/action"
 METADATA = f"{SERVER}/metadata"
 TAGS = f"{SERVER}/tags"
+MIGRATIONS = f"{SERVER}/migrations"
+MIGRATION = f"{MIGRATIONS}/{{migration_id}}"
 ACTIONS = f"{SERVER}/os-instance-actions"
 API = "os_compute_api:"
 OF_SERVERS = f"{API}servers:"
@@ -117,6 +119,30 @@ _TAGS: tuple[Rule, ...] = (
     rule(f"{API}os-server-tags:delete_all", MEMBER, "Remove all tags of a server", f"DELETE {TAGS}"),
     rule(f"{API}os-server-tags:delete", MEMBER, "Remove a tag", f"DELETE {TAGS}/{{tag}}"),
 )
+_MIGRATIONS: tuple[Rule, ...] = (
+    rule(
+        f"{OF_SERVERS}migrations:index",
+        MANAGER,
+        "List a server's live migrations that are under way, without their hosts",
+        f"GET {MIGRATIONS}",
+    ),
+    rule(
+        f"{OF_SERVERS}migrations:index:host",
+        ADMIN,
+        "See the hosts of a server's live migrations",
+        f"GET {MIGRATIONS}",
+    ),
+    rule(
+        f"{OF_SERVERS}migrations:show", ADMIN, "Show a live migration that is under way", f"GET {MIGRATION}"
+    ),
+    rule(
+        f"{OF_SERVERS}migrations:force_complete",
+        MANAGER,
+        "Have a live migration come to its end",
+        f"POST {MIGRATION}/action (force_complete)",
+    ),
+    rule(f"{OF_SERVERS}migrations:delete", MANAGER, "Call a live migration off", f"DELETE {MIGRATION}"),
+)
 _TOLD: tuple[Rule, ...] = (
     rule(f"{API}os-instance-actions:list", READER, "List what was ordered of a server", f"GET {ACTIONS}"),
     rule(
@@ -143,6 +169,8 @@ _TOLD: tuple[Rule, ...] = (
         "See what a server's guest has used",
         f"GET {SERVER}/diagnostics",
     ),
+    rule(f"{API}ips:index", READER, "See a server's addresses", f"GET {SERVER}/ips"),
+    rule(f"{API}ips:show", READER, "See a server's addresses in a network", f"GET {SERVER}/ips/{{network}}"),
     rule("compute:server:topology:index", READER, "See a guest's NUMA nodes", f"GET {SERVER}/topology"),
     acting("os-console-output", MEMBER, "See the end of the console's log", "os-getConsoleOutput"),
     rule(
@@ -160,5 +188,6 @@ RULES: tuple[Rule, ...] = (
     *_CHANGED,
     *_METADATA,
     *_TAGS,
+    *_MIGRATIONS,
     *_TOLD,
 )

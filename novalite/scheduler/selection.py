@@ -25,7 +25,7 @@ def request_of(server: Server, group: GroupPlaces | None = None, *, carried: boo
         project=server.project or None,
         vcpus=server.flavor.vcpus,
         memory_mb=server.flavor.memory_mb,
-        disk_gb=server.flavor.disk_gb,
+        disk_gb=server.flavor.disks_gb,
         zone=server.pinned_zone,
         image_properties=server.image.properties,
         extra_specs=server.flavor.extra_specs,
@@ -62,7 +62,7 @@ def without(host: HostState, server: Server) -> HostState:
         host,
         vcpus_used=host.vcpus_used - server.flavor.vcpus,
         memory_mb_used=host.memory_mb_used - server.flavor.memory_mb,
-        disk_gb_used=host.disk_gb_used - server.flavor.disk_gb,
+        disk_gb_used=host.disk_gb_used - server.flavor.disks_gb,
         instances=host.instances - 1,
         instance_ids=host.instance_ids - {server.id},
     )

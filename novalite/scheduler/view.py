@@ -74,7 +74,7 @@ class HostView:
             host,
             vcpus_used=host.vcpus_used + flavor.vcpus,
             memory_mb_used=host.memory_mb_used + flavor.memory_mb,
-            disk_gb_used=host.disk_gb_used + flavor.disk_gb,
+            disk_gb_used=host.disk_gb_used + flavor.disks_gb,
             server_ids=host.server_ids | {server_id},
             generation=host.generation + 1,
         )

@@ -15,6 +15,7 @@ from novalite.service.flavors import Flavors
 from novalite.service.groups import ServerGroups
 from novalite.service.hosts import Hosts
 from novalite.service.keypairs import KeyPairs
+from novalite.service.living import LiveMigrations
 from novalite.service.moves import Moves
 from novalite.service.quotas import Quotas
 from novalite.service.reports import Reports
@@ -40,6 +41,7 @@ class ComputeService:
         self.changes = Changes(settings, database, bus, images, policy)
         self.consoles = Consoles(settings, database, bus, policy)
         self.moves = Moves(database, bus, policy)
+        self.living = LiveMigrations(database, bus, policy)
         self.tags = Tags(database, bus, policy)
         self.flavors = Flavors(database, policy)
         self.quotas = Quotas(settings, database, policy)

@@ -98,6 +98,7 @@ class Flavors:
             ("vcpus", flavor.vcpus, 1),
             ("ram", flavor.memory_mb, 1),
             ("disk", flavor.disk_gb, 0),
+            ("swap", flavor.swap_mb, 0),
         ):
             if not least <= value <= _MOST:
                 raise InvalidInput(f"{what} must be between {least} and {_MOST}, not {value}")

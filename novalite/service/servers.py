@@ -49,11 +49,13 @@ from novalite.service.checks import (
     packed,
 )
 from novalite.service.flavors import visible
-from novalite.service.orders import Orders, order_of
+from novalite.service.orders import Orders, demand_state, order_of
 from novalite.service.quotas import Quotas
 
 RULES = "os_compute_api:servers:"
+DEFERRED = "os_compute_api:os-deferred-delete:"
 METADATA = "os_compute_api:server-metadata:"
+IPS = "os_compute_api:ips:"
 LIMITS = "os_compute_api:limits"
 _CONSOLE_BYTES = 1024 * 1024
 _MOST_AT_ONCE = 1000
@@ -147,6 +149,10 @@ class Servers:
     def show(self, caller: Caller, server_id: str) -> Server:
         """Return a server; raise ServerNotFound or Forbidden."""
         return self._orders.show(caller, server_id, f"{RULES}show")
+
+    def addresses(self, caller: Caller, server_id: str, network: str | None = None) -> Server:
+        """Return a server, to show its addresses in one network or all; raise ServerNotFound or Forbidden."""
+        return self._orders.show(caller, server_id, f"{IPS}{'index' if network is None else 'show'}")
 
     def sight(self, caller: Caller, server: Server | None = None) -> Sight:
         """Tell what the caller may see of a server, or of those in a list."""
@@ -250,15 +256,15 @@ class Servers:
 
         return self._orders.change(caller, server_id, f"{METADATA}delete", change)
 
-    def delete(self, caller: Caller, server_id: str) -> None:
-        """Order a server to be deleted, in whatever state it is, unless it's locked.
+    def delete(self, caller: Caller, server_id: str, rule: str = f"{RULES}delete") -> None:
+        """Order a server to be deleted in whatever state it is, unless it's locked, if ``rule`` lets callers.
 
         One without a host is gone at once. So is one whose host is down,
         which clears away what it has of it when it comes back.
         """
         order = order_of(caller, "delete")
         for _ in range(_RETRIES):
-            server = self._orders.show(caller, server_id, f"{RULES}delete")
+            server = self._orders.show(caller, server_id, rule)
             self._orders.demand_unlocked(caller, server)
             try:
                 if server.host is None or not self._orders.is_up(server.host):
@@ -275,6 +281,19 @@ class Servers:
             self._orders.drive(server)
             return
         raise StaleRecord(f"server {server_id} keeps changing")
+
+    def force_delete(self, caller: Caller, server_id: str) -> None:
+        """Delete a server as ``delete`` does: none waits to be deleted at last."""
+        self.delete(caller, server_id, f"{DEFERRED}force")
+
+    def restore(self, caller: Caller, server_id: str) -> None:
+        """Refuse to bring a deleted server back: what is deleted is gone at once, and no other is in the way.
+
+        Raises InvalidState, ServerLocked, Forbidden or ServerNotFound.
+        """
+        server = self._orders.show(caller, server_id, f"{DEFERRED}restore")
+        self._orders.demand_unlocked(caller, server)
+        demand_state(server, "restore", frozenset())
 
     def start(self, caller: Caller, server_id: str) -> Server:
         """Order a stopped server to be started; raise InvalidState."""

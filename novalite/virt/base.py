@@ -170,6 +170,7 @@ class InstanceSpec:
     memory_mb: int
     base: BaseImage
     root_bytes: int = 0  # 0: as large as the image; never smaller than it
+    swap_bytes: int = 0  # 0: no swap disk
     config_drive: Mapping[str, bytes] | None = None  # path inside the drive -> content
     nics: tuple[Nic, ...] = ()
     image_properties: Mapping[str, str] = field(default_factory=dict)  # hw_* hints
@@ -274,11 +275,14 @@ class VirtDriver(ABC):
         """Boot a rescued guest from its own disk again; needs RESCUE."""
         raise Unsupported(f"virt driver {self.name} has no rescue")
 
-    def resize(self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int) -> None:
+    def resize(
+        self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int, swap_bytes: int = 0
+    ) -> None:
         """Give a guest that is off another size, and keep what it was.
 
         ``root_bytes`` 0 leaves the disk as large as it is, which never
-        shrinks. Raises InvalidState for a guest that runs; needs RESIZE.
+        shrinks. A swap disk of another size is made anew, and with 0 there is none.
+        Raises InvalidState for a guest that runs; needs RESIZE.
         """
         raise Unsupported(f"virt driver {self.name} resizes no guests")
 
@@ -306,11 +310,22 @@ class VirtDriver(ABC):
         """
         raise Unsupported(f"virt driver {self.name} has no live migration")
 
-    def send(self, instance_id: str, there: Arrival, check: Callable[[], None]) -> None:
-        """Have a guest go on elsewhere, with all it has on its disk; it is gone from here then.
+    def send(
+        self, instance_id: str, there: Arrival, check: Callable[[], None], hurry: Callable[[], bool]
+    ) -> None:
+        """Have a guest go on elsewhere, with all it has on its disks; it is gone from here then.
 
         One that is gone already has been sent, and one that is being sent is
         waited for. ``check`` is called meanwhile, and what it raises calls it off.
+        So is ``hurry``: when it says so the guest is paused until it is there,
+        so that it changes no more of what is to be sent.
         Raises HypervisorDown, and the guest runs on here; needs LIVE_MIGRATION.
+        """
+        raise Unsupported(f"virt driver {self.name} has no live migration")
+
+    def stop_sending(self, instance_id: str) -> None:
+        """Have a guest stay that a killed process began to send; nothing is done to one that isn't sent.
+
+        Raises InstanceNotFound for one that has gone, and HypervisorDown; needs LIVE_MIGRATION.
         """
         raise Unsupported(f"virt driver {self.name} has no live migration")

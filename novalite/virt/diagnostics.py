@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 
@@ -46,8 +46,23 @@ class NicCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class Transfer:
+    """How much of a guest has been sent to another host, in bytes; None is what isn't counted."""
+
+    memory_total: int | None = None
+    memory_processed: int | None = None
+    memory_remaining: int | None = None
+    disk_total: int | None = None
+    disk_processed: int | None = None
+    disk_remaining: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnostics:
-    """A running guest's counters. Memory in KiB; ``state`` is a PowerState."""
+    """A running guest's counters. Memory in KiB; ``state`` is a PowerState.
+
+    ``driver`` is one of those that the Compute API knows.
+    """
 
     state: str
     driver: str
@@ -57,6 +72,7 @@ class Diagnostics:
     cpus: tuple[CpuTime, ...] = ()
     disks: tuple[DiskCounters, ...] = ()
     nics: tuple[NicCounters, ...] = ()
+    sent: Transfer | None = None  # while it is being sent
 
     def plain(self) -> dict[str, Any]:
         """Return it as what goes through a message queue."""
@@ -71,12 +87,18 @@ class Diagnostics:
                 "cpus": tuple(CpuTime(**each) for each in plain["cpus"]),
                 "disks": tuple(DiskCounters(**each) for each in plain["disks"]),
                 "nics": tuple(NicCounters(**each) for each in plain["nics"]),
+                "sent": Transfer(**plain["sent"]) if plain.get("sent") else None,
             }
         )
 
 
-def of_libvirt(stats: dict[str, Any], cards: list[tuple[str, str]], **known: Any) -> Diagnostics:
-    """Make it of libvirt's statistics of a domain, and its network cards' addresses and host's ends."""
+def of_libvirt(
+    stats: dict[str, Any], cards: list[tuple[str, str]], job: dict[str, Any], **known: Any
+) -> Diagnostics:
+    """Make it of libvirt's statistics of a domain, its network cards' addresses and host's ends, and its job.
+
+    ``job`` is empty where nothing is being done to it.
+    """
     numbers = {stats.get(f"net.{n}.name"): n for n in range(int(stats.get("net.count", 0)))}
     used = stats.get("balloon.rss", stats.get("balloon.current"))
     return Diagnostics(
@@ -98,6 +120,7 @@ def of_libvirt(stats: dict[str, Any], cards: list[tuple[str, str]], **known: Any
             for n in range(int(stats.get("block.count", 0)))
         ),
         nics=tuple(_nic(stats, mac, name, numbers.get(name) if name else None) for mac, name in cards),
+        sent=Transfer(**{each.name: job.get(each.name) for each in fields(Transfer)}) if job else None,
         **known,
     )
 

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 from novalite.errors import InvalidInput
 from novalite.virt.base import BootFiles, InstanceSpec, NbdExport, Nic
+from novalite.virt.devices import disk_bus, disk_name
 
 #: Namespace of our own element in a domain's <metadata>.
 NAMESPACE = "urn:novalite:instance:1"
@@ -19,12 +20,14 @@ ARCH = "x86_64"
 PRODUCT = "OpenStack Compute"
 
 _MACHINES = frozenset({"pc", "q35"})
-_DISK_BUSES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "ide": "hd"}
 _NIC_MODELS = frozenset({"virtio", "e1000", "e1000e", "rtl8139", "ne2k_pci", "pcnet"})
 _NIC_SOURCES = {"user": "", "network": "network", "bridge": "bridge"}
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 # XML 1.0 has no way to write these, escaped or not
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+SWAP = "disk.swap."  # and its size in MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,14 @@ class Layout:
     @property
     def config_drive(self) -> Path:
         return self.folder / "config.iso"
+
+    def swap(self, size: int) -> Path:
+        """Where a swap disk of ``size`` bytes, whole MiB, is."""
+        return self.folder / f"{SWAP}{size >> 20}"
+
+    def swaps(self) -> list[Path]:
+        """All swap disks that are there."""
+        return sorted(self.folder.glob(f"{SWAP}*"))
 
     @property
     def started(self) -> Path:
@@ -131,7 +142,7 @@ def build(
         raise InvalidInput(f"instance {spec.id}: {spec.vcpus} vCPUs and {spec.memory_mb} MiB make no guest")
     hints = spec.image_properties
     machine = _one_of("hw_machine_type", hints.get("hw_machine_type", "pc"), _MACHINES)
-    bus = _one_of("hw_disk_bus", hints.get("hw_disk_bus", "virtio"), _DISK_BUSES)
+    bus = disk_bus(hints)
     root = ET.Element("domain", type=virt_type)
     _text(root, "name", domain_name(spec.id))
     _text(root, "uuid", spec.id)
@@ -184,44 +195,48 @@ def _kernel(os_element: ET.Element, boot: BootFiles, place: Layout, bus: str) ->
     _text(os_element, "kernel", str(place.kernel))
     if boot.ramdisk is not None:
         _text(os_element, "initrd", str(place.ramdisk))
-    default = f"root=/dev/{_DISK_BUSES[bus]}a console=tty0 console=ttyS0"
+    default = f"root=/dev/{disk_name(bus, 0)} console=tty0 console=ttyS0"
     _text(os_element, "cmdline", writable(boot.command_line) or default)
 
 
 def _disks(
     devices: ET.Element, spec: InstanceSpec, layout: Layout, hardware: tuple[str, str], *, rescue: bool
 ) -> None:
-    """Add the root disk and, on the same bus, the config drive.
+    """Add the root disk and, on the same bus, the swap disk and the config drive.
 
-    A guest that found its root disk needs no other driver to read the second.
+    A guest that found its root disk needs no other driver to read the others.
+    In a rescued guest its own root disk has the place of the swap disk.
     """
     _, bus = hardware
     if hardware == ("q35", "ide"):
         raise InvalidInput("hw_disk_bus ide needs hw_machine_type pc: q35 has no IDE")
     if bus == "scsi":
         ET.SubElement(devices, "controller", type="scsi", model="virtio-scsi")
-    prefix = _DISK_BUSES[bus]
-    disks = [layout.rescue.disk, layout.disk] if rescue else [layout.disk]
+    files = [(layout.rescue.disk if rescue else layout.disk, "qcow2")]
+    if rescue:
+        files.append((layout.disk, "qcow2"))
+    elif spec.swap_bytes:
+        files.append((layout.swap(spec.swap_bytes), "raw"))
     first, *_ = [
-        _disk(devices, disk, "qcow2", f"{prefix}{letter}", bus)
-        for letter, disk in zip("ab", disks, strict=False)
+        disk(devices, path, fmt, disk_name(bus, number), bus) for number, (path, fmt) in enumerate(files)
     ]
     if spec.base.nbd is not None:
         _nbd_backing(first, spec.base.nbd, spec.base.format)
     if spec.config_drive is not None:
-        drive = _disk(devices, layout.config_drive, "raw", f"{prefix}{'c' if rescue else 'b'}", bus)
+        drive = disk(devices, layout.config_drive, "raw", disk_name(bus, len(files)), bus)
         # an IDE or SATA disk can't be write-protected, a CD can't be anything else
         if bus in ("ide", "sata"):
             drive.set("device", "cdrom")
         ET.SubElement(drive, "readonly")
 
 
-def _disk(devices: ET.Element, path: Path, fmt: str, target: str, bus: str) -> ET.Element:
-    disk = ET.SubElement(devices, "disk", type="file", device="disk")
-    ET.SubElement(disk, "driver", name="qemu", type=fmt, discard="unmap")
-    ET.SubElement(disk, "source", file=str(path))
-    ET.SubElement(disk, "target", dev=target, bus=bus)
-    return disk
+def disk(devices: ET.Element, path: Path, fmt: str, target: str, bus: str) -> ET.Element:
+    """Add a disk that is a file; ``target`` is its name in the guest."""
+    element = ET.SubElement(devices, "disk", type="file", device="disk")
+    ET.SubElement(element, "driver", name="qemu", type=fmt, discard="unmap")
+    ET.SubElement(element, "source", file=str(path))
+    ET.SubElement(element, "target", dev=target, bus=bus)
+    return element
 
 
 def _nbd_backing(disk: ET.Element, nbd: NbdExport, fmt: str) -> None:

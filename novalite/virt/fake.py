@@ -9,51 +9,58 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from oslo_config import cfg
 
 from novalite import faults
-from novalite.errors import FlavorTooSmall, HypervisorDown, ImageUnusable, InstanceNotFound, InvalidState
+from novalite.errors import (
+    ConfigError,
+    FlavorTooSmall,
+    HypervisorDown,
+    ImageUnusable,
+    InstanceNotFound,
+    InvalidState,
+)
 from novalite.virt import domain
-from novalite.virt.base import HostInfo, InstanceSpec, PowerAction, PowerState, Snapshot, VirtCap, VirtDriver
+from novalite.virt.base import (
+    Arrival,
+    Departure,
+    HostInfo,
+    InstanceSpec,
+    PowerAction,
+    PowerState,
+    Snapshot,
+    VirtCap,
+    VirtDriver,
+)
 from novalite.virt.diagnostics import CpuTime, Diagnostics, DiskCounters
+from novalite.virt.fake_guests import GOING_ON, META_DATA, Guest, Kept, change, guest_of, start
+from novalite.virt.fake_places import DRIVE, Inbox, hand_over
 
-#: Serial output kept of each guest, in characters.
-_LOG_CHARS = 1 << 20
-#: They keep the guest's memory, if it has any.
-_GOING_ON = (PowerAction.START, PowerAction.UNPAUSE, PowerAction.RESUME)
-_META_DATA = "openstack/latest/meta_data.json"
-
-
-@dataclass
-class _Guest:
-    id: str
-    name: str
-    facts: Mapping[str, Any]  # of its config drive
-    state: PowerState = PowerState.SHUTDOWN
-    log: str = ""
-    suspended: bool = False
-    rescued: bool = False
-    size: list[int] = field(default_factory=lambda: [0, 0, 0])  # vcpus, memory_mb, root_bytes
-    before: list[int] | None = None  # a resize
+_POLL_SECONDS = 0.05
 
 
 class FakeDriver(VirtDriver):
     """Keeps guests in a dictionary."""
 
     name = "fake"
-    capabilities = VirtCap(sum(each.value for each in VirtCap)) & ~VirtCap.LIVE_MIGRATION
+    capabilities = VirtCap(sum(each.value for each in VirtCap))
     options = (
         cfg.FloatOpt("fake_spawn_seconds", default=0.0, min=0, help="How long each spawn takes."),
+        cfg.FloatOpt(
+            "fake_send_seconds",
+            default=0.0,
+            min=0,
+            help="How long it takes to send a guest that runs to another host, unless there is hurry.",
+        ),
         cfg.ListOpt(
             "fake_failures",
             default=[],
@@ -67,13 +74,19 @@ class FakeDriver(VirtDriver):
             "fake_directory",
             help="Keep guests, and disks of their own, in this directory, so that they outlive the process.",
         ),
+        cfg.StrOpt(
+            "instances_path",
+            default="",
+            help="Where guests are put that come here running, until they are here.",
+        ),
         cfg.StrOpt("fake_hostname", default="fake-host", help="The host's name."),
     )
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         super().__init__({**{opt.name: opt.default for opt in self.options}, **settings})
-        self._guests: dict[str, _Guest] = {}
-        self._kept = _Kept(Path(self.settings["fake_directory"])) if self.settings["fake_directory"] else None
+        self._guests: dict[str, Guest] = {}
+        self._kept = Kept(Path(self.settings["fake_directory"])) if self.settings["fake_directory"] else None
+        self._inbox: Inbox | None = None
         self._lock = threading.RLock()
         self._terminals: dict[str, socket.socket] = {}  # a guest's end of each
         self._failures: dict[str, float] = {}
@@ -85,6 +98,9 @@ class FakeDriver(VirtDriver):
         """Find the guests of an earlier process."""
         if self._kept is not None:
             self._guests = self._kept.all()
+        if self.settings["instances_path"]:
+            kept = None if self._kept is None else self._kept.directory
+            self._inbox = Inbox(Path(self.settings["instances_path"]).absolute(), kept)
 
     def close(self) -> None:
         """End the terminals; guests that are kept stay."""
@@ -118,15 +134,15 @@ class FakeDriver(VirtDriver):
             guest = self._guests.get(spec.id)
             if guest is None:
                 _check(spec)
-                facts = json.loads((spec.config_drive or {}).get(_META_DATA, b"{}"))
-                size = [spec.vcpus, spec.memory_mb, spec.root_bytes]
-                guest = _Guest(spec.id, spec.name, facts, size=size)
+                facts = json.loads((spec.config_drive or {}).get(META_DATA, b"{}"))
+                size = [spec.vcpus, spec.memory_mb, spec.root_bytes, spec.swap_bytes]
+                guest = Guest(spec.id, spec.name, facts, size=size)
                 if self._kept is not None:
                     self._kept.make_disk(spec)
                     faults.passing("guest-half-made")
                 self._guests[spec.id] = guest
             if spec.started:
-                _start(guest)
+                start(guest)
             self._keep(guest)
 
     def destroy(self, instance_id: str) -> None:
@@ -135,6 +151,8 @@ class FakeDriver(VirtDriver):
         with self._working("destroy"):
             self._guests.pop(instance_id, None)
             self._hang_up(instance_id)
+            if self._inbox is not None:
+                self._inbox.forget(instance_id)
             if self._kept is not None:
                 self._kept.remove(instance_id)
 
@@ -143,8 +161,8 @@ class FakeDriver(VirtDriver):
         domain.check_id(instance_id)
         with self._working("set_power"):
             guest = self._guest(instance_id)
-            _change(guest, action)
-            if action not in _GOING_ON:
+            change(guest, action)
+            if action not in GOING_ON:
                 self._hang_up(instance_id)
             self._keep(guest)
 
@@ -178,15 +196,16 @@ class FakeDriver(VirtDriver):
             guest = self._guest(instance_id)
             if guest.state is PowerState.SHUTDOWN:
                 raise InvalidState(f"instance {instance_id} isn't running")
-            vcpus, memory_mb, _ = guest.size
+            vcpus, memory_mb, _, swap_bytes = guest.size
+            disks = ["vda", "vdb"] if swap_bytes else ["vda"]
             return Diagnostics(
                 state=guest.state,
-                driver=self.name,
+                driver="libvirt",  # the API knows no fake one, and Nova's says so, too
                 hypervisor="fake",
                 memory_max_kib=memory_mb * 1024,
                 memory_used_kib=0,
                 cpus=tuple(CpuTime(number, 0) for number in range(vcpus)),
-                disks=(DiskCounters("vda", 0, 0, 0, 0, 0),),
+                disks=tuple(DiskCounters(name, 0, 0, 0, 0, 0) for name in disks),
             )
 
     @contextlib.contextmanager
@@ -210,7 +229,7 @@ class FakeDriver(VirtDriver):
             if not guest.rescued:
                 _check(spec)
                 guest.rescued, guest.state, guest.suspended = True, PowerState.SHUTDOWN, False
-            _start(guest)
+            start(guest)
             self._keep(guest)
 
     def unrescue(self, instance_id: str) -> None:
@@ -220,10 +239,12 @@ class FakeDriver(VirtDriver):
             guest = self._guest(instance_id)
             if guest.rescued:
                 guest.rescued, guest.state = False, PowerState.SHUTDOWN
-            _start(guest)
+            start(guest)
             self._keep(guest)
 
-    def resize(self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int) -> None:
+    def resize(
+        self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int, swap_bytes: int = 0
+    ) -> None:
         """Change the guest's size and keep the former."""
         domain.check_id(instance_id)
         with self._working("resize"):
@@ -231,7 +252,7 @@ class FakeDriver(VirtDriver):
             if guest.state is not PowerState.SHUTDOWN:
                 raise InvalidState(f"instance {instance_id} runs")
             guest.before = guest.before or guest.size
-            guest.size = [vcpus, memory_mb, root_bytes or guest.size[2]]
+            guest.size = [vcpus, memory_mb, root_bytes or guest.size[2], swap_bytes]
             self._keep(guest)
 
     def confirm_resize(self, instance_id: str) -> None:
@@ -252,17 +273,65 @@ class FakeDriver(VirtDriver):
                 guest.state, guest.suspended = PowerState.SHUTDOWN, False
                 self._keep(guest)
 
+    def departure(self, instance_id: str) -> Departure:
+        """Tell what there is: a disk, and a config drive where guests are kept."""
+        domain.check_id(instance_id)
+        with self._working("departure"):
+            guest = self._guest(instance_id)
+            if guest.state is PowerState.SHUTDOWN:
+                raise InvalidState(f"instance {instance_id} isn't running")
+            drive = self._kept.folder(instance_id) / DRIVE if self._kept is not None else None
+            return Departure(guest.size[2], drive if drive is not None and drive.exists() else None)
+
+    def make_ready(self, spec: InstanceSpec, virtual_size: int, config_drive: Path | None) -> Arrival:
+        """Make a directory that the guest is put into."""
+        domain.check_id(spec.id)
+        with self._working("make_ready"):
+            if self._inbox is None:
+                raise ConfigError("instances_path isn't set: no guest comes here running")
+            self._guests.pop(spec.id, None)
+            if self._kept is not None:
+                self._kept.remove(spec.id)
+            self._inbox.expect(spec.id, config_drive)
+            return Arrival("fake:", "", str(self._inbox.directory))
+
+    def send(
+        self, instance_id: str, there: Arrival, check: Callable[[], None], hurry: Callable[[], bool]
+    ) -> None:
+        """Take as long as the options say, and put the guest into the other host's directory."""
+        domain.check_id(instance_id)
+        until = time.monotonic() + self.settings["fake_send_seconds"]
+        while instance_id in self.list_states() and time.monotonic() < until and not hurry():
+            check()
+            time.sleep(_POLL_SECONDS)
+        check()
+        with self._working("send"):
+            kept = None if self._kept is None else self._kept.folder(instance_id)
+            if (guest := self._guests.get(instance_id)) is not None:
+                hand_over(instance_id, there.instances_path, kept, asdict(guest))
+                faults.passing("guest-leaves")
+                del self._guests[instance_id]
+                self._hang_up(instance_id)
+            if self._kept is not None:
+                self._kept.remove(instance_id)
+
+    def stop_sending(self, instance_id: str) -> None:
+        """Do nothing: a process that is gone sends nothing."""
+        domain.check_id(instance_id)
+        with self._working("stop_sending"):
+            self._guest(instance_id)
+
     def _hang_up(self, instance_id: str) -> None:
         """End a guest's terminal, as power cuts do."""
         if (terminal := self._terminals.pop(instance_id, None)) is not None:
             with contextlib.suppress(OSError):  # its client has gone
                 terminal.shutdown(socket.SHUT_RDWR)
 
-    def _keep(self, guest: _Guest) -> None:
+    def _keep(self, guest: Guest) -> None:
         if self._kept is not None:
             self._kept.write(guest)
 
-    def _guest(self, instance_id: str) -> _Guest:
+    def _guest(self, instance_id: str) -> Guest:
         try:
             return self._guests[instance_id]
         except KeyError:
@@ -276,38 +345,15 @@ class FakeDriver(VirtDriver):
             if left > 0:
                 self._failures[method] = left - 1
                 raise HypervisorDown(f"{method} fails because fake_failures says so")
+            self._take_in()
             yield
 
-
-class _Kept:
-    """Guests as files: a directory each, with a disk, and a state once they are made."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def all(self) -> dict[str, _Guest]:
-        found = (json.loads(path.read_text()) for path in self._directory.glob("*/guest.json"))
-        return {each["id"]: _Guest(**{**each, "state": PowerState(each["state"])}) for each in found}
-
-    def make_disk(self, spec: InstanceSpec) -> None:
-        (self._directory / spec.id).mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(spec.base.path, self._directory / spec.id / "disk")
-
-    def disk(self, instance_id: str) -> bytes:
-        return (self._directory / instance_id / "disk").read_bytes()
-
-    def write(self, guest: _Guest) -> None:
-        path = self._directory / guest.id / "guest.json"
-        fresh = path.with_suffix(".fresh")
-        fresh.write_text(json.dumps(asdict(guest)))
-        fresh.replace(path)
-
-    def remove(self, instance_id: str) -> None:
-        folder = self._directory / instance_id
-        (folder / "guest.json").unlink(missing_ok=True)
-        if folder.exists():
-            faults.passing("guest-half-removed")
-            shutil.rmtree(folder)
+    def _take_in(self) -> None:
+        """Have the guests that have come go on here; what they printed stays behind."""
+        for plain in {} if self._inbox is None else self._inbox.arrived().values():
+            guest = guest_of({**plain, "log": ""})
+            self._guests[guest.id] = guest
+            self._keep(guest)
 
 
 def _echo(terminal: socket.socket) -> None:
@@ -325,39 +371,3 @@ def _check(spec: InstanceSpec) -> None:
     domain.build(spec, domain.Layout(Path("/")), virt_type="qemu", cpu="", owner="/")
     if not spec.base.path.is_file():
         raise ImageUnusable(f"base image {spec.base.path} is gone")
-
-
-def _change(guest: _Guest, action: PowerAction) -> None:
-    if action in (PowerAction.PAUSE, PowerAction.SUSPEND):
-        _halt(guest, action)
-        return
-    if action not in _GOING_ON and guest.state is not PowerState.CRASHED:
-        guest.state, guest.suspended = PowerState.SHUTDOWN, False
-    if action not in (PowerAction.STOP, PowerAction.FORCE_STOP):
-        _start(guest)
-
-
-def _halt(guest: _Guest, action: PowerAction) -> None:
-    if guest.state is PowerState.SHUTDOWN and not (guest.suspended and action is PowerAction.SUSPEND):
-        raise InvalidState(f"instance {guest.id} isn't running")
-    if action is PowerAction.PAUSE:
-        guest.state = PowerState.PAUSED
-    else:
-        guest.state, guest.suspended = PowerState.SHUTDOWN, True
-
-
-def _start(guest: _Guest) -> None:
-    if guest.state is PowerState.RUNNING:
-        return
-    went_on = guest.suspended or guest.state is PowerState.PAUSED
-    guest.state, guest.suspended = PowerState.RUNNING, False
-    if went_on:
-        return
-    lines = ["NOVALITE-GUEST init"]
-    if guest.rescued:
-        lines.append("NOVALITE-GUEST rescued")
-    lines.append(f"NOVALITE-GUEST vcpus={guest.size[0]} memory={guest.size[1]}")
-    told = {"uuid": guest.id, "name": guest.name, **guest.facts}
-    lines.append(f"NOVALITE-GUEST instance-id={told['uuid']} name={told['name']} source=fake")
-    lines.append("NOVALITE-GUEST ready uptime=0.00")
-    guest.log = (guest.log + "".join(f"{line}\r\n" for line in lines))[-_LOG_CHARS:]

@@ -33,8 +33,8 @@ def state(dom: Any) -> PowerState:
     return _STATES.get(number, PowerState.RUNNING)
 
 
-def counters(dom: Any) -> tuple[PowerState, dict[str, Any], list[tuple[str, str]]]:
-    """Return a running guest's state and statistics, and its cards' addresses and host's ends.
+def counters(dom: Any) -> tuple[PowerState, dict[str, Any], list[tuple[str, str]], dict[str, Any]]:
+    """Return a running guest's state and statistics, its cards' addresses and host's ends, and its job.
 
     Raises InvalidState for a guest that is off.
     """
@@ -45,7 +45,8 @@ def counters(dom: Any) -> tuple[PowerState, dict[str, Any], list[tuple[str, str]
         (_attribute(each, "mac", "address"), _attribute(each, "target", "dev"))
         for each in described.iterfind("devices/interface")
     ]
-    return state(dom), stats, cards
+    job = dom.jobStats()
+    return state(dom), stats, cards, job if job.get("type", 0) != libvirt.VIR_DOMAIN_JOB_NONE else {}
 
 
 def _attribute(element: ET.Element, child: str, name: str) -> str:

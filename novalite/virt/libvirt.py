@@ -33,7 +33,7 @@ from novalite.errors import (
     InvalidState,
     NovaliteError,
 )
-from novalite.virt import configdrive, console, copying, domain, guest, living, probe, qemuimg, resizing
+from novalite.virt import configdrive, console, copying, domain, guest, living, probe, qemuimg, resizing, swap
 from novalite.virt.base import (
     Arrival,
     Departure,
@@ -256,8 +256,8 @@ class LibvirtDriver(VirtDriver):
         """Tell libvirt's counters of the guest."""
         domain.check_id(instance_id)
         virt_type, _ = self._find_platform()
-        state, stats, cards = self._with_domain(instance_id, guest.counters)
-        return of_libvirt(stats, cards, state=state, driver=self.name, hypervisor=virt_type)
+        state, stats, cards, job = self._with_domain(instance_id, guest.counters)
+        return of_libvirt(stats, cards, job, state=state, driver=self.name, hypervisor=virt_type)
 
     @contextlib.contextmanager
     def snapshot(self, instance_id: str) -> Iterator[Snapshot]:
@@ -316,7 +316,9 @@ class LibvirtDriver(VirtDriver):
                 rmtree(place.folder)
             self._with_domain(instance_id, guest.start)
 
-    def resize(self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int) -> None:
+    def resize(
+        self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int, swap_bytes: int = 0
+    ) -> None:
         """Copy the disk and write the domain down, then change both."""
         layout = self._layout(instance_id)
         with self._locked(instance_id):
@@ -325,14 +327,17 @@ class LibvirtDriver(VirtDriver):
                 resizing.keep_disk(layout)
                 self._with_domain(instance_id, lambda dom: resizing.keep_domain(dom, layout.before))
             resizing.grow(layout.disk, root_bytes)
+            if swap_bytes:
+                swap.make(layout.swap(swap_bytes), swap_bytes)
             kept = layout.before.xml.read_text()
-            self._define(instance_id, resizing.resized(kept, vcpus=vcpus, memory_mb=memory_mb))
+            size = {"vcpus": vcpus, "memory_mb": memory_mb, "swap_bytes": swap_bytes}
+            self._define(instance_id, resizing.resized(kept, layout, **size))
 
     def confirm_resize(self, instance_id: str) -> None:
         """Remove what was kept."""
         layout = self._layout(instance_id)
         with self._locked(instance_id):
-            self._with_domain(instance_id, guest.state)
+            self._with_domain(instance_id, lambda dom: resizing.drop_swaps(dom, layout))
             rmtree(layout.before.folder)
 
     def revert_resize(self, instance_id: str) -> None:
@@ -346,6 +351,7 @@ class LibvirtDriver(VirtDriver):
             if layout.before.disk.exists():  # else a killed process of ours moved it already
                 layout.before.disk.replace(layout.disk)
             self._define(instance_id, layout.before.xml.read_text())
+            self._with_domain(instance_id, lambda dom: resizing.drop_swaps(dom, layout))
             rmtree(layout.before.folder)
 
     def departure(self, instance_id: str) -> Departure:
@@ -364,6 +370,8 @@ class LibvirtDriver(VirtDriver):
             self._remove(spec.id, layout)
             layout.folder.mkdir(parents=True, mode=0o711)
             qemuimg.blank(layout.disk, virtual_size)
+            if spec.swap_bytes:
+                swap.make(layout.swap(spec.swap_bytes), spec.swap_bytes)
             if config_drive is not None:
                 shutil.move(config_drive, layout.config_drive)
             put_boot_files(spec.base.boot, layout)
@@ -372,13 +380,20 @@ class LibvirtDriver(VirtDriver):
         address = told["live_migration_inbound_addr"] or told["my_ip"]
         return Arrival(told["live_migration_inbound_uri"], address, str(self.instances_path))
 
-    def send(self, instance_id: str, there: Arrival, check: Callable[[], None]) -> None:
+    def send(
+        self, instance_id: str, there: Arrival, check: Callable[[], None], hurry: Callable[[], bool]
+    ) -> None:
         """Have libvirtd send the guest to another one."""
         with self._locked(domain.check_id(instance_id)):
             living.send(
                 *(lambda act: self._with_domain(instance_id, act), self.instances_path, instance_id),
-                *(there, check),
+                *(there, check, hurry),
             )
+
+    def stop_sending(self, instance_id: str) -> None:
+        """Have libvirtd end what it does with the guest."""
+        with self._locked(domain.check_id(instance_id)):
+            living.stop(lambda act: self._with_domain(instance_id, act))
 
     # -- making and removing ------------------------------------------------
 
@@ -397,6 +412,8 @@ class LibvirtDriver(VirtDriver):
         put_boot_files(spec.base.boot, layout)
         backing = spec.base.nbd.url if spec.base.nbd else base
         qemuimg.overlay(layout.disk, backing, spec.base.format, size)
+        if spec.swap_bytes:
+            swap.make(layout.swap(spec.swap_bytes), spec.swap_bytes)
         if spec.config_drive is not None:
             configdrive.build(spec.config_drive, layout.config_drive)
         layout.console.touch(mode=0o600)

@@ -17,11 +17,12 @@ from xml.etree import ElementTree as ET
 import libvirt
 
 from novalite import faults
-from novalite.errors import HypervisorDown, InstanceNotFound
-from novalite.virt import domain
+from novalite.errors import HypervisorDown, InstanceNotFound, InvalidState
+from novalite.virt import domain, guest
 from novalite.virt.base import Arrival
 
 _POLL_SECONDS = 0.2
+_STOP_SECONDS = 60.0
 _FLAGS = (
     libvirt.VIR_MIGRATE_LIVE
     | libvirt.VIR_MIGRATE_PEER2PEER
@@ -34,8 +35,16 @@ _FLAGS = (
 Ask = Callable[[Callable[[Any], Any]], Any]
 
 
-def send(ask: Ask, here: Path, instance_id: str, there: Arrival, check: Callable[[], None]) -> None:
+def send(
+    ask: Ask,
+    here: Path,
+    instance_id: str,
+    there: Arrival,
+    check: Callable[[], None],
+    hurry: Callable[[], bool],
+) -> None:
     """Send a guest; ``ask`` runs a function on its domain. See ``VirtDriver.send``."""
+    pace = _Pace(ask, hurry)
     while True:
         try:
             busy = ask(_busy)
@@ -44,7 +53,9 @@ def send(ask: Ask, here: Path, instance_id: str, there: Arrival, check: Callable
         if not busy:
             break
         check()  # a job that a killed process of ours has begun
+        pace.look()
         time.sleep(_POLL_SECONDS)
+    pace.go_on()  # that job failed
     xml = moved(ask(_told), here, Path(there.instances_path), instance_id)
     params = {
         libvirt.VIR_MIGRATE_PARAM_DEST_XML: xml,
@@ -66,12 +77,49 @@ def send(ask: Ask, here: Path, instance_id: str, there: Arrival, check: Callable
         try:
             check()
         except BaseException:
-            _call_off(ask, going)
+            _call_off(ask)
+            going.join()
+            pace.go_on()
             raise
+        pace.look()
         going.join(_POLL_SECONDS)
         faults.passing("guest-leaves")
     if failed and not isinstance(failed[0], InstanceNotFound):
+        pace.go_on()
         raise failed[0]
+
+
+def stop(ask: Ask) -> None:
+    """End what is being done with a guest, and wait until it has ended."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    while ask(_busy):
+        if time.monotonic() > deadline:
+            raise HypervisorDown(f"what libvirt does with a guest doesn't end within {_STOP_SECONDS:.0f} s")
+        _call_off(ask)
+        time.sleep(_POLL_SECONDS)
+
+
+class _Pace:
+    """Pauses a guest on its way once there is hurry; libvirt has it go on where it arrives."""
+
+    def __init__(self, ask: Ask, hurry: Callable[[], bool]) -> None:
+        self._ask = ask
+        self._hurry = hurry
+        self._paused = False
+
+    def look(self) -> None:
+        """Pause the guest if there is hurry now."""
+        if not self._paused and self._hurry():
+            with contextlib.suppress(HypervisorDown, InstanceNotFound, InvalidState):  # it is just arriving
+                self._ask(guest.pause)
+                self._paused = True
+
+    def go_on(self) -> None:
+        """Have a guest go on that stays here after all."""
+        if self._paused:
+            self._paused = False
+            with contextlib.suppress(HypervisorDown, InstanceNotFound):
+                self._ask(guest.start)
 
 
 def moved(xml: str, here: Path, there: Path, instance_id: str) -> str:
@@ -101,8 +149,7 @@ def _busy(dom: Any) -> bool:
     return bool(dom.isActive() and dom.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
 
 
-def _call_off(ask: Ask, going: threading.Thread) -> None:
+def _call_off(ask: Ask) -> None:
     """End a migration, unless it is over."""
     with contextlib.suppress(HypervisorDown, InstanceNotFound):
         ask(lambda dom: dom.abortJob())
-    going.join()

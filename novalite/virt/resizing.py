@@ -15,6 +15,7 @@ import libvirt
 
 from novalite.errors import InvalidState, Unavailable
 from novalite.virt import domain, qemuimg
+from novalite.virt.devices import disk_name
 from novalite.virt.files import rmtree
 
 _COPY_SECONDS = 7200
@@ -37,8 +38,8 @@ def keep_disk(layout: domain.Layout) -> None:
         raise Unavailable(f"{layout.disk} can't be kept: {done.stderr.strip()}")
 
 
-def resized(xml: str, *, vcpus: int, memory_mb: int) -> str:
-    """Return a domain's XML with another size."""
+def resized(xml: str, layout: domain.Layout, *, vcpus: int, memory_mb: int, swap_bytes: int) -> str:
+    """Return a domain's XML with another size; its place is ``layout``."""
     root = ET.fromstring(xml)  # noqa: S314 - libvirt's own output
     for tag in ("memory", "currentMemory"):
         for element in root.findall(tag):
@@ -46,8 +47,50 @@ def resized(xml: str, *, vcpus: int, memory_mb: int) -> str:
             element.set("unit", "MiB")
     for element in root.findall("vcpu"):
         element.text = str(vcpus)
+    for devices in root.findall("devices"):
+        _put_swap(devices, layout, swap_bytes)
     ET.register_namespace("novalite", domain.NAMESPACE)
     return ET.tostring(root, encoding="unicode")
+
+
+def _put_swap(devices: ET.Element, layout: domain.Layout, size: int) -> None:
+    """Have a swap disk of ``size`` bytes among a domain's devices, and no other; 0 is none.
+
+    It comes before the config drive, and both get new places on their bus: guests
+    name their disks by these.
+    """
+    ours = {_told(each, "source", "file"): each for each in devices.findall("disk")}
+    old = [path for path in ours if Path(path).name.startswith(domain.SWAP)]
+    wanted = [str(layout.swap(size))] if size else []
+    if old == wanted:
+        return
+    root = ours[str(layout.disk)]
+    bus = _told(root, "target", "bus")
+    for path in old:
+        devices.remove(ours[path])
+    later = [domain.disk(devices, Path(path), "raw", "", bus) for path in wanted]
+    later += [ours[path] for path in ours if path == str(layout.config_drive)]
+    for number, element in enumerate(later, start=1):
+        devices.remove(element)
+        for address in element.findall("address"):
+            element.remove(address)
+        for target in element.findall("target"):
+            target.set("dev", disk_name(bus, number))
+        devices.insert(list(devices).index(root) + number, element)
+
+
+def drop_swaps(dom: Any, layout: domain.Layout) -> None:
+    """Remove the swap disks that a domain has no use for."""
+    root = ET.fromstring(dom.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))  # noqa: S314 - libvirt's own output
+    used = {_told(each, "source", "file") for each in root.iterfind("devices/disk")}
+    for path in layout.swaps():
+        if str(path) not in used:
+            path.unlink(missing_ok=True)
+
+
+def _told(disk: ET.Element, child: str, name: str) -> str:
+    found = disk.find(child)
+    return "" if found is None else found.get(name, "")
 
 
 def demand_off(dom: Any) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from novalite.errors import HypervisorDown
+from novalite.errors import HypervisorDown, InstanceNotFound
 from novalite.testing import VirtConformance
 from novalite.virt.base import BaseImage, InstanceSpec, PowerAction, PowerState, VirtDriver
 from novalite.virt.fake import FakeDriver
+from novalite.virt.fake_places import hand_over
 
 
 class TestFakeDriver(VirtConformance):
@@ -24,7 +26,8 @@ class TestFakeDriver(VirtConformance):
 
     def has_size(self, driver: VirtDriver, instance_id: str, **size: int) -> bool:
         assert isinstance(driver, FakeDriver)
-        return driver._guests[instance_id].size == [size["vcpus"], size["memory_mb"], size["root_bytes"]]
+        wanted = [size[name] for name in ("vcpus", "memory_mb", "root_bytes", "swap_bytes")]
+        return driver._guests[instance_id].size == wanted
 
 
 class TestFakeDriverThatKeeps(TestFakeDriver):
@@ -78,6 +81,37 @@ def test_a_delay_that_options_ask_for(tmp_path: Path) -> None:
     started = time.monotonic()
     FakeDriver({"fake_spawn_seconds": 0.2}).spawn(_spec(tmp_path))
     assert time.monotonic() - started >= 0.2
+
+
+def test_a_guest_is_on_one_host_or_the_other_whoever_is_killed(tmp_path: Path) -> None:
+    def host(name: str) -> FakeDriver:
+        places = {"instances_path": str(tmp_path / name / "instances")}
+        driver = FakeDriver({**places, "fake_directory": str(tmp_path / name / "kept")})
+        driver.open()
+        return driver
+
+    def check() -> None:
+        pass
+
+    spec = _spec(tmp_path, config_drive={"openstack/latest/meta_data.json": b"{}"})
+    there = host("new").make_ready(spec, 4096, None)
+    old = host("old")
+    old.spawn(spec)
+    assert old.departure(spec.id).virtual_size == 0
+    with pytest.raises(HypervisorDown, match="isn't expected"):
+        old.send(spec.id, replace(there, instances_path=str(tmp_path)), check, lambda: False)
+    assert host("old").list_states() == {spec.id: PowerState.RUNNING}
+    new = host("new")  # another process, which knows of it all the same
+    assert new.list_states() == {}
+    with pytest.raises(InstanceNotFound):
+        new.stop_sending(spec.id)
+    # As a process that is killed when it is handed over leaves it.
+    hand_over(spec.id, there.instances_path, tmp_path / "old" / "kept" / spec.id, {})
+    assert host("old").list_states() == {}
+    assert host("new").list_states() == {spec.id: PowerState.RUNNING}
+    host("old").send(spec.id, there, check, lambda: False)
+    assert [*tmp_path.glob(f"old/*/{spec.id}")] == []
+    assert [*tmp_path.glob(f"new/*/{spec.id}")] == [tmp_path / "new" / "kept" / spec.id]
 
 
 def test_guests_that_are_kept_outlive_the_driver(tmp_path: Path) -> None:

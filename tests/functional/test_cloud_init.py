@@ -15,7 +15,7 @@ import pytest
 
 from novalite.compute.build import spec_of
 from novalite.guestdata.facts import mac_of
-from novalite.model import NewServer, Server, Status
+from novalite.model import Flavor, NewServer, Server, Status
 from novalite.testing.cloud import Cloud
 from novalite.virt import configdrive, domain
 from novalite.virt.base import BaseImage
@@ -72,7 +72,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         cloud.service.keypairs.import_key(cloud.caller, "mine", KEY)
         image = cloud.images.add(b"\0" * 512).id
         user_data = base64.b64encode(USER_DATA.encode()).decode()
-        wanted = NewServer("web 1", image, "42", key_name="mine", user_data=user_data)
+        swapping = Flavor("swapping", "swapping", 1, 128, 1, swap_mb=64)
+        cloud.service.flavors.create(cloud.admin, swapping)
+        wanted = NewServer("web 1", image, swapping.id, key_name="mine", user_data=user_data)
         (server,) = cloud.service.servers.create(cloud.caller, wanted)
         yield Site(cloud, cloud.wait(server.id, Status.ACTIVE), directory)
 
@@ -115,6 +117,7 @@ def test_cloud_init_reads_the_config_drive(site: Site, cloud_init: CloudInit) ->
     found = site.read("ConfigDrive", cloud_init, "drive")
     assert found.items() >= site.expected(site.server.id).items()
     assert found["network"]["config"] == [dhcp(site)]
+    assert found["swap"] == "/dev/vdb"
 
 
 def test_cloud_init_reads_both_forms_of_the_service(site: Site, cloud_init: CloudInit) -> None:  # noqa: F811
@@ -126,6 +129,7 @@ def test_cloud_init_reads_both_forms_of_the_service(site: Site, cloud_init: Clou
     assert openstack["network"]["config"] == [dhcp(site)]
     digits = site.server.id.replace("-", "")[:17]
     assert ec2.items() >= site.expected(f"i-{digits}").items()
+    assert ec2["swap"] == "/dev/vdb", "the other form has it only by asking for this one, at a fixed address"
 
 
 def test_cloud_init_gets_tokens_where_they_are_demanded(site: Site, cloud_init: CloudInit) -> None:  # noqa: F811

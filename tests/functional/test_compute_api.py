@@ -379,18 +379,23 @@ def test_flavors(compute: Compute) -> None:
         ({}, 409),
         ({"id": "x", "ram": 0}, 400),
         ({"id": "x", "ram": "much"}, 400),
-        ({"id": "x", "swap": 512}, 400),
+        ({"id": "x", "swap": -1}, 400),
+        ({"id": "x", "OS-FLV-EXT-DATA:ephemeral": 1}, 400),
         ({"id": "x", "unheard": 1}, 400),
     ):
         answer = admin.post("/v2.1/flavors", json={"flavor": {**asked, **change}})
         assert answer.status_code == status, answer.text
     assert alice.post("/v2.1/flavors", json={"flavor": {**asked, "id": "y"}}).status_code == 403
+    swapping = {**asked, "name": "swapping", "id": "swapping", "swap": "1025"}
+    assert admin.post("/v2.1/flavors", json={"flavor": swapping}).json["flavor"]["swap"] == 1025
+    most = alice.get("/v2.1/flavors/detail?sort_key=swap&sort_dir=desc&limit=1").json["flavors"]
+    assert [(each["id"], each["swap"]) for each in most] == [("swapping", 1025)]
     hidden = {**asked, "name": "hidden", "id": "hidden", "os-flavor-access:is_public": False}
     assert admin.post("/v2.1/flavors", json={"flavor": hidden}).status_code == 200
     assert alice.get("/v2.1/flavors/hidden").status_code == 404
     listed = admin.get("/v2.1/flavors?is_public=False").json["flavors"]
     assert [flavor["id"] for flavor in listed] == ["hidden"]
-    for flavor_id in ("my%20id", "hidden"):
+    for flavor_id in ("my%20id", "swapping", "hidden"):
         assert admin.delete(f"/v2.1/flavors/{flavor_id}").status_code == 202
     assert admin.delete("/v2.1/flavors/hidden").status_code == 404
 

@@ -174,8 +174,11 @@ def test_a_real_guest_moves_while_it_runs(
     with running(short_dir / "live", rabbit_server, postgres_server, api_server.url, **told) as site:
         west = {"host": "west", "binary": "nova-compute"}
         site.call("PUT", "/os-services/disable", west)
-        server_id, other, lazy = site.boot(image_id), site.boot(image_id), site.boot(lazy_image)
-        for each in (server_id, other, lazy):
+        flavor = {"id": "swapping", "name": "swapping", "ram": 128, "vcpus": 1, "disk": 1, "swap": 8}
+        site.call("POST", "/flavors", {"flavor": flavor})
+        server_id, other = site.boot(image_id, flavorRef="swapping"), site.boot(image_id)
+        slow, lazy = site.boot(image_id), site.boot(lazy_image)
+        for each in (server_id, other, slow, lazy):
             site.wait(each, "ACTIVE")
         wait_for("it boots", lambda: TINY_MARKER.decode() in console(site, server_id))
         site.call("PUT", "/os-services/enable", west)
@@ -208,6 +211,31 @@ def test_a_real_guest_moves_while_it_runs(
         site.wait(lazy, "ACTIVE")
         wait_for("it reads all of its disk", lambda: DONE.decode() in console(site, lazy))
         assert WRONG.decode() not in console(site, lazy)
+        assert (site.instances("west") / server_id / "disk.swap.8").stat().st_size == 8 << 20
+        # One that takes its time is called off, while its worker is dead, and then made to hurry.
+        (site.faults / "guest-leaves").touch()
+        way = sent_slowly(site, slow, two_libvirtds["east"], 10)
+        dead = site.killed()
+        site.call("DELETE", way)
+        site.start(dead)
+        site.wait(slow, "ACTIVE")
+        record = site.database.servers.get(slow)
+        assert (record.host, record.power_state, record.fault) == ("east", "running", None)
+        assert domains(two_libvirtds["east"])[slow]
+        wait_for("nothing of it is there", lambda: not (site.instances("west") / slow).exists())
+        way = sent_slowly(site, slow, two_libvirtds["east"], 100)
+        shown = site.call("GET", way)["migration"]
+        assert 0 <= shown["disk_remaining_bytes"] <= shown["disk_total_bytes"] <= 1 << 30
+        site.call("POST", f"{way}/action", {"force_complete": None})
+        wait_for("it is paused", lambda: power_of(two_libvirtds["east"], slow) == libvirt.VIR_DOMAIN_PAUSED)
+        site.wait(slow, "ACTIVE")
+        record = site.database.servers.get(slow)
+        assert (record.host, record.power_state, record.fault) == ("west", "running", None)
+        assert power_of(two_libvirtds["west"], slow) == libvirt.VIR_DOMAIN_RUNNING
+        ways = site.database.migrations.list(MigrationQuery(server_id=slow)).items
+        assert [each.status for each in ways] == ["completed", "cancelled"]
+        site.call("DELETE", f"/servers/{slow}")
+        site.wait(slow, "gone")
         # One that is deleted on its way is gone from both.
         site.act(other, "os-migrateLive", live)
         site.call("DELETE", f"/servers/{other}")
@@ -233,6 +261,36 @@ def domains(uri: str) -> dict[str, bool]:
         return {each.UUIDString(): bool(each.isActive()) for each in connection.listAllDomains(0)}
     finally:
         connection.close()
+
+
+def power_of(uri: str, server_id: str) -> int | None:
+    """Return what state libvirt says that a guest is in, None for one that isn't there."""
+    connection = libvirt.open(uri)
+    try:
+        return next(
+            (each.state()[0] for each in connection.listAllDomains(0) if each.UUIDString() == server_id), None
+        )
+    finally:
+        connection.close()
+
+
+def sent_slowly(site: Site, server_id: str, uri: str, speed: int) -> str:
+    """Have a guest with a disk of a gibibyte sent at so many MiB a second.
+
+    Returns the path of the migration that is under way.
+    """
+    connection = libvirt.open(uri)
+    try:
+        dom = connection.lookupByUUIDString(server_id)
+        dom.migrateSetMaxSpeed(speed)
+        site.act(server_id, "os-migrateLive", {"host": None, "block_migration": "auto"})
+        wait_for("it is being sent", lambda: dom.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
+    finally:
+        connection.close()
+    path = f"/servers/{server_id}/migrations"
+    (shown,) = site.call("GET", path)["migrations"]
+    assert shown["status"] == "running"
+    return f"{path}/{shown['id']}"
 
 
 def console(site: Site, server_id: str) -> str:

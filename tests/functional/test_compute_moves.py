@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,10 @@ from typing import Any
 import pytest
 
 from glancelike.web.auth import BasicAuth
+from novalite.errors import HypervisorDown
 from novalite.model import Flavor, NewServer
 from novalite.testing.cloud import Cloud
-from novalite.virt.base import InstanceSpec
+from novalite.virt.base import InstanceSpec, VirtCap
 from novalite.virt.fake import FakeDriver
 from tests.compute_fixtures import Compute
 from tests.server_fixtures import write_users
@@ -91,6 +94,17 @@ class Hosts(Compute):
         assert answer.json == {"service": body}, answer.text
 
 
+def driver(hosts: Hosts, host: str) -> Any:
+    """Return a host's virt driver."""
+    compute = hosts.cloud.nodes[host].compute
+    assert compute is not None
+    return compute._driver
+
+
+def console(hosts: Hosts, server_id: str) -> str:
+    return str(hosts.admin(server_id, "os-getConsoleOutput").json["output"])
+
+
 @pytest.fixture(scope="module")
 def three_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     directory = tmp_path_factory.mktemp("hosts")
@@ -126,6 +140,31 @@ def test_a_server_moves_and_takes_its_disk_along(hosts: Hosts) -> None:
     wait_for("the old host lets go", lambda: hosts.disk("one", server_id) is None)
     assert hosts.claimed() == {new: SMALL}
     assert hosts.migrations(server_id) == [("migration", "confirmed", "one", new)]
+
+
+def test_a_swap_disk_is_made_anew_wherever_the_server_is_and_counts_by_the_gibibyte(hosts: Hosts) -> None:
+    swapping = Flavor("swapping", "swapping", 1, 128, 1, swap_mb=1025)
+    hosts.cloud.service.flavors.create(hosts.cloud.admin, swapping)
+
+    def swaps(host: str) -> int:
+        guest = json.loads((hosts.directory / "guests" / host / server_id / "guest.json").read_text())
+        return int(guest["size"][3])
+
+    server_id = hosts.on("one", flavor_id="swapping")
+    with_swap = (1, 128, 3)
+    assert (swaps("one"), hosts.claimed()) == (1025 << 20, {"one": with_swap})
+    assert hosts.admin(server_id, "migrate").status_code == 202
+    hosts.wait(server_id, "VERIFY_RESIZE")
+    new = hosts.host_of(server_id)
+    assert (swaps(new), hosts.claimed()) == (1025 << 20, {"one": with_swap, new: with_swap})
+    hosts.admin(server_id, "confirmResize")
+    hosts.wait(server_id, "ACTIVE")
+    hosts.done(server_id, {"rebuild": {"imageRef": hosts.image.id}}, "ACTIVE", user="admin")
+    assert swaps(new) == 1025 << 20
+    hosts.done(server_id, {"resize": {"flavorRef": "42"}}, "VERIFY_RESIZE", user="admin")
+    assert (swaps(new), hosts.claimed()) == (0, {new: with_swap})
+    hosts.done(server_id, "revertResize", "ACTIVE", user="admin")
+    assert (swaps(new), hosts.claimed()) == (1025 << 20, {new: with_swap})
 
 
 def test_a_server_that_moves_has_its_kernel_there_too(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,9 +274,126 @@ def test_a_move_whose_disk_cannot_come_is_undone(hosts: Hosts, monkeypatch: pyte
     assert hosts.disk(new, server_id) is None
 
 
-def test_a_guest_that_cannot_go_while_it_runs_runs_on(hosts: Hosts) -> None:
+LIVE = {"host": None, "block_migration": "auto"}
+
+
+def test_a_guest_goes_on_elsewhere_with_its_disk_and_is_as_it_was(hosts: Hosts) -> None:
+    server_id = hosts.on("one", config_drive=True)
+    hosts.write(server_id, b"written by the guest")
+    assert "ready" in console(hosts, server_id)
+    for status, target in (("ACTIVE", "two"), ("PAUSED", "three")):
+        before = hosts.host_of(server_id)
+        hosts.done(
+            server_id, {"os-migrateLive": {**LIVE, "host": target}}, status, user="admin", version="2.30"
+        )
+        record = hosts.record(server_id)
+        assert (record.host, record.fault, hosts.claimed()) == (target, None, {target: SMALL})
+        assert hosts.disk(target, server_id) == b"written by the guest"
+        assert (hosts.directory / "guests" / target / server_id / "config").exists()
+        assert hosts.migrations(server_id)[0] == ("live-migration", "completed", before, target)
+        assert console(hosts, server_id) == "", "it runs on, and didn't boot"
+        wait_for("the old host lets go", lambda: hosts.disk(before, server_id) is None)  # noqa: B023
+        wait_for("nothing moves", hosts.nothing_moves)
+        if status == "ACTIVE":
+            hosts.done(server_id, "pause", "PAUSED", user="admin")
+    hosts.done(server_id, {"reboot": {"type": "HARD"}}, "ACTIVE", user="admin")
+    assert "ready" in console(hosts, server_id)
+
+
+def test_a_guest_on_its_way_is_called_back_or_hurried(hosts: Hosts) -> None:
+    admin, server_id = hosts.as_("admin", "2.80"), hosts.on("one")
+    path = f"/v2.1/servers/{server_id}/migrations"
+
+    def sent_slowly(target: str) -> str:
+        driver(hosts, hosts.host_of(server_id)).settings["fake_send_seconds"] = 600.0
+        asked = {"os-migrateLive": {**LIVE, "host": target}}
+        assert hosts.admin(server_id, asked, version="2.30").status_code == 202
+        wait_for("it is sent", lambda: [each["status"] for each in listed()] == ["running"])
+        return f"{path}/{listed()[0]['id']}"
+
+    def listed() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = admin.get(path).json["migrations"]
+        return found
+
+    assert listed() == []
+    way = sent_slowly("two")
+    (shown,) = listed()
+    assert admin.get(way).json == {"migration": shown}
+    told = {name: shown[name] for name in ("server_uuid", "source_compute", "dest_compute", "user_id")}
+    names = {"source_compute": "one", "dest_compute": "two", "user_id": hosts.record(server_id).user}
+    assert told == {"server_uuid": server_id, **names}
+    assert hosts.record(server_id).status == "MIGRATING"
+    for answer, status in (
+        (hosts.as_("admin", "2.22").get(path), 404),
+        (hosts.as_("admin", "2.23").delete(way), 404),
+        (hosts.as_("admin", "2.21").post(f"{way}/action", json={"force_complete": None}), 404),
+        (hosts.as_("alice", "2.80").get(path), 404),
+        (hosts.as_("alice", "2.80").delete(way), 404),
+        (admin.post(f"{way}/action", json={"force_complete": True}), 400),
+        (admin.post(f"{path}/999/action", json={"force_complete": None}), 400),
+        (admin.delete(f"{path}/999"), 404),
+        (admin.get(f"{path}/x"), 404),
+    ):
+        assert answer.status_code == status, answer.text
+    assert admin.delete(way).status_code == 202
+    hosts.wait(server_id, "ACTIVE")
+    assert (hosts.host_of(server_id), hosts.claimed()) == ("one", {"one": SMALL})
+    assert hosts.record(server_id).fault is None
+    assert hosts.migrations(server_id) == [("live-migration", "cancelled", "one", "two")]
+    for answer, status in (
+        (admin.delete(way), 409),
+        (admin.post(f"{way}/action", json={"force_complete": None}), 409),
+        (admin.get(way), 404),
+    ):
+        assert answer.status_code == status, answer.text
+    way = sent_slowly("three")
+    assert admin.post(f"{way}/action", json={"force_complete": None}).status_code == 202
+    hosts.wait(server_id, "ACTIVE")
+    assert hosts.host_of(server_id) == "three"
+    assert hosts.migrations(server_id)[0] == ("live-migration", "completed", "one", "three")
+    wait_for(
+        "the others let go",
+        lambda: (
+            [*hosts.directory.glob(f"guests/*/{server_id}")]
+            == [hosts.directory / "guests" / "three" / server_id]
+        ),
+    )
+    actions = admin.get(f"/v2.1/servers/{server_id}/os-instance-actions").json["instanceActions"]
+    assert {"live_migration_cancel", "live_migration_force_complete"} <= {each["action"] for each in actions}
+
+
+def test_a_migration_is_called_off_before_its_guest_is_sent(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin, server_id = hosts.as_("admin", "2.65"), hosts.on("one")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> Any:
+        begun.set()
+        go_on.wait(60)
+        raise HypervisorDown("never mind")
+
+    monkeypatch.setattr(driver(hosts, "two"), "make_ready", slow)
+    assert (
+        hosts.admin(server_id, {"os-migrateLive": {**LIVE, "host": "two"}}, version="2.30").status_code == 202
+    )
+    wait_for("it is made ready", begun.is_set)
+    (way,) = admin.get(f"/v2.1/servers/{server_id}/migrations").json["migrations"]
+    assert way["status"] == "preparing"
+    path = f"/v2.1/servers/{server_id}/migrations/{way['id']}"
+    assert hosts.as_("admin", "2.64").delete(path).status_code == 400
+    assert admin.post(f"{path}/action", json={"force_complete": None}).status_code == 400
+    assert admin.delete(path).status_code == 202
+    go_on.set()
+    hosts.wait(server_id, "ACTIVE")
+    assert (hosts.host_of(server_id), hosts.claimed()) == ("one", {"one": SMALL})
+    assert hosts.migrations(server_id) == [("live-migration", "cancelled", "one", "two")]
+
+
+def test_a_guest_that_cannot_go_while_it_runs_runs_on(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
     server_id = hosts.on("one")
-    live = {"host": None, "block_migration": "auto"}
+    live = LIVE
+    monkeypatch.setattr(FakeDriver, "capabilities", FakeDriver.capabilities & ~VirtCap.LIVE_MIGRATION)
     for version, asked, status in (
         ("2.25", {**live, "block_migration": False}, 400),
         ("2.25", {**live, "disk_over_commit": False}, 400),

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import libvirt
 import pytest
@@ -80,9 +81,19 @@ class TestLibvirtDriver(VirtConformance):
 
     def has_size(self, driver: VirtDriver, instance_id: str, **size: int) -> bool:
         connection = libvirt.open(self.hypervisor.uri)
-        _, memory, _, vcpus, _ = connection.lookupByUUIDString(instance_id).info()
+        dom = connection.lookupByUUIDString(instance_id)
+        _, memory, _, vcpus, _ = dom.info()
+        used = [
+            path.get("file", "")
+            for path in ET.fromstring(dom.XMLDesc()).iterfind("devices/disk[driver]/source")
+            if "swap" in path.get("file", "")
+        ]
         connection.close()
         assert isinstance(driver, LibvirtDriver)
+        swaps = {str(path): path for path in (driver.instances_path / instance_id).glob("disk.swap.*")}
+        assert set(used) <= set(swaps)
+        for path in swaps.values():
+            assert path.read_bytes()[4086:4096] == b"SWAPSPACE2"
         # the guest has it open, but nobody resizes it meanwhile
         told = subprocess.run(
             [
@@ -95,7 +106,9 @@ class TestLibvirtDriver(VirtConformance):
             capture_output=True,
             check=True,
         )
-        found = {"vcpus": vcpus, "memory_mb": memory >> 10}
+        found = {"vcpus": vcpus, "memory_mb": memory >> 10, "swap_bytes": 0}
+        if used:
+            found["swap_bytes"] = swaps[used[0]].stat().st_size
         return {**found, "root_bytes": json.loads(told.stdout)["virtual-size"]} == size
 
 

@@ -36,6 +36,8 @@ auth_strategy = keystone
 [database]
 auto_upgrade = true
 connection = sqlite:///{directory}/novalite.sqlite
+[scheduler]
+hooks = capacity, image_properties, server_group, affinity
 [quota]
 instances = 100
 cores = 100
@@ -66,7 +68,10 @@ SECTIONS = {
         "config_drive": "True",
         "console_output": "True",
         **dict.fromkeys(("pause", "suspend", "resize", "rescue", "shelve", "snapshot"), "True"),
-        **dict.fromkeys(("change_password", "live_migration", "metadata_service"), "False"),
+        **dict.fromkeys(("change_password", "metadata_service"), "False"),
+        **dict.fromkeys(("live_migration", "block_migration_for_live_migration"), "True"),
+        "scheduler_enabled_filters": "all",
+        "disk_config": "False",
         "hostname_fqdn_sanitization": "True",
         **dict.fromkeys(("vnc_console", "spice_console", "serial_console"), "False"),
         **dict.fromkeys(("attach_encrypted_volume", "interface_attach", "personality"), "False"),

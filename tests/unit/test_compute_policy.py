@@ -74,10 +74,17 @@ MAY: dict[str, frozenset[str]] = {
             servers:show:host_status:unknown-only servers:create:forced_host
             compute:servers:create:requested_destination servers:create:zero_disk_flavor
             os-services:list os-services:update os-services:delete os-shelve:unshelve_to_host
-            os-shelve:shelve_offload os-simple-tenant-usage:list
+            os-shelve:shelve_offload os-simple-tenant-usage:list servers:migrations:show
+            servers:migrations:index:host
             """,
         ),
-        (MANAGERS, "os-migrate-server:migrate os-migrate-server:migrate_live os-migrations:index"),
+        (
+            MANAGERS,
+            """
+            os-migrate-server:migrate os-migrate-server:migrate_live os-migrations:index
+            servers:migrations:index servers:migrations:force_complete servers:migrations:delete
+            """,
+        ),
         (
             MEMBERS,
             """
@@ -89,7 +96,8 @@ MAY: dict[str, frozenset[str]] = {
             servers:create servers:create:attach_network servers:delete servers:update
             servers:confirm_resize servers:revert_resize servers:reboot servers:resize servers:rebuild
             servers:create_image servers:start servers:stop os-shelve:shelve os-shelve:unshelve
-            os-suspend-server:resume os-suspend-server:suspend
+            os-suspend-server:resume os-suspend-server:suspend os-deferred-delete:force
+            os-deferred-delete:restore
             """,
         ),
         (
@@ -99,7 +107,7 @@ MAY: dict[str, frozenset[str]] = {
             os-instance-actions:show os-quota-sets:show os-quota-sets:detail os-server-groups:index
             os-server-groups:show server-metadata:index server-metadata:show os-server-tags:index
             os-server-tags:show compute:server:topology:index servers:index servers:detail servers:show
-            servers:show:flavor-extra-specs os-simple-tenant-usage:show
+            servers:show:flavor-extra-specs ips:index ips:show os-simple-tenant-usage:show
             """,
         ),
         (
@@ -237,6 +245,18 @@ ROWS = (
     action("os-migrateLive", "os-migrate-server:migrate_live", {"host": None, "block_migration": "auto"}),
     action("os-migrateLive", "os-migrate-server:migrate_live:host", {"host": "x", "block_migration": "auto"}),
     action("evacuate", "os-evacuate", {}),
+    action("forceDelete", "os-deferred-delete:force"),
+    action("restore", "os-deferred-delete:restore"),
+    Row(f"GET {SERVER}/ips", "ips:index"),
+    Row(f"GET {SERVER}/ips/x", "ips:show"),
+    Row(f"GET {SERVER}/migrations", "servers:migrations:index", "servers:migrations:index:host"),
+    Row(f"GET {SERVER}/migrations/7", "servers:migrations:show"),
+    Row(f"DELETE {SERVER}/migrations/7", "servers:migrations:delete"),
+    Row(
+        f"POST {SERVER}/migrations/7/action",
+        "servers:migrations:force_complete",
+        body={"force_complete": None},
+    ),
     Row(f"GET {SERVER}/metadata", "server-metadata:index"),
     Row(f"POST {SERVER}/metadata", "server-metadata:create", body={"metadata": {"a": "b"}}),
     Row(f"PUT {SERVER}/metadata", "server-metadata:update_all", body={"metadata": {"a": "b"}}),

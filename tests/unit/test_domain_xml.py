@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from novalite.errors import InvalidInput
-from novalite.virt import domain, living
+from novalite.virt import domain, living, resizing
 from novalite.virt.base import BaseImage, BootFiles, InstanceSpec, Nic
 
 BASE = BaseImage(path=Path("/cache/x.base"), format="qcow2", virtual_size=1 << 20)
@@ -63,6 +63,34 @@ def test_the_config_drive_is_on_the_root_disks_bus(bus: str, expected: list[tupl
     root = build(config_drive={"a": b"b"}, image_properties={"hw_disk_bus": bus})
     assert targets(root) == expected
     assert root.find("devices/disk[2]/readonly") is not None
+
+
+def sources(root: ET.Element) -> list[str | None]:
+    return [source.get("file") for source in root.iterfind("devices/disk/source")]
+
+
+@pytest.mark.parametrize("drive", [None, {"a": b"b"}])
+def test_a_swap_disk_is_the_second_and_comes_and_goes_with_the_size(drive: dict[str, bytes] | None) -> None:
+    def resized(root: ET.Element, swap_bytes: int) -> ET.Element:
+        for number, disk in enumerate(root.iterfind("devices/disk")):
+            ET.SubElement(disk, "address", type="pci", slot=str(number))
+        xml = ET.tostring(root, encoding="unicode")
+        told = resizing.resized(xml, LAYOUT, vcpus=1, memory_mb=64, swap_bytes=swap_bytes)
+        return ET.fromstring(told)
+
+    config = ["/instances/one/config.iso"] if drive else []
+    none, small, large = (build(config_drive=drive, swap_bytes=size << 20) for size in (0, 64, 128))
+    assert sources(none) == ["/instances/one/disk.qcow2", *config]
+    assert sources(small) == ["/instances/one/disk.qcow2", "/instances/one/disk.swap.64", *config]
+    for before in (none, small, large):
+        for after, size in ((none, 0), (small, 64), (large, 128)):
+            kept = sources(before) == sources(after)
+            found = resized(before, size << 20)
+            assert (sources(found), targets(found)) == (sources(after), targets(after))
+            places = [disk.find("address") is not None for disk in found.iterfind("devices/disk")]
+            assert places == [True] + [kept] * (len(places) - 1)
+            for each in before.iterfind("devices/disk"):
+                each.remove(each.findall("address")[-1])
 
 
 @pytest.mark.parametrize(

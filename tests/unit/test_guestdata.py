@@ -158,6 +158,8 @@ def test_there_are_no_other_versions(version: str) -> None:
         ("meta-data/instance-id", "i-6f1d2a4e9c3b4f7a8"),
         ("meta-data/ami-id", "ami-0b1c2d3e9c3b4f7a8"),
         ("meta-data/ami-launch-index", "0"),
+        ("meta-data/block-device-mapping", "ami\nroot"),
+        ("meta-data/block-device-mapping/root", "/dev/vda"),
         ("meta-data/instance-type", "m1.tiny"),
         ("meta-data/placement", "availability-zone"),
         ("meta-data/placement/availability-zone", "nova"),

@@ -176,5 +176,5 @@ def test_it_tells_where_the_service_is() -> None:
 
 
 def test_the_table_of_operations_is_current() -> None:
-    hint = "make it again: `glancelike api coverage > docs/api-coverage.md`"
-    assert COVERAGE.read_text() == coverage(ROUTES), hint
+    made, _, _ = COVERAGE.read_text().partition("\n## Tempest")
+    assert made == coverage(ROUTES), "make it again by `glancelike api coverage`, up to Tempest"

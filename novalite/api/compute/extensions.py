@@ -32,6 +32,7 @@ EXTENSIONS: dict[str, tuple[str, str]] = {
     "os-config-drive": ("ConfigDrive", "Config drives of servers."),
     "os-console-output": ("ConsoleOutput", "The end of a server's console log."),
     "os-create-backup": ("CreateBackup", "Backups of servers, the oldest of which go."),
+    "os-deferred-delete": ("DeferredDelete", "Deleting at once, which every server is."),
     "os-evacuate": ("Evacuate", "Making servers of a dead host anew on another."),
     "os-extended-volumes": ("ExtendedVolumes", "The volumes of a server, of which there are none."),
     "os-flavor-access": ("FlavorAccess", "Who may use a flavor that isn't public."),

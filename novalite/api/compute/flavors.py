@@ -42,8 +42,8 @@ CREATE = Schema(
                     "ram": NUMBER,
                     "vcpus": NUMBER,
                     "disk": NUMBER,
-                    # There is neither a swap nor an ephemeral disk.
-                    "swap": ZERO,
+                    "swap": {"anyOf": [*NUMBER["anyOf"], {"const": ""}]},
+                    # There is no ephemeral disk.
                     "OS-FLV-EXT-DATA:ephemeral": ZERO,
                     "rxtx_factor": {"enum": [1, 1.0, "1", "1.0"]},
                     "os-flavor-access:is_public": BOOLEAN,
@@ -74,7 +74,13 @@ UPDATE = Schema(
 )
 DESCRIBED = (2, 55)
 LEANER = (2, 102)
-SORT_NAMES = {"flavorid": "id", "ram": "memory_mb", "disk": "disk_gb", "memory": "memory_mb"}
+SORT_NAMES = {
+    "flavorid": "id",
+    "ram": "memory_mb",
+    "memory": "memory_mb",
+    "disk": "disk_gb",
+    "swap": "swap_mb",
+}
 
 
 class Flavors(Resource):
@@ -103,6 +109,7 @@ class Flavors(Resource):
             vcpus=int(asked["vcpus"]),
             memory_mb=int(asked["ram"]),
             disk_gb=int(asked["disk"]),
+            swap_mb=int(asked.get("swap") or 0),
             public=truth(asked.get("os-flavor-access:is_public", True)),
             description=asked.get("description"),
         )

@@ -23,7 +23,9 @@ from novalite.api.compute.remote_consoles import RemoteConsoles
 from novalite.api.compute.server_actions import ServerActions
 from novalite.api.compute.server_diagnostics import ServerDiagnostics
 from novalite.api.compute.server_groups import ServerGroups
+from novalite.api.compute.server_ips import ServerIps
 from novalite.api.compute.server_metadata import ServerMetadata
+from novalite.api.compute.server_migrations import ServerMigrations
 from novalite.api.compute.server_tags import ServerTags
 from novalite.api.compute.server_topology import ServerTopology
 from novalite.api.compute.servers import Servers
@@ -56,6 +58,12 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", f"{SERVER}/metadata/{{key}}", ServerMetadata, "delete"),
     Route("GET", f"{SERVER}/os-instance-actions", InstanceActions, "list"),
     Route("GET", f"{SERVER}/os-instance-actions/{{request_id}}", InstanceActions, "show"),
+    Route("GET", f"{SERVER}/ips", ServerIps, "list"),
+    Route("GET", f"{SERVER}/ips/{{network}}", ServerIps, "show"),
+    Route("GET", f"{SERVER}/migrations", ServerMigrations, "list"),
+    Route("GET", f"{SERVER}/migrations/{{migration_id}}", ServerMigrations, "show"),
+    Route("DELETE", f"{SERVER}/migrations/{{migration_id}}", ServerMigrations, "abort"),
+    Route("POST", f"{SERVER}/migrations/{{migration_id}}/action", ServerMigrations, "act"),
     Route("POST", f"{SERVER}/remote-consoles", RemoteConsoles, "create"),
     Route("GET", f"{SERVER}/diagnostics", ServerDiagnostics, "show"),
     Route("GET", f"{SERVER}/topology", ServerTopology, "show"),

@@ -123,6 +123,12 @@ class ServerActions(Resource):
         active = arguments["state"] == "active"
         self.service.actions.reset_state(caller_of(req), server_id, active=active)
 
+    def _force_delete(self, req: falcon.Request, _resp: falcon.Response, server_id: str, _: Any) -> None:
+        self.service.servers.force_delete(caller_of(req), server_id)
+
+    def _restore(self, req: falcon.Request, _resp: falcon.Response, server_id: str, _: Any) -> None:
+        self.service.servers.restore(caller_of(req), server_id)
+
     def _plain(self, req: falcon.Request, server_id: str, name: str) -> None:
         getattr(self.service.actions, name)(caller_of(req), server_id)
 
@@ -143,6 +149,8 @@ ACTIONS: dict[str, tuple[Schema, Act]] = {
     "resume": _plain("resume"),
     "lock": (LOCK, ServerActions._lock),
     "unlock": _plain("unlock"),
+    "forceDelete": (NOTHING, ServerActions._force_delete),
+    "restore": (NOTHING, ServerActions._restore),
     "os-resetState": (RESET_STATE, ServerActions._reset_state),
     "os-getSerialConsole": (SERIAL_CONSOLE, ServerActions._serial_console),
     "os-getConsoleOutput": (CONSOLE, ServerActions._console),

@@ -68,7 +68,7 @@ def server(
         "created": instant(value.created_at),
         "updated": instant(value.updated_at),
         "metadata": dict(value.metadata),
-        "addresses": _addresses(value),
+        "addresses": addresses(value),
         "accessIPv4": value.access_ipv4 or "",
         "accessIPv6": value.access_ipv6 or "",
         "key_name": value.key_name,
@@ -168,22 +168,17 @@ def _embedded(value: Flavor, sight: Sight) -> dict[str, Any]:
         "ram": value.memory_mb,
         "disk": value.disk_gb,
         "ephemeral": 0,
-        "swap": 0,
+        "swap": value.swap_mb,
         **specs,
     }
 
 
-def _addresses(value: Server) -> dict[str, list[dict[str, Any]]]:
+def addresses(value: Server, *, full: bool = True) -> dict[str, list[dict[str, Any]]]:
+    """Return a server's addresses by network; ``full`` says of which kind and whose they are."""
     networks: dict[str, list[dict[str, Any]]] = {}
     for each in value.addresses:
-        networks.setdefault(each.network, []).append(
-            {
-                "addr": each.address,
-                "version": each.version,
-                "OS-EXT-IPS:type": each.kind,
-                "OS-EXT-IPS-MAC:mac_addr": each.mac,
-            }
-        )
+        more = {"OS-EXT-IPS:type": each.kind, "OS-EXT-IPS-MAC:mac_addr": each.mac} if full else {}
+        networks.setdefault(each.network, []).append({"addr": each.address, "version": each.version, **more})
     return networks
 
 
@@ -200,7 +195,7 @@ def flavor(req: falcon.Request, value: Flavor, *, specs: bool) -> dict[str, Any]
         "ram": value.memory_mb,
         "disk": value.disk_gb,
         "vcpus": value.vcpus,
-        "swap": 0 if microversion.since(req, (2, 75)) else "",
+        "swap": value.swap_mb or (0 if microversion.since(req, (2, 75)) else ""),
         "OS-FLV-EXT-DATA:ephemeral": 0,
         "os-flavor-access:is_public": value.public,
     }
