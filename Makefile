@@ -1,6 +1,6 @@
 # make run     serve an image and boot it   (make run ARGS=--once: and end)
 # make test    everything that is tested
-# make bench   measure all beside a real Glance and beside the limits, and write benchmarks/RESULTS.md
+# make bench   measure all beside a real Glance, a real Nova and the limits, and write benchmarks/RESULTS.md
 # make matrix  run the store kit on all drivers and write docs/store-matrix.md
 
 .PHONY: help run test bench matrix clean

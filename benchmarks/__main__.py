@@ -1,4 +1,4 @@
-"""Measure everything beside a real Glance, and beside the limits, in one run.
+"""Measure everything beside a real Glance, a real Nova, and the limits, in one run.
 
     python -m benchmarks [--only TEXT] [--quick] [--size-mib 2048] [--repeats 3]
 
@@ -82,7 +82,7 @@ def main() -> None:
         try:
             rows.extend(measured(stage, wanted))
         finally:  # what was measured before something failed isn't lost
-            Console(width=130).print(table(rows))
+            Console(width=130).print(table(sorted(rows, key=lambda row: WORKS.index(row.work))))
             if arguments.json:
                 keep(rows, arguments, whole=wanted == WORKS)
 

@@ -1,4 +1,4 @@
-"""Environments of their own: ours as an operator installs it, and Glance's. Kept in ``var/bench``."""
+"""Environments of their own: ours as an operator installs it, Glance's and Nova's. Kept in ``var/bench``."""
 
 from __future__ import annotations
 
@@ -32,12 +32,25 @@ class Install:
     def program(self, name: str) -> str:
         return f"{self.programs}/{name}"
 
+    def version(self, package: str) -> str:
+        """Return the version of a package that is in it."""
+        asking = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
+        command = [self.program("python"), "-c", asking, package]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
 
 @cache
 def glance() -> Install:
     """Return Glance, with its drivers of databases and stores, and two servers to run it."""
     more = ("pymysql", "boto3", "python-swiftclient", "pyuwsgi", "gunicorn >= 27")
     return _installed("glance", ["glance >= 33, < 34"], more)
+
+
+@cache
+def nova() -> Install:
+    """Return Nova and Placement of one release, with drivers of database and hypervisor, and a server."""
+    core = ["nova >= 34, < 35", "openstack-placement >= 16, < 17"]
+    return _installed("nova", core, ("pymysql", "libvirt-python >= 9", "pyuwsgi"))
 
 
 @cache

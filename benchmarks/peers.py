@@ -31,8 +31,8 @@ CALLER = {
 # As Glance's documentation has it (admin/apache-httpd), with threads, and without a line of log a request.
 UWSGI = """\
 [uwsgi]
-http-socket = fd://{listening}
-module = glance.wsgi.api:application
+http-socket = {listening}
+module = {module}
 master = true
 processes = 1
 threads = {threads}
@@ -111,14 +111,23 @@ class Program:
 
 def started(name: str, command: list[str], port: int, folder: Path, **environment: str) -> Program:
     """Start a server; it may not answer yet."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("OS_")}
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # else each start compiles all anew
     log = folder / "log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**kept, **environment}
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=surroundings(**environment),
         )
     return Program(name, port, process, log)
+
+
+def surroundings(**environment: str) -> dict[str, str]:
+    """Return the environment of a program: ours without what is for clients, and more."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("OS_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # else each start compiles all anew
+    return {**kept, **environment}
 
 
 @dataclass
@@ -172,12 +181,23 @@ class Glance(GlanceServer):
 
     headers = CALLER
 
-    def __init__(self, folder: Path, connection: str, more: Mapping[str, tuple[str, str]] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        connection: str,
+        more: Mapping[str, tuple[str, str]] | None = None,
+        *,
+        named: bool = True,
+    ) -> None:
         folder.mkdir(parents=True)
-        stores = () if more else ("fast",)
-        programs = Path(installs.glance().programs)
         super().__init__(
-            folder, stores, more=more or {}, connection=connection, threads=THREADS, programs=programs
+            folder,
+            () if more else ("fast",),
+            more=more or {},
+            connection=connection,
+            threads=THREADS,
+            programs=Path(installs.glance().programs),
+            named=named,
         )
         self.under = "uWSGI"
 
@@ -193,7 +213,8 @@ class Glance(GlanceServer):
         if self.under == "gunicorn":
             return super().command(listening)
         config = self.directory / "uwsgi.ini"
-        config.write_text(UWSGI.format(listening=listening, threads=THREADS))
+        module = "glance.wsgi.api:application"
+        config.write_text(UWSGI.format(listening=f"fd://{listening}", module=module, threads=THREADS))
         return [str(self.programs / "uwsgi"), "--ini", str(config)]
 
     @contextmanager

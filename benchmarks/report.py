@@ -11,6 +11,8 @@ from rich.table import Table
 
 from benchmarks.measuring import Medians
 
+#: In the name of a peer that isn't measured beside ours.
+ANOTHER_RUN = "another run"
 HEADS = ("Work", "Measure", "Ours", "Against", "Theirs", "Ratio", "Goal", "")
 
 
@@ -130,6 +132,7 @@ class Results:
         rows = self.ordered(works)
         said = [row.verdict for row in rows]
         missing = [work for work in works if all(row.work != work for row in rows)]
+        old = dict.fromkeys(row.peer.split(",")[0] for row in rows if row.peer.endswith(ANOTHER_RUN))
         lines = [
             "# What was measured",
             "",
@@ -143,6 +146,7 @@ class Results:
             machine,
             f"{said.count('pass')} goals are met, {said.count('miss')} are missed.",
             *([f"Not measured: {'; '.join(missing)}."] if missing else []),
+            *([f"Not measured here, but in {ANOTHER_RUN}: {'; '.join(old)}."] if old else []),
             "",
             f"| {' | '.join(HEADS)} |",
             "|---|---|---:|---|---:|---:|---:|---|",

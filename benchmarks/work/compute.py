@@ -5,9 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
+from benchmarks.beside import Measure, compare
 from benchmarks.client import Refused
-from benchmarks.clouds import Cloud
+from benchmarks.clouds import Cloud, Ours
+from benchmarks.nova import Nova
 from benchmarks.report import Goal, Row
 from benchmarks.stage import Stage
 
@@ -18,8 +21,12 @@ NONE, BOOT, MANY, DETAIL = (
     "100 of 1,000 servers with details",
 )
 WORK = (NONE, BOOT, MANY, DETAIL)
-#: Nova 34 with RabbitMQ, MariaDB, no Neutron, one worker each, on two cores; not in the same run.
-NOVA = "Nova 34, another run"
+MEASURES = {
+    NONE: Measure("p50, ms", Goal(most=2), nova=20),
+    BOOT: Measure("s to ACTIVE", Goal(most=0.15), nova=0.71),
+    MANY: Measure("servers a minute", ratio=Goal(least=10), nova=120),
+    DETAIL: Measure("p50, ms", Goal(most=20)),
+}
 ROOM = "[fake]\nfake_vcpus = 100000\nfake_memory_mb = 100000000\nfake_disk_gb = 1000000"
 SIZE = 1 << 16
 AT_ONCE = 20
@@ -28,29 +35,36 @@ AT_ONCE = 20
 def measure(stage: Stage, wanted: Collection[str]) -> Iterator[Row]:
     path = stage.folder / "empty.raw"
     path.write_bytes(bytes(SIZE))
-    with Cloud(stage, stage.folder / "fake", "compute_driver = fake", ROOM) as cloud:
-        image, flavor = cloud.upload(path, "raw"), cloud.flavor("bench", memory=64)
-        cloud.delete(cloud.boot(image, flavor)[1])  # warms up
-        if NONE in wanted:
-            median = _answered(cloud, "/servers", 0)
-            yield Row(NONE, "p50, ms", median, goal=Goal(most=2))
-            yield Row(NONE, "p50, ms", median, NOVA, 20)
-        if BOOT in wanted:
-            stage.say(BOOT)
-            seconds = median_boot(cloud, image, flavor, 5 * stage.repeats)
-            yield Row(BOOT, "s to ACTIVE", seconds, goal=Goal(most=0.15))
-            yield Row(BOOT, "s to ACTIVE", seconds, NOVA, 0.71)
-        if MANY in wanted:
-            stage.say(MANY)
-            yield Row(
-                MANY, "servers a minute", at_once(cloud, image, flavor, stage), NOVA, 120, Goal(least=10)
-            )
-        if DETAIL in wanted:
-            count = 200 if stage.quick else 1000
-            stage.say(f"making {count} servers")
-            cloud.wait_active(cloud.order(image, flavor) for _ in range(count))
-            median = _answered(cloud, "/servers/detail?limit=100", 100)
-            yield Row(DETAIL, "p50, ms", median, goal=Goal(most=20))
+
+    def ours(wanted: Collection[str]) -> Iterator[tuple[str, float]]:
+        with Ours(stage, stage.folder / "fake", "compute_driver = fake", ROOM) as cloud:
+            yield from _measured(stage, wanted, cloud, path)
+
+    def nova(wanted: Collection[str]) -> Iterator[tuple[str, float]]:
+        # Its fake host is large as it is.
+        with Nova(stage, stage.folder / "fake-nova", "compute_driver = fake.FakeDriver") as cloud:
+            yield from _measured(stage, wanted, cloud, path)
+
+    yield from compare(MEASURES, wanted, ours, nova)
+
+
+def _measured(stage: Stage, wanted: Collection[str], cloud: Cloud, path: Path) -> Iterator[tuple[str, float]]:
+    image, flavor = cloud.upload(path, "raw"), cloud.flavor("bench", memory=64)
+    cloud.delete(cloud.boot(image, flavor)[1])  # warms up
+    if NONE in wanted:
+        stage.say(f"{NONE}, {cloud.name}")
+        yield NONE, _answered(cloud, "/servers", 0)
+    if BOOT in wanted:
+        stage.say(f"{BOOT}, {cloud.name}")
+        yield BOOT, median_boot(cloud, image, flavor, 5 * stage.repeats)
+    if MANY in wanted:
+        stage.say(f"{MANY}, {cloud.name}")
+        yield MANY, at_once(cloud, image, flavor, stage)
+    if DETAIL in wanted:
+        count = 200 if stage.quick else 1000
+        stage.say(f"making {count} servers, {cloud.name}")
+        cloud.wait_active(cloud.order(image, flavor) for _ in range(count))
+        yield DETAIL, _answered(cloud, "/servers/detail?limit=100", 100)
 
 
 def _answered(cloud: Cloud, path: str, count: int, times: int = 200) -> float:

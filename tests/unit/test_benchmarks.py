@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as program
+from benchmarks import installs
+from benchmarks.beside import Measure, compare
 from benchmarks.measuring import in_turns
+from benchmarks.nova import NovaFailed
 from benchmarks.report import Goal, Results, Row
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +61,52 @@ def test_turns_begin_with_another_one_each_time_and_the_median_counts() -> None:
     found = in_turns({"a": work("a", [1, 9, 2]), "b": work("b", [5, 5, 7])}, 3)  # type: ignore[dict-item]
     assert found == {"a": {"figure": 2}, "b": {"figure": 5}}
     assert order == ["a", "b", "b", "a", "a", "b"]
+
+
+MEASURES = {
+    "boot": Measure("s", Goal(most=1), nova=8),
+    "many": Measure("a minute", ratio=Goal(least=2), nova=24),
+    "details": Measure("ms", Goal(most=20)),
+}
+OURS = {"boot": 0.5, "many": 60.0, "details": 9.0}
+
+
+@pytest.mark.parametrize("fails", ["never", "install", "start", "second"])
+def test_what_nova_cannot_be_measured_for_is_another_runs_and_said_so(
+    fails: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def installed() -> installs.Install:
+        if fails == "install":
+            raise RuntimeError("no such package")
+        return installs.Install("there", 1, 1)
+
+    def measured(wanted: Collection[str]) -> Iterator[tuple[str, float]]:
+        assert list(wanted) == ["boot", "many"]  # all that has a figure of Nova's
+        if fails == "start":
+            raise NovaFailed("no such package")
+        yield "boot", 5.0
+        if fails == "second":
+            raise NovaFailed("no such package")
+        yield "many", 20.0
+
+    monkeypatch.setattr(installs, "nova", installed)
+    monkeypatch.setattr(installs.Install, "version", lambda _self, _package: "34.0.1")
+    rows = list(compare(MEASURES, list(MEASURES), lambda _wanted: iter(OURS.items()), measured))
+    here, another = "Nova 34.0.1", "Nova 34, another run"
+    boot = (another, 8) if fails in ("install", "start") else (here, 5)
+    many = (here, 20) if fails == "never" else (another, 24)
+    assert rows == [
+        Row("boot", "s", 0.5, goal=Goal(most=1)),
+        Row("details", "ms", 9.0, goal=Goal(most=20)),
+        Row("boot", "s", 0.5, *boot),
+        Row("many", "a minute", 60.0, *many, Goal(least=2)),
+    ]
+    assert ("no such package" in capsys.readouterr().err) == (fails != "never")
+    results = Results({}, {})
+    results.add(rows, "all")
+    assert ("Not measured here, but in another run: Nova 34." in results.markdown([], "")) == (
+        fails != "never"
+    )
 
 
 # By a process of its own: those that test have children that come and go.
