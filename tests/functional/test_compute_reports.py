@@ -93,7 +93,8 @@ def test_diagnostics(compute: Compute, server: str) -> None:
     old = compute.as_("admin", "2.47").get(path).json
     assert (old["memory"], old["cpu0_time"], old["vda_read"]) == (128 * 1024, 0, 0)
     told = compute.as_("admin", "2.48").get(path).json
-    assert (told["state"], told["driver"], told["num_cpus"], told["num_disks"]) == ("running", "fake", 1, 1)
+    assert (told["state"], told["driver"]) == ("running", "libvirt")
+    assert (told["num_cpus"], told["num_disks"]) == (1, 1)
     assert told["memory_details"] == {"maximum": 128, "used": 0}
     assert told["cpu_details"] == [{"id": 0, "time": 0, "utilisation": None}]
     assert (told["uptime"] >= 0, told["config_drive"], told["nic_details"]) == (True, False, [])
