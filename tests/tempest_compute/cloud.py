@@ -37,7 +37,7 @@ auth_strategy = keystone
 auto_upgrade = true
 connection = sqlite:///{directory}/novalite.sqlite
 [scheduler]
-hooks = capacity, image_properties, server_group, affinity
+hooks = capacity, image_properties, server_group, image_locality, affinity
 [quota]
 instances = 100
 cores = 100
@@ -63,7 +63,9 @@ SECTIONS = {
         "min_microversion": "2.1",
         "max_microversion": text(MAX),
     },
+    "enforce_scope": {"nova": "True"},
     "compute-feature-enabled": {
+        "nova_policy_roles": "admin,manager,member,reader",
         "api_extensions": "all",
         "config_drive": "True",
         "console_output": "True",
