@@ -24,6 +24,7 @@ from tests.waiting import wait_for
 # which costs one API more than another, isn't what is measured.
 LOOK_SECONDS = 0.01
 LOOK_PART = 0.05
+KEPT_SECONDS = 5.0  # after which a server may have ended a connection that isn't used
 CONFIG = """\
 [DEFAULT]
 host = host
@@ -77,6 +78,7 @@ class Cloud(ABC):
         self.aside: list[Running] = []  # not counted: none of the cloud's own
         self._broker: RabbitServer | None = None
         self._connection: http.client.HTTPConnection | None = None
+        self._asked = 0.0  # when it was last used
 
     @property
     @abstractmethod
@@ -132,6 +134,11 @@ class Cloud(ABC):
 
     def exchange(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Send a request on a connection that is kept; return the status and the body."""
+        now = time.monotonic()
+        if self._connection is not None and now - self._asked > KEPT_SECONDS:
+            self._connection.close()
+            self._connection = None
+        self._asked = now
         if self._connection is None:
             self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
@@ -140,7 +147,7 @@ class Cloud(ABC):
             response = self._connection.getresponse()
             return response.status, response.read()
         except (http.client.HTTPException, OSError):
-            # Kept too long, or worse: the next one is another connection's.
+            # The next one is another connection's.
             self._connection.close()
             self._connection = None
             raise

@@ -126,9 +126,9 @@ class Nova(Cloud):
         self._daemon("nova-scheduler", "nova.conf")
         self._served("nova-api", "nova.wsgi.osapi_compute:application", self.port).wait("/v2.1/flavors")
         self._daemon("nova-compute", "nova-compute.conf")  # waits long for a conductor that comes later
-        self._wait_up()
-        self._manage("cell_v2", "discover_hosts", "--by-service", "--strict")
         try:
+            self._wait_up()
+            self._manage("cell_v2", "discover_hosts", "--by-service", "--strict")
             wait_for("Placement knows the host", lambda: _knows_a_host(placement))
         except AssertionError as exc:
             raise NovaFailed(f"{exc}\n{self.logs()}") from exc

@@ -225,7 +225,9 @@ def disk(folder: Path, guest: Path, mib: int, disk_format: str) -> Path:
     if disk_format == "raw":
         return raw
     path = raw.with_suffix(f".{disk_format}")
-    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", disk_format, str(raw), str(path)], check=True)
+    if not path.exists():
+        command = ["qemu-img", "convert", "-f", "raw", "-O", disk_format, str(raw), str(path)]
+        subprocess.run(command, check=True)
     return path
 
 
