@@ -39,6 +39,5 @@ SKIPS: dict[str, str] = {
     r"^``\[compute\]/certified_image_ref`` required": "no signature is verified",
     r"[Cc]onsole": "there are no graphical ones, and with the fake driver's guests nobody talks",
     r"^LiveMigrationWithVTPMTest skipped": "guests have no TPM",
-    r"^Nova RBAC new defaults are not enabled": "there is no role for a project's manager",
     r"^(Skipped until|.*[Vv]olume|.*personality|.*attach|.*password|.*encrypt)": "of what there isn't",
 }
