@@ -7,7 +7,7 @@ import json
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -168,8 +168,8 @@ class Cloud(ABC):
         wanted = {"name": "bench", "imageRef": image, "flavorRef": flavor, **self.wanted, **values}
         return str(self.call("POST", "/servers", {"server": wanted})["server"]["id"])
 
-    def wait_active(self, ids: Iterable[str]) -> None:
-        """Return when all are ACTIVE."""
+    def wait_active(self, ids: Collection[str]) -> None:
+        """Return when all are ACTIVE, which have been ordered."""
         began = time.monotonic()
         for server in ids:
             end = time.monotonic() + PATIENCE

@@ -63,7 +63,7 @@ def _measured(stage: Stage, wanted: Collection[str], cloud: Cloud, path: Path) -
     if DETAIL in wanted:
         count = 200 if stage.quick else 1000
         stage.say(f"making {count} servers, {cloud.name}")
-        cloud.wait_active(cloud.order(image, flavor) for _ in range(count))
+        cloud.wait_active([cloud.order(image, flavor) for _ in range(count)])
         yield DETAIL, _answered(cloud, "/servers/detail?limit=100", 100)
 
 
