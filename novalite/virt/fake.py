@@ -151,10 +151,10 @@ class FakeDriver(VirtDriver):
         with self._working("destroy"):
             self._guests.pop(instance_id, None)
             self._hang_up(instance_id)
-            if self._inbox is not None:
-                self._inbox.forget(instance_id)
             if self._kept is not None:
                 self._kept.remove(instance_id)
+            if self._inbox is not None:
+                self._inbox.forget(instance_id)
 
     def set_power(self, instance_id: str, action: PowerAction) -> None:
         """Change the power state at once: these guests never hang."""

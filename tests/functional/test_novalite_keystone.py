@@ -18,6 +18,7 @@ from tests.functional.test_keystone import serve
 from tests.keystone_fixtures import PASSWORD, Keystone
 
 DATA = b"\0" * 4096
+ROLES = frozenset({"member", "reader"})
 
 
 class Passing:
@@ -61,7 +62,7 @@ def test_servers_boot_from_images_of_any_project(keystone: Keystone, tmp_path: P
     # What is revoked is then refused by the very next request.
     server = serve(tmp_path, keystone, "token_cache_time = -1\n")
     alice, bob = (
-        Caller(user, keystone.add_project(f"p-{user}"), token=keystone.token(user, f"p-{user}"))
+        Caller(user, keystone.add_project(f"p-{user}"), ROLES, token=keystone.token(user, f"p-{user}"))
         for user in ("alice", "bob")
     )
     told = settings_of(server.url, keystone)

@@ -194,7 +194,7 @@ def test_cve_2013_7130_cve_2020_17376_a_guest_that_moved_has_its_own_disk_and_no
             disk_of(other, hostile.id).write_bytes(SECRET * 1000)
             left = driver.departure(hostile.id)
             arrival = other.make_ready(hostile, left.virtual_size, left.config_drive)
-            driver.send(hostile.id, arrival, lambda: None)
+            driver.send(hostile.id, arrival, lambda: None, lambda: False)
             assert other.list_states() == {hostile.id: PowerState.RUNNING}
             assert driver.list_states() == {}
             for xml in described(second, hostile.id):
