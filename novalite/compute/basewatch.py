@@ -111,11 +111,16 @@ class BaseWatch:
     def _stop(self, server: Server, why: str) -> bool:
         LOG.error("server %s is stopped: %s", server.id, why)
         self._driver.set_power(server.id, PowerAction.FORCE_STOP)
-        try:
-            self._database.servers.lost(server, Fault(500, why, utcnow()))
-        except StaleRecord:
-            return False
-        return True
+        found: Server | None = server
+        # Whoever compares guests with records may have noted meanwhile that this one is off.
+        while found is not None and found.task_state is None and found.vm_state != VmState.DELETED:
+            try:
+                self._database.servers.lost(found, Fault(500, why, utcnow()))
+            except StaleRecord:
+                found = self._database.servers.find([server.id]).get(server.id)
+            else:
+                return True
+        return False
 
     def _see_to_paused(self, trouble: dict[str, str | None]) -> None:
         """Resume guests that were paused because a read failed, or stop those whose base is lost.

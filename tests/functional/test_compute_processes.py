@@ -51,11 +51,14 @@ def test_four_programs_boot_a_real_guest(
         short_dir / "real", rabbit_server, postgres_server, api_server.url, options=options, further=further
     ) as site:
         ahead = ["--config-file", str(site.config_files["host"]), "image", "precache", "--host", "host"]
-        assert cli.main([*ahead, image_id]) == 0
-        assert capsys.readouterr().out == "told host\n"
-        wait_for(
-            "the host has the image", lambda: [{image_id}] == [*site.database.hosts.look({}).images.values()]
-        )
+
+        def fetched() -> bool:
+            # The worker may not listen yet, and then hasn't heard.
+            assert cli.main([*ahead, image_id]) == 0
+            assert capsys.readouterr().out == "told host\n"
+            return [{image_id}] == [*site.database.hosts.look({}).images.values()]
+
+        wait_for("the host has the image", fetched)
         server_id = site.boot(image_id)
         site.wait(server_id, "ACTIVE")
         wait_for("the guest says so", lambda: TINY_MARKER.decode() in console(site, server_id))

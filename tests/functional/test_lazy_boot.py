@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,11 +19,12 @@ from novalite.bases import orders
 from novalite.bases.keeper import connect
 from novalite.bases.settings import BasesSettings
 from novalite.config import GlanceSettings
+from novalite.errors import StaleRecord
 from novalite.images import HttpImages
-from novalite.model import NewServer, Server, Status
+from novalite.model import NewServer, Server, Status, VmState
 from novalite.quickstart.libvirtd import Hypervisor
 from novalite.testing import Cloud
-from novalite.virt.base import PowerState, VirtDriver
+from novalite.virt.base import PowerAction, PowerState, VirtDriver
 from novalite.virt.domain import Layout
 from tests import server_fixtures
 from tests.lazy_fixtures import (
@@ -244,8 +245,18 @@ def test_a_wrong_byte_stops_the_guest_and_is_told(host: Hosts) -> None:
     assert not [each for kind in ("lazy", "order", "base") for each in node.bases.glob(f"*.{kind}")]
 
 
-def test_a_guest_whose_image_is_deleted_is_told_so(host: Hosts) -> None:
+def test_a_guest_whose_image_is_deleted_is_told_so(host: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
     node = host(lazy_read_timeout=0.5, lazy_fill_delay=0.5, lazy_missing_timeout=1)
+    (compute,) = node.cloud.nodes.values()
+    stop, servers = node.driver.set_power, compute._database.servers
+
+    def noted(instance_id: str, action: PowerAction) -> None:
+        """Have it noted that the guest is off, before it's told why."""
+        stop(instance_id, action)
+        with suppress(StaleRecord):  # somebody has done it indeed
+            servers.change(servers.get(instance_id), vm_state=VmState.STOPPED, power_state="shutdown")
+
+    monkeypatch.setattr(node.driver, "set_power", noted)
     server = node.boot(image_id := node.upload(reading_disk(SIZE, step=64, count=900)))
     node.client.delete_image(image_id)
     failed = node.cloud.wait(server.id, Status.ERROR)
