@@ -63,26 +63,10 @@ def _number(flavor_id: str) -> int:
 
 
 def _full(req: falcon.Request, value: Migration, *, hosts: bool) -> dict[str, Any]:
-    source, dest = (value.source_host, value.dest_host) if hosts else (None, None)
-    version = microversion.of(req)
-    body: dict[str, Any] = {
-        "id": value.id,
+    body = {
         "instance_uuid": value.server_id,
-        "status": value.status,
-        "source_compute": source,
-        "source_node": source,
-        "dest_compute": dest,
-        "dest_node": dest,
-        "dest_host": None,
         "old_instance_type_id": _number(value.old_flavor_id),
         "new_instance_type_id": _number(value.new_flavor_id),
-        "created_at": view.precise(value.created_at),
-        "updated_at": view.precise(value.updated_at),
+        **view.migration(req, value, hosts=hosts),
     }
-    since = (
-        ((2, 23), "migration_type", value.migration_type),
-        ((2, 59), "uuid", value.uuid),
-        ((2, 80), "project_id", value.project_id),
-        ((2, 80), "user_id", value.user_id),
-    )
-    return body | {name: shown for needed, name, shown in since if version >= needed}
+    return {**body, "migration_type": value.migration_type} if microversion.since(req, (2, 23)) else body

@@ -57,23 +57,5 @@ def _number(text: str) -> int:
 
 
 def _shown(req: falcon.Request, value: Migration, sent: Transfer, *, hosts: bool) -> dict[str, Any]:
-    source, dest = (value.source_host, value.dest_host) if hosts else (None, None)
-    body: dict[str, Any] = {
-        "id": value.id,
-        "server_uuid": value.server_id,
-        "status": value.status,
-        "source_compute": source,
-        "source_node": source,
-        "dest_compute": dest,
-        "dest_node": dest,
-        "dest_host": None,
-        "created_at": view.precise(value.created_at),
-        "updated_at": view.precise(value.updated_at),
-        **{f"{name}_bytes": count for name, count in asdict(sent).items()},
-    }
-    since = (
-        ((2, 59), "uuid", value.uuid),
-        ((2, 80), "user_id", value.user_id),
-        ((2, 80), "project_id", value.project_id),
-    )
-    return body | {name: shown for needed, name, shown in since if microversion.since(req, needed)}
+    counted = {f"{name}_bytes": count for name, count in asdict(sent).items()}
+    return {"server_uuid": value.server_id, **counted, **view.migration(req, value, hosts=hosts)}

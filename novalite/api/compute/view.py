@@ -12,6 +12,7 @@ import falcon
 from novalite.api.compute import microversion
 from novalite.api.compute.resource import self_links
 from novalite.model import LIVE, ComputeHost, Flavor, KeyPair, Server, Status, TaskState
+from novalite.reports import Migration
 from novalite.service.servers import Sight
 
 POWER_STATES = {None: 0, "running": 1, "paused": 3, "shutdown": 4, "crashed": 6}
@@ -209,3 +210,25 @@ def keypair(req: falcon.Request, value: KeyPair) -> dict[str, Any]:
     """Return what lists show of a key pair."""
     body = {"name": value.name, "public_key": value.public_key, "fingerprint": value.fingerprint}
     return {**body, "type": value.type} if microversion.of(req) >= (2, 2) else body
+
+
+def migration(req: falcon.Request, value: Migration, *, hosts: bool) -> dict[str, Any]:
+    """Return what every body of a migration has, without its ``hosts`` where they aren't told."""
+    source, dest = (value.source_host, value.dest_host) if hosts else (None, None)
+    body: dict[str, Any] = {
+        "id": value.id,
+        "status": value.status,
+        "source_compute": source,
+        "source_node": source,
+        "dest_compute": dest,
+        "dest_node": dest,
+        "dest_host": None,
+        "created_at": precise(value.created_at),
+        "updated_at": precise(value.updated_at),
+    }
+    since = (
+        ((2, 59), "uuid", value.uuid),
+        ((2, 80), "project_id", value.project_id),
+        ((2, 80), "user_id", value.user_id),
+    )
+    return body | {name: shown for needed, name, shown in since if microversion.since(req, needed)}
