@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
@@ -243,6 +244,13 @@ class SwiftServer:
             process = self._processes.pop(name)
             process.kill()
             process.wait()
+
+    def forget(self, token: str) -> None:
+        """Have the proxy refuse a token of v1 authentication that it has given."""
+        key = hashlib.md5(f"AUTH_/token/{token}".encode(), usedforsecurity=False).hexdigest()
+        with socket.create_connection(("127.0.0.1", self._ports["memcached"]), 5) as connection:
+            connection.sendall(f"delete {key}\r\n".encode())
+            assert connection.recv(64) == b"DELETED\r\n", "the proxy knows no such token"
 
     def stop(self) -> None:
         """End all servers by their pids."""

@@ -20,6 +20,7 @@ from glancelike.errors import ConfigError, StoreDenied, StoreUnavailable
 from glancelike_store_swift.failures import failure
 
 SPARE = 30.0  # seconds before its end at which a token is replaced
+SHORTEST = 2.0  # seconds; a token that ends sooner is waited out
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -62,21 +63,29 @@ class Auth(ABC):
     def _log_in(self) -> Access:
         url, token, life = self._token()
         # An upload can't be repeated with a new token, so it never starts with an old one.
-        self._until = time.monotonic() + (life - min(SPARE, life / 2) if life else float("inf"))
+        self._until = time.monotonic() + (float("inf") if life is None else life - min(SPARE, life / 2))
         url = (self._settings["swift_store_endpoint"] or url).rstrip("/")
         if not url.startswith(("http://", "https://")) or url.count("/") < 4:
             raise ConfigError(f"the storage URL has no account: {url.rpartition('@')[2]}")
         return Access(url, token)
 
     @abstractmethod
-    def _token(self) -> tuple[str, str, float]:
-        """Log in; return the storage URL, a token and how many seconds it lives, 0 if nobody says."""
+    def _token(self) -> tuple[str, str, float | None]:
+        """Log in; return the storage URL, a token and how many seconds it lives, None if nobody says."""
 
 
 class V1Auth(Auth):
     """Log in by user and key, as TempAuth and others have it."""
 
-    def _token(self) -> tuple[str, str, float]:
+    def _token(self) -> tuple[str, str, float | None]:
+        url, token, life = self._ask()
+        if life is not None and life < SHORTEST:
+            # TempAuth gives the same token until its end, and tells whole seconds.
+            time.sleep(life + 1)
+            url, token, life = self._ask()
+        return url, token, life
+
+    def _ask(self) -> tuple[str, str, float | None]:
         address = self._settings["swift_store_auth_address"]
         parsed, connection = http_connection(
             address,
@@ -87,7 +96,7 @@ class V1Auth(Auth):
         headers = {
             "X-Auth-User": self._settings["swift_store_user"],
             "X-Auth-Key": self._settings["swift_store_key"],
-            "X-Auth-New-Token": "true",  # not one that is about to expire
+            "X-Auth-New-Token": "true",  # not one that is about to expire; some know it
         }
         try:
             answer = connection.request("GET", parsed.path, headers=headers)
@@ -106,7 +115,7 @@ class V1Auth(Auth):
         if not url or not token:
             raise ConfigError("swift_store_auth_address doesn't answer as v1 authentication does")
         life = answer.headers.get("X-Auth-Token-Expires", "")
-        return url, token, float(life) if life.isdigit() else 0.0
+        return url, token, float(life) if life.isdigit() else None
 
 
 class KeystoneAuth(Auth):
@@ -140,7 +149,7 @@ class KeystoneAuth(Auth):
             scope[kind] = by_id or settings[f"swift_store_{whose}_domain_name"]
         return v3.Password(address, password=settings["swift_store_key"], **scope)
 
-    def _token(self) -> tuple[str, str, float]:
+    def _token(self) -> tuple[str, str, float | None]:
         settings = self._settings
         try:
             # What Keystone gave before was refused, or this is the first time.
@@ -161,8 +170,9 @@ class KeystoneAuth(Auth):
         if not (url or settings["swift_store_endpoint"]):
             kind, region = settings["swift_store_service_type"], settings["swift_store_region"] or "any"
             raise ConfigError(f"Keystone's catalog has no endpoint of {kind} in region {region}")
-        life = (ticket.expires - datetime.now(UTC)).total_seconds() if ticket.expires else 0.0
-        return url or "", ticket.auth_token or "", max(life, 0.0)
+        life = (ticket.expires - datetime.now(UTC)).total_seconds() if ticket.expires else None
+        # One that has ended by our clock says that a clock is wrong.
+        return url or "", ticket.auth_token or "", life if life and life > 0 else None
 
 
 def make_auth(settings: Mapping[str, Any]) -> Auth:

@@ -17,11 +17,12 @@ MIB = 1 << 20
 
 
 class SmallSwift(SwiftServer):
-    """A Swift with quotas, few segments a manifest, and tokens of a short life if wanted."""
+    """A Swift with quotas, few segments a manifest, and tokens that it can forget."""
 
-    def __init__(self, directory: Path, *, segments: int = 1000, token_life: int = 86400, **how: Any) -> None:
+    token_life = 86400  # seconds
+
+    def __init__(self, directory: Path, *, segments: int = 1000, **how: Any) -> None:
         self._segments = segments
-        self._token_life = token_life
         super().__init__(directory, **how)
 
     def _configure(self, keystone: tuple[str, str] | None) -> None:
@@ -30,7 +31,7 @@ class SmallSwift(SwiftServer):
         text = file.read_text()
         text = text.replace(" copy slo ", " copy container-quotas account-quotas slo ")
         text = text.replace("[filter:slo]\n", f"[filter:slo]\nmax_manifest_segments = {self._segments}\n")
-        text = text.replace("[filter:tempauth]\n", f"[filter:tempauth]\ntoken_life = {self._token_life}\n")
+        text = text.replace("[filter:tempauth]\n", f"[filter:tempauth]\ntoken_life = {self.token_life}\n")
         text = text.replace(
             "user_other_stranger",
             f"user_{RESELLER.replace(':', '_')} = {RESELLER_KEY} .reseller_admin\nuser_other_stranger",

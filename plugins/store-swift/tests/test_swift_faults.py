@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from glancelike_store_swift import SwiftStore
+from glancelike_store_swift.auth import V1Auth
 from glancelike_store_swift.failures import Undecided
 from swift_proxy import Fault, FlakyProxy
 from swift_servers import KEY, MIB, SmallSwift, inside, settings
@@ -57,8 +57,8 @@ def store(flaky: FlakyProxy) -> Iterator[SwiftStore]:
         assert inside(store) == [], "the sweep has left something"
 
 
-def fill(store: SwiftStore, key: str, data: bytes = DATA) -> None:
-    store.write(key, WatchedSource(data), size=len(data))
+def fill(store: SwiftStore, key: str, data: bytes = DATA, **how: Any) -> None:
+    store.write(key, WatchedSource(data, **how), size=len(data))
 
 
 def absent(store: SwiftStore, key: str) -> None:
@@ -223,23 +223,75 @@ def test_an_accounts_quota_is_a_full_store(swift: SmallSwift) -> None:
             reseller._client.call("POST", "", headers={"X-Account-Meta-Quota-Bytes": ""})
 
 
-@pytest.mark.slow
-def test_an_old_token_is_renewed(tmp_path: Any) -> None:
-    server = SmallSwift(tmp_path, token_life=3)
+def test_a_refused_token_is_renewed(tmp_path: Any) -> None:
+    server = SmallSwift(tmp_path)
     try:
         with opened(server.auth_url) as store:
-            fill(store, "aging", DATA)
-            time.sleep(3.2)
+
+            def forget(at: int = 4 * MIB) -> None:
+                if at == 4 * MIB:  # between two of the four segments
+                    server.forget(store._client.auth.access().token)
+
+            fill(store, "aging")
+            forget()
             assert store.stat("aging").size == len(DATA)
-            time.sleep(3.2)
+            forget()
             assert b"".join(store.read("aging")) == DATA
-            slow = WatchedSource(DATA, steps=[MIB], hook=lambda at: time.sleep(1))
-            store.write("slow", slow, size=len(DATA))
+            fill(store, "slow", hook=forget)
             assert b"".join(store.read("slow")) == DATA
-            time.sleep(3.2)
+            forget()
             store.delete("slow")
     finally:
         server.stop()
+
+
+class Counter(V1Auth):
+    """Logins of a cluster that gives the same token until its end, as TempAuth does."""
+
+    def __init__(self, life: float | None) -> None:
+        super().__init__({"swift_store_endpoint": None})
+        self.now, self.life, self.born, self.logins = 1000.0, life, 1000.0, 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def _ask(self) -> tuple[str, str, float | None]:
+        self.logins += 1
+        if self.life is None:
+            return "http://127.0.0.1/v1/AUTH_test", "for ever", None
+        if self.now >= self.born + self.life:
+            self.born = self.now
+        return (
+            "http://127.0.0.1/v1/AUTH_test",
+            f"of {self.born}",
+            float(int(self.born + self.life - self.now)),
+        )
+
+
+@pytest.mark.parametrize(("life", "most"), [(86400.0, 8), (60.0, 8), (4.0, 4)])
+def test_a_token_is_never_used_at_its_end(monkeypatch: pytest.MonkeyPatch, life: float, most: int) -> None:
+    auth = Counter(life)
+    monkeypatch.setattr("glancelike_store_swift.auth.time", auth)
+    tokens = set()
+    for _ in range(400):
+        tokens.add(auth.access().token)
+        assert auth.born + auth.life - auth.now >= 1, "an upload may start just when the token ends"
+        auth.now += life / 100
+    assert 3 <= len(tokens) <= 8
+    assert auth.logins <= most * len(tokens)
+
+
+def test_a_token_without_an_end_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    auth = Counter(None)
+    monkeypatch.setattr("glancelike_store_swift.auth.time", auth)
+    first = auth.access()
+    auth.now += 1e9
+    assert auth.access() is first
+    auth.renew(first)
+    assert auth.access() is not first
 
 
 def test_what_stops_the_start(swift: SmallSwift, caplog: pytest.LogCaptureFixture) -> None:
