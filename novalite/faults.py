@@ -96,7 +96,7 @@ POINTS: Mapping[str, Point] = {
     "guest-sent": Point("compute", LIVE, "the guest runs on the new host, the database doesn't know"),
     "outcome-recorded": Point(
         "compute",
-        (*ALL, "migrate", "confirm the move", "evacuate"),
+        (*ALL, "unshelve", "migrate", "confirm the move", "evacuate"),
         "the database knows, of the first half at least",
     ),
 }

@@ -73,8 +73,8 @@ class Images(Protocol):
         Nothing is done when it has data already. ``check`` is as in ``fetch``.
         """
 
-    def delete(self, image_id: str) -> None:
-        """Remove an image; no error when it's gone."""
+    def delete(self, image_id: str, *, unless_filled: bool = False) -> None:
+        """Remove an image, or leave it if it has data and shouldn't; no error when it's gone."""
 
     def with_properties(self, **properties: str) -> tuple[str, ...]:
         """Return the ids of the images with all of the properties, newest first."""
@@ -209,10 +209,12 @@ class HttpImages:
             with source.open("rb") as file:
                 client.upload(image_id, _Checked(file, check), size=source.stat().st_size)
 
-    def delete(self, image_id: str) -> None:
-        """Remove an image; no error when it's gone."""
+    def delete(self, image_id: str, *, unless_filled: bool = False) -> None:
+        """Remove an image, or leave it if it has data and shouldn't; no error when it's gone."""
+        client = self._opened()
         with suppress(ImageMissing), changing(f"image {image_id}"):
-            self._opened().delete_image(image_id)
+            if not (unless_filled and client.show_image(image_id)["status"] == "active"):
+                client.delete_image(image_id)
 
     def with_properties(self, **properties: str) -> tuple[str, ...]:
         """Return the ids of the images with all of the properties, newest first."""
@@ -387,10 +389,12 @@ class LibraryImages:
                 size = source.stat().st_size
                 self._service.upload(worker, image_id, _Checked(file, check), size=size)
 
-    def delete(self, image_id: str) -> None:
-        """Remove an image; no error when it's gone."""
+    def delete(self, image_id: str, *, unless_filled: bool = False) -> None:
+        """Remove an image, or leave it if it has data and shouldn't; no error when it's gone."""
+        worker = self._caller(Caller.administrator())
         with suppress(ImageMissing), changing(f"image {image_id}"):
-            self._service.delete_image(self._caller(Caller.administrator()), image_id)
+            if not (unless_filled and self._service.show_image(worker, image_id).status == "active"):
+                self._service.delete_image(worker, image_id)
 
     def with_properties(self, **properties: str) -> tuple[str, ...]:
         """Return the ids of the images with all of the properties, newest first."""

@@ -14,12 +14,10 @@ from novalite.config import Settings
 from novalite.db import Database
 from novalite.db.hosts import largest
 from novalite.db.records import flavor_json, flavor_of
-from novalite.images import Images
 from novalite.model import (
     GIB,
     MIB,
     RESIZED_FROM,
-    SHELVED_IMAGE,
     Fault,
     Flavor,
     Server,
@@ -33,12 +31,9 @@ from novalite.virt.base import PowerAction, VirtCap, VirtDriver
 class Changes(Worker):
     """Does them; ``tasks`` says which."""
 
-    def __init__(
-        self, settings: Settings, database: Database, driver: VirtDriver, bases: BaseImages, images: Images
-    ) -> None:
+    def __init__(self, settings: Settings, database: Database, driver: VirtDriver, bases: BaseImages) -> None:
         super().__init__(settings, database, driver)
         self._bases = bases
-        self._images = images
         self.tasks: Mapping[TaskState, Callable[[Work], None]] = {
             TaskState.REBUILDING: self._rebuild,
             TaskState.RESCUING: self._rescue,
@@ -198,7 +193,6 @@ class Changes(Worker):
 
         def act() -> None:
             self._driver.set_power(server.id, PowerAction.START)
-            self._images.delete(str(server.kept[SHELVED_IMAGE]))
 
         ended, fault = self.attempt(server, act)
         if ended:

@@ -17,7 +17,7 @@ import time
 import uuid
 from typing import IO, Any
 
-from novalite import faults
+from novalite import faults, unwanted
 from novalite.bases.keeper import Keeper
 from novalite.bases.settings import BasesSettings
 from novalite.compute.basewatch import BaseWatch
@@ -32,7 +32,7 @@ from novalite.config import Settings
 from novalite.db import Database
 from novalite.errors import ConfigError, HypervisorDown, StaleRecord, Unavailable, Unsupported
 from novalite.images import Images
-from novalite.model import ComputeHost
+from novalite.model import SHELVED_IMAGE, ComputeHost
 from novalite.rpc import Bus
 from novalite.virt.base import VirtCap, VirtDriver
 from novalite.workers import Periodic, Workers
@@ -51,6 +51,7 @@ class ComputeManager:
         self._settings = settings
         self._database = database
         self._bus = bus
+        self._images = images
         self._driver = driver
         self._holder = f"{settings.host}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._lock: IO[str] | None = None
@@ -163,8 +164,9 @@ class ComputeManager:
         )
 
     def sync(self) -> None:
-        """Compare this host with the database once."""
+        """Compare this host with the database once, and see to what others have left."""
         self._sync.run()
+        unwanted.clear(self._database, self._images)
 
     def console_output(self, server_id: str, tail_bytes: int) -> str:
         """Return the end of a server's console log."""
@@ -193,6 +195,8 @@ class ComputeManager:
                 with self._leases.work_on(server) as work:
                     self._tasks.do(work)
                 faults.passing("outcome-recorded")
+                if SHELVED_IMAGE in server.kept or "image_id" in server.task_args:
+                    unwanted.clear(self._database, self._images)
                 return
             except Stopping:
                 self._database.work.release(server, attempted=False)

@@ -10,9 +10,8 @@ from novalite.compute.leases import Superseded, Work
 from novalite.compute.worker import LOG, Worker
 from novalite.config import Settings
 from novalite.db import Database
-from novalite.errors import NovaliteError
 from novalite.images import Images
-from novalite.model import GIB, SHELVED_IMAGE, Server, TaskState, VmState
+from novalite.model import GIB, SHELVED_IMAGE, TaskState, VmState
 from novalite.virt.base import VirtCap, VirtDriver
 
 
@@ -49,8 +48,6 @@ class Snapshots(Worker):
         ended, fault = self.attempt(work.server, act)
         if not ended:
             return
-        if fault is not None:
-            self._drop(work.server)
         work.check()
         self._database.work.done(work.server, fault)
 
@@ -68,7 +65,6 @@ class Snapshots(Worker):
         state = self.state(server)
         work.check()
         if fault is not None:
-            self._drop(server)
             self._database.work.done(server, fault, vm_state=VmState.STOPPED, power_state=state)
             return
         kept = {SHELVED_IMAGE: server.task_args["image_id"]}
@@ -87,9 +83,3 @@ class Snapshots(Worker):
             told = {"disk_format": made.format, "container_format": "bare", "min_disk": gigabytes}
             self._images.upload(str(server.task_args["image_id"]), made.path, told, work.check)
         faults.passing("image-filled")
-
-    def _drop(self, server: Server) -> None:
-        try:
-            self._images.delete(str(server.task_args["image_id"]))
-        except NovaliteError as error:
-            LOG.warning("server %s: an image without data stays: %s", server.id, error)

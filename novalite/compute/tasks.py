@@ -20,9 +20,9 @@ from novalite.compute.snapshots import Snapshots
 from novalite.compute.worker import INTERRUPTED, Worker
 from novalite.config import Settings
 from novalite.db import Database
-from novalite.errors import InvalidInput, NotFound, NovaliteError, QueueDown, Unsupported
+from novalite.errors import InvalidInput, NotFound, QueueDown, Unsupported
 from novalite.images import Images
-from novalite.model import SHELVED_IMAGE, Fault, Server, TaskState, VmState
+from novalite.model import Fault, Server, TaskState, VmState
 from novalite.rpc import Bus
 from novalite.virt.base import NEEDS, PowerAction, PowerState, VirtCap, VirtDriver
 
@@ -58,8 +58,7 @@ class Tasks(Worker):
         super().__init__(settings, database, driver)
         self._bus = bus
         self._bases = bases
-        self._images = images
-        changes = Changes(settings, database, driver, bases, images)
+        changes = Changes(settings, database, driver, bases)
         snapshots = Snapshots(settings, database, driver, images)
         moves = Moves(settings, database, bus, driver, bases, places)
         live = LiveMoves(settings, database, bus, driver, bases, places)
@@ -106,15 +105,7 @@ class Tasks(Worker):
         faults.passing("guest-made")
         self._database.work.built(server, power_state=PowerState.RUNNING)
         LOG.info("server %s runs", server.id)
-        if SHELVED_IMAGE in server.kept:
-            self._drop_image(str(server.kept[SHELVED_IMAGE]))
         return None
-
-    def _drop_image(self, image_id: str) -> None:
-        try:
-            self._images.delete(image_id)
-        except NovaliteError as error:
-            LOG.warning("image %s of a server that isn't shelved any more stays: %s", image_id, error)
 
     def _build_failed(self, server: Server, error: Exception) -> None:
         fault = self.fault(server, error)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from glancelike.sql.types import UtcTime
-from novalite.db import actions, groups, migration_log, patterns, records, tags
+from novalite.db import actions, groups, migration_log, patterns, records, tags, unwanted
 from novalite.db.engine import Records, tried_again
 from novalite.db.locks import lock_owner
 from novalite.db.quotas import usage_allowed
@@ -225,6 +225,7 @@ def _change(
     )
     if changed.rowcount != 1:
         raise StaleRecord(f"server {server.id} was changed by somebody else")
+    unwanted.note(connection, server, values)
     return _get(connection, server.id)
 
 

@@ -226,6 +226,16 @@ migrations = sa.Table(
     sa.Index(None, "updated_at"),
 )
 
+# Images that were made for a server and belong to nothing any more, until they are removed.
+unwanted_images = sa.Table(
+    "unwanted_images",
+    metadata,
+    sa.Column("image_id", Exact(64), primary_key=True),
+    sa.Column("unless_filled", sa.Boolean, nullable=False),
+    sa.Column("due_at", UtcTime, nullable=False),
+    sa.Index(None, "due_at"),
+)
+
 flavors = sa.Table(
     "flavors",
     metadata,

@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from novalite.db import actions, migration_log, records
+from novalite.db import actions, migration_log, records, unwanted
 from novalite.db.engine import Records, now, tried_again
 from novalite.db.servers import release_allocation, set_allocation
 from novalite.db.tables import servers
@@ -201,6 +201,7 @@ class WorkRecords(Records):
             columns |= {"vcpus": claimed.vcpus, "memory_mb": claimed.memory_mb, "disk_gb": claimed.disk_gb}
         with self._engine.writing() as connection:
             ended = end(connection, server, fault, columns)
+            unwanted.note(connection, server, values, done=fault is None)
             migration_log.end_step(connection, server, fault)
             if release:
                 release_allocation(connection, server.id)

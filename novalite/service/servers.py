@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from novalite import unwanted
 from novalite.config import Settings
 from novalite.db import Database
 from novalite.errors import (
@@ -270,7 +271,7 @@ class Servers:
                 if server.host is None or not self._orders.is_up(server.host):
                     self._database.servers.delete_unplaced(server, order=order)
                     if SHELVED_IMAGE in server.kept:
-                        self._images.delete(str(server.kept[SHELVED_IMAGE]))
+                        unwanted.clear(self._database, self._images)
                     return
                 if server.task_state != TaskState.DELETING:
                     server = self._database.servers.change(

@@ -98,9 +98,10 @@ class MemoryImages:
         digest = hashlib.sha256(data).hexdigest()
         self._images[image_id] = (replace(image, **{**values, **told, "hash_value": digest}), data)
 
-    def delete(self, image_id: str) -> None:
-        """Forget an image; no error when it's gone."""
-        self._images.pop(image_id, None)
+    def delete(self, image_id: str, *, unless_filled: bool = False) -> None:
+        """Forget an image, or keep it if it has data and shouldn't go; no error when it's gone."""
+        if not (unless_filled and image_id in self._images and self._images[image_id][0].status == "active"):
+            self._images.pop(image_id, None)
 
     def with_properties(self, **properties: str) -> tuple[str, ...]:
         """Return the ids of the images with all of the properties, newest first."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from novalite.db.unwanted import UnwantedImage
+from novalite.errors import Forbidden, ImageServiceDown
 from novalite.model import Caller
 from tests.compute_fixtures import Compute
 from tests.waiting import until
@@ -233,3 +238,96 @@ def test_shelving(compute: Compute, server: str) -> None:
     compute.done(server, "shelve", "SHELVED_OFFLOADED")
     compute.as_("alice").delete(f"/v2.1/servers/{server}")
     assert images.with_properties(instance_uuid=server) == ()
+
+
+def copies(compute: Compute, server_id: str) -> tuple[str, ...]:
+    """Return the images that were made of a server."""
+    return compute.cloud.images.with_properties(instance_uuid=server_id)
+
+
+def unwanted(compute: Compute) -> tuple[UnwantedImage, ...]:
+    """Return the images that are still to be removed."""
+    return compute.cloud.nodes["host1"]._database.unwanted.take(seconds=0)
+
+
+@pytest.mark.parametrize("how", ["delete", "reset", "delete what is shelved"])
+def test_an_image_that_is_called_off_goes(
+    compute: Compute, server: str, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    begun = threading.Event()
+
+    def never(image_id: str, source: Path, values: Any, check: Callable[[], None]) -> None:
+        begun.set()
+        while True:
+            check()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(compute.cloud.images, "upload", never)
+    asked = "shelve" if "shelved" in how else {"createImage": {"name": "shot"}}
+    assert compute.act(server, asked).status_code == 202
+    assert begun.wait(60)
+    assert len(copies(compute, server)) == 1
+    if how == "reset":
+        assert compute.act(server, {"os-resetState": {"state": "active"}}, "admin").status_code == 202
+    else:
+        assert compute.as_("alice").delete(f"/v2.1/servers/{server}").status_code == 204
+    until(lambda: not copies(compute, server))
+
+
+def test_a_finished_image_outlives_its_server(
+    compute: Compute, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order isn't recorded as done when the server goes, but its image is whole."""
+    begun, images = threading.Event(), compute.cloud.images
+    upload = images.upload
+
+    def late(image_id: str, source: Path, values: Any, check: Callable[[], None]) -> None:
+        upload(image_id, source, values, check)
+        begun.set()
+        while True:
+            check()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(images, "upload", late)
+    assert compute.act(server, {"createImage": {"name": "shot"}}).status_code == 202
+    assert begun.wait(60)
+    assert compute.as_("alice").delete(f"/v2.1/servers/{server}").status_code == 204
+    compute.wait(server, None)
+    until(lambda: unwanted(compute) == ())
+    (image_id,) = copies(compute, server)
+    assert images.show(image_id, Caller.administrator()).status == "active"
+
+
+def test_the_image_service_is_away_when_an_image_should_go(
+    compute: Compute, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("novalite.unwanted._AGAIN_SECONDS", 0.1)
+    images = compute.cloud.images
+    delete, refusals = images.delete, [ImageServiceDown("away"), ImageServiceDown("away")]
+
+    def away(image_id: str, **how: Any) -> None:
+        if refusals:
+            raise refusals[0]
+        delete(image_id, **how)
+
+    monkeypatch.setattr(images, "delete", away)
+    compute.done(server, "shelve", "SHELVED_OFFLOADED")
+    assert compute.as_("alice").delete(f"/v2.1/servers/{server}").status_code == 204
+    compute.wait(server, None)
+    assert len(copies(compute, server)) == 1
+    refusals.clear()
+    until(lambda: not copies(compute, server))
+
+
+def test_an_image_that_its_owner_keeps_is_let_be(
+    compute: Compute, server: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def protected(image_id: str, **_: Any) -> None:
+        raise Forbidden(f"image {image_id} is protected")
+
+    monkeypatch.setattr(compute.cloud.images, "delete", protected)
+    compute.done(server, "shelve", "SHELVED_OFFLOADED")
+    compute.done(server, "unshelve", "ACTIVE")
+    (image_id,) = copies(compute, server)
+    until(lambda: f"image {image_id}, which no server needs any more, stays" in caplog.text)
+    until(lambda: unwanted(compute) == ())

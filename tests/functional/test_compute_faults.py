@@ -163,6 +163,8 @@ def test_a_process_killed_at_any_point_is_made_up_for(
     if dead is not None and not late:
         revive(site, dead)
     in_the_end(site, server_id, ENDS[what])
+    if what == "unshelve":  # what it was kept as goes, too
+        wait_for("its image is gone", lambda: not shelved(api_server, server_id))
     if what == "image":
         assert image_status(api_server, said["image_id"]) == "active"
     servers.leave(server_id, what)
@@ -182,6 +184,13 @@ def revive(site: Site, host: str) -> None:
 def image_status(api_server: Server, image_id: str) -> str:
     with urllib3.PoolManager() as http:
         return str(http.request("GET", f"{api_server.url}/v2/images/{image_id}").json()["status"])
+
+
+def shelved(api_server: Server, server_id: str) -> list[Any]:
+    """Return the images that a server was shelved as."""
+    with urllib3.PoolManager() as http:
+        answer = http.request("GET", f"{api_server.url}/v2/images?instance_uuid={server_id}")
+    return [image for image in answer.json()["images"] if image["name"].endswith("-shelved")]
 
 
 def test_the_document_has_every_point() -> None:

@@ -39,6 +39,7 @@ from novalite.errors import (
 )
 from novalite.groupings import Aggregate, GroupPolicy, ServerGroup
 from novalite.model import (
+    SHELVED_IMAGE,
     Address,
     ComputeHost,
     Fault,
@@ -814,3 +815,20 @@ def test_db_an_evacuation_that_fails_gives_the_server_back(database: Database) -
     assert (failed.host, failed.vm_state) == ("h", VmState.ERROR)
     assert claimed(database) == {"h": (100, frozenset({server.id}))}
     assert ways(database, server) == ["failed"]
+
+
+def test_images_that_nobody_wants(database: Database) -> None:
+    shelved = make(vm_state=VmState.SHELVED_OFFLOADED, task_state=None, kept={SHELVED_IMAGE: "kept"})
+    args = {"image_id": "half"}
+    copied = make(vm_state=VmState.ACTIVE, task_state=TaskState.IMAGE_SNAPSHOT, task_args=args)
+    insert(database, shelved, copied)
+    assert database.unwanted.take(seconds=60) == ()
+    database.servers.delete_unplaced(shelved)
+    copied = database.servers.change(copied, task_state=None)  # called off
+    taken = database.unwanted.take(seconds=60)
+    assert {image.id: image.unless_filled for image in taken} == {"kept": False, "half": True}
+    assert database.unwanted.take(seconds=60) == ()  # who took them has a minute
+    database.unwanted.gone("kept")
+    again = database.servers.change(copied, task_state=TaskState.IMAGE_SNAPSHOT)
+    database.servers.change(again, task_state=TaskState.DELETING)  # let go of once more
+    assert [image.id for image in database.unwanted.take(seconds=60)] == ["half"]
