@@ -12,7 +12,8 @@ from novalite import inprocess
 from novalite.compute.manager import ComputeManager
 from novalite.config import Settings
 from novalite.db import Database
-from novalite.images import HttpImages, Images
+from novalite.images import Images
+from novalite.images.http import HttpImages
 from novalite.policy import Policy
 from novalite.rpc import Bus
 from novalite.scheduler.manager import SchedulerManager

@@ -20,7 +20,8 @@ from novalite.bases.keeper import Keeper
 from novalite.bases.orders import Files, Order
 from novalite.bases.settings import BasesSettings
 from novalite.errors import ImageUnusable, Unavailable, Unsupported
-from novalite.images import HttpImages, LocalImages
+from novalite.images import LocalImages
+from novalite.images.http import HttpImages
 from novalite.model import ImageInfo
 from novalite.virt import disks, qemuimg
 from novalite.virt.base import BaseImage, NbdExport

@@ -23,7 +23,7 @@ from novalite.bases.orders import Files, Order
 from novalite.bases.serving import CompleteBase, FillingBase
 from novalite.bases.settings import BasesSettings
 from novalite.errors import ConfigError, NovaliteError
-from novalite.images import HttpImages
+from novalite.images.http import HttpImages
 from novalite.virt.disks import ImageCache
 
 LOG = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from novalite.db.records import image_of
 from novalite.errors import ImageUnusable
 from novalite.guestdata.drive import drive_files
 from novalite.guestdata.facts import facts_of, nics_of
-from novalite.images import HttpImages, Images, LocalImages
+from novalite.images import Images, LocalImages
+from novalite.images.http import HttpImages
 from novalite.model import (
     BOOT_FILES_OF,
     GIB,

@@ -20,7 +20,7 @@ from novalite.bases.keeper import connect
 from novalite.bases.settings import BasesSettings
 from novalite.config import GlanceSettings
 from novalite.errors import StaleRecord
-from novalite.images import HttpImages
+from novalite.images.http import HttpImages
 from novalite.model import NewServer, Server, Status, VmState
 from novalite.quickstart.libvirtd import Hypervisor
 from novalite.testing import Cloud

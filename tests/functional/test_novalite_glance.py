@@ -12,7 +12,7 @@ import urllib3
 
 from novalite.config import GlanceSettings
 from novalite.errors import ImageMissing
-from novalite.images import HttpImages
+from novalite.images.http import HttpImages
 from novalite.model import MIB, NewServer, Status
 from novalite.testing import Cloud
 from tests.compute_site import upload

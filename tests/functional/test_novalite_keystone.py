@@ -11,7 +11,7 @@ from glancelike.errors import Unreachable
 from novalite.bases.settings import BasesSettings
 from novalite.config import Settings, load
 from novalite.errors import ConfigError, ImageMissing, ImageServiceDown
-from novalite.images import HttpImages
+from novalite.images.http import HttpImages
 from novalite.model import Caller, NewServer, Status
 from novalite.testing.cloud import Cloud
 from tests.functional.test_keystone import serve

@@ -103,7 +103,9 @@ KITS = {
 }
 # The image service has one door; the rest of the table are smaller kits.
 DOORS = {
-    "novalite/images.py": ("glancelike",),
+    "novalite/images/__init__.py": ("glancelike",),
+    "novalite/images/http.py": ("glancelike",),
+    "novalite/images/library.py": ("glancelike",),
     "novalite/bases/process.py": ("glancelike.ending",),
     "novalite/config.py": ("glancelike.keystone_tokens", "glancelike.errors"),
     "novalite/config_options.py": ("glancelike.sql.options",),

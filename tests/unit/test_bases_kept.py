@@ -16,7 +16,7 @@ from novalite.bases.settings import BasesSettings
 from novalite.compute.build import BaseImages
 from novalite.config import load
 from novalite.errors import ImageUnusable, Unsupported
-from novalite.images import HttpImages
+from novalite.images.http import HttpImages
 from novalite.model import MIB, ImageInfo
 from novalite.testing.cloud import MemoryImages
 from novalite.virt.disks import ImageCache

@@ -25,7 +25,8 @@ from glancelike.model import Caller as ImageCaller
 from glancelike.testing.service import memory_service
 from novalite.config import GlanceSettings
 from novalite.errors import ConfigError, ImageMissing, ImageServiceDown, ImageUnusable, Unsupported
-from novalite.images import HttpImages, LibraryImages
+from novalite.images.http import HttpImages
+from novalite.images.library import LibraryImages
 from novalite.model import MIB, Caller, ImageInfo
 
 ID = "11111111-2222-3333-4444-555555555555"
