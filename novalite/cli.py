@@ -10,11 +10,15 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from novalite.errors import ConfigError, NovaliteError, QueueDown
+from novalite.errors import ConfigError, InvalidInput, NovaliteError, QueueDown
 
 if TYPE_CHECKING:
     from novalite.config import Settings
     from novalite.db import Database
+
+
+_BATCH = 1000  # servers in one transaction
+_ALL = -1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,11 +26,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="novalite", description="A lean compute, as a command.")
     parser.add_argument("--config-file", action="append", default=[], metavar="FILE", help="configuration")
     nouns = parser.add_subparsers(required=True, metavar="COMMAND")
-    database = nouns.add_parser("db", help="the database's schema").add_subparsers(required=True)
+    database = nouns.add_parser("db", help="the database").add_subparsers(required=True)
     text = "create the schema or bring it up to date"
     database.add_parser("upgrade", help=text, description=text).set_defaults(run=_db_upgrade)
     text = "tell whether the schema is what this version needs"
     database.add_parser("check", help=text, description=text).set_defaults(run=_db_check)
+    text = "drop what is left of deleted servers"
+    purge = database.add_parser("purge", help=text, description=text)
+    purge.add_argument(
+        *("--age-in-days", "--age_in_days"),
+        type=int,
+        default=30,
+        metavar="DAYS",
+        help="spare what was deleted since (30)",
+    )
+    purge.add_argument(
+        *("--max-rows", "--max_rows"),
+        type=int,
+        default=_ALL,
+        metavar="N",
+        help=f"no more servers than that; {_ALL} drops all ({_ALL})",
+    )
+    purge.set_defaults(run=_db_purge)
     images = nouns.add_parser("image", help="images on hosts").add_subparsers(required=True)
     text = "have hosts fetch images before a server needs them"
     ahead = images.add_parser("precache", help=text, description=text)
@@ -71,6 +92,36 @@ def _db_check(arguments: argparse.Namespace) -> None:
     database.open()
     database.close()
     print(f"the schema is at revision {database.head()}, which is what this version needs")
+
+
+def _db_purge(arguments: argparse.Namespace) -> None:
+    from datetime import timedelta
+
+    from novalite.model import utcnow
+
+    days, most = arguments.age_in_days, arguments.max_rows
+    if most < _ALL:
+        raise InvalidInput(f"--max-rows must be {_ALL} or more, not {most}")
+    if days < 0:
+        raise InvalidInput(f"--age-in-days must not be negative: {days}")
+    try:
+        before = utcnow() - timedelta(days=days)
+    except OverflowError:
+        raise InvalidInput(f"--age-in-days: no date lies {days} days back") from None
+    database = _database(arguments)
+    database.open()
+    done, after = 0, ""
+    try:
+        while most == _ALL or done < most:
+            limit = _BATCH if most == _ALL else min(_BATCH, most - done)
+            purged, last = database.upkeep.purge(before, after=after, limit=limit)
+            done += purged
+            if last is None:
+                break
+            after = last
+    finally:
+        database.close()
+    print(f"purged {done} servers")
 
 
 def _image_precache(arguments: argparse.Namespace) -> None:

@@ -25,6 +25,7 @@ from novalite.db.quotas import QuotaRecords
 from novalite.db.servers import ServerRecords
 from novalite.db.tags import TagRecords
 from novalite.db.unwanted import UnwantedRecords
+from novalite.db.upkeep import UpkeepRecords
 from novalite.db.usage import UsageRecords
 from novalite.db.work import WorkRecords
 
@@ -50,6 +51,7 @@ class Database:
         self.groups = GroupRecords(self._engine)
         self.migrations = MigrationRecords(self._engine)
         self.unwanted = UnwantedRecords(self._engine)
+        self.upkeep = UpkeepRecords(self._engine)
         self.usage = UsageRecords(self._engine)
         self.quotas = QuotaRecords(self._engine)
         self.flavors = FlavorRecords(self._engine)

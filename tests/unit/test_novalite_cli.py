@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
 
 from novalite.cli import main
+from novalite.db import Database
+from novalite.model import Flavor, ImageInfo, Server, Usage
 
 
 @pytest.fixture
@@ -23,6 +26,34 @@ def test_cli_upgrade_and_check(conf: str, capsys: pytest.CaptureFixture[str]) ->
         assert main(["--config-file", conf, "db", "upgrade"]) == 0
     assert main(["--config-file", conf, "db", "check"]) == 0
     assert "is what this version needs" in capsys.readouterr().out
+
+
+def test_cli_purge(conf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config-file", conf, "db", "purge"]) == 1
+    assert "run novalite db upgrade" in capsys.readouterr().err
+    assert main(["--config-file", conf, "db", "upgrade"]) == 0
+    database = Database(f"sqlite:///{tmp_path / 'novalite.sqlite'}")
+    database.open()
+    flavor, image = Flavor("f", "f", 1, 64, 0), ImageInfo("image")
+    made = [Server(str(uuid.uuid4()), "vm", "p", "u", flavor, image) for _ in range(7)]
+    for server in database.servers.insert(made, quota=Usage(-1, -1, -1), minimum=1)[:5]:
+        database.servers.delete_unplaced(server)
+    for told, said in (
+        ((), "purged 0 servers"),
+        (("--age-in-days", "0", "--max-rows", "2"), "purged 2 servers"),
+        (("--age_in_days", "0"), "purged 3 servers"),
+    ):
+        assert main(["--config-file", conf, "db", "purge", *told]) == 0
+        assert said in capsys.readouterr().out
+    assert len(database.servers.find([server.id for server in made])) == 2
+    database.close()
+    for wrong, why in (
+        (("--age-in-days", "-1"), "must not be negative"),
+        (("--age-in-days", "999999999"), "no date lies"),
+        (("--max-rows", "-2"), "--max-rows must be -1 or more"),
+    ):
+        assert main(["--config-file", conf, "db", "purge", *wrong]) == 1
+        assert why in capsys.readouterr().err
 
 
 def test_cli_a_wrong_configuration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

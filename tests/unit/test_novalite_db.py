@@ -40,12 +40,14 @@ from novalite.errors import (
 from novalite.groupings import Aggregate, GroupPolicy, ServerGroup
 from novalite.model import (
     SHELVED_IMAGE,
+    ActionQuery,
     Address,
     ComputeHost,
     Fault,
     Flavor,
     ImageInfo,
     KeyPair,
+    Order,
     Server,
     ServerQuery,
     SortKey,
@@ -832,3 +834,32 @@ def test_images_that_nobody_wants(database: Database) -> None:
     again = database.servers.change(copied, task_state=TaskState.IMAGE_SNAPSHOT)
     database.servers.change(again, task_state=TaskState.DELETING)  # let go of once more
     assert [image.id for image in database.unwanted.take(seconds=60)] == ["half"]
+
+
+def test_a_purge_drops_what_is_told_of_deleted_servers(database: Database) -> None:
+    for host in ("back", "silent"):
+        database.hosts.register(replace(OFFER, name=host))
+    lasting = make("lasting", vm_state=VmState.ACTIVE, task_state=None)
+    gone = [make(f"gone-{n}") for n in range(5)]
+    kept = make("its host hasn't been heard of", host="silent")
+    back = make("its host has been", host="back")
+    removed = make("its host is gone as well", host="removed")
+    insert(database, lasting, *gone, kept, back, removed)
+    for server in (lasting, *gone):
+        database.tags.replace(server.id, ("tag",))
+    order = Order("delete", "req-1", "u", "p")
+    for server in (*gone, kept, back, removed):
+        database.servers.delete_unplaced(database.servers.get(server.id), order=order)
+    database.hosts.register(replace(OFFER, name="back"))
+    assert database.upkeep.purge(utcnow() - timedelta(days=1)) == (0, None)
+    after: str | None = ""
+    count = 0
+    while after is not None:
+        done, after = database.upkeep.purge(utcnow() + timedelta(seconds=1), after=after, limit=3)
+        count += done
+    assert count == 7
+    left = {lasting.id, kept.id}
+    everything = [lasting, *gone, kept, back, removed]
+    assert set(database.servers.find([server.id for server in everything])) == left
+    assert database.tags.of([server.id for server in everything]) == {lasting.id: ("tag",)}
+    assert [len(database.actions.list(each.id, ActionQuery()).items) for each in (kept, gone[0])] == [1, 0]
