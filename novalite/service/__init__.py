@@ -16,6 +16,7 @@ from novalite.service.groups import ServerGroups
 from novalite.service.hosts import Hosts
 from novalite.service.keypairs import KeyPairs
 from novalite.service.living import LiveMigrations
+from novalite.service.metadata import ServerMetadata
 from novalite.service.moves import Moves
 from novalite.service.quotas import Quotas
 from novalite.service.reports import Reports
@@ -36,15 +37,16 @@ class ComputeService:
         self, settings: Settings, database: Database, bus: Bus, images: Images, policy: Policy
     ) -> None:
         self.policy = policy
+        self.quotas = Quotas(settings, database, policy)
         self.servers = Servers(settings, database, bus, images, policy)
         self.actions = ServerActions(database, bus, policy)
         self.changes = Changes(settings, database, bus, images, policy)
         self.consoles = Consoles(settings, database, bus, policy)
         self.moves = Moves(database, bus, policy)
         self.living = LiveMigrations(database, bus, policy)
+        self.metadata = ServerMetadata(database, bus, self.quotas, policy)
         self.tags = Tags(database, bus, policy)
         self.flavors = Flavors(database, policy)
-        self.quotas = Quotas(settings, database, policy)
         self.keypairs = KeyPairs(database, self.quotas, policy)
         self.hosts = Hosts(database, policy)
         self.aggregates = Aggregates(database, bus, images, policy)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from novalite.config import Settings
 from novalite.db import Database
 from novalite.db.quotas import EVERYBODY
-from novalite.errors import InvalidInput
+from novalite.errors import InvalidInput, QuotaExceeded
 from novalite.model import Caller
 from novalite.policy import NOBODYS, Policy
 
@@ -57,6 +57,12 @@ class Quotas:
     def of(self, project: str) -> dict[str, int]:
         """Return what a project may use, of everything."""
         return {**self._configured, **self._database.quotas.of(project)}
+
+    def check_metadata(self, project: str, metadata: Mapping[str, str]) -> None:
+        """Raise QuotaExceeded when these are more items than a server of the project may have."""
+        allowed = self.of(project)["metadata_items"]
+        if 0 <= allowed < len(metadata):
+            raise QuotaExceeded(f"Maximum number of metadata items exceeds {allowed}")
 
     def detail(self, caller: Caller, project: str) -> tuple[dict[str, int], dict[str, int]]:
         """Return what a project may use and what it uses, of everything; raise Forbidden."""

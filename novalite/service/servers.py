@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +20,6 @@ from novalite.errors import (
     InvalidInput,
     InvalidState,
     NotFound,
-    QuotaExceeded,
     StaleRecord,
 )
 from novalite.images import Images
@@ -55,7 +53,6 @@ from novalite.service.quotas import Quotas
 
 RULES = "os_compute_api:servers:"
 DEFERRED = "os_compute_api:os-deferred-delete:"
-METADATA = "os_compute_api:server-metadata:"
 IPS = "os_compute_api:ips:"
 LIMITS = "os_compute_api:limits"
 _CONSOLE_BYTES = 1024 * 1024
@@ -190,17 +187,6 @@ class Servers:
         """Tell whether the caller may ask for deleted servers."""
         return self._policy.is_admin(caller)
 
-    def metadata(self, caller: Caller, server_id: str) -> Mapping[str, str]:
-        """Return a server's metadata; raise ServerNotFound or Forbidden."""
-        return self._orders.show(caller, server_id, f"{METADATA}index").metadata
-
-    def metadata_item(self, caller: Caller, server_id: str, key: str) -> str:
-        """Return one metadata item; raise ServerNotFound, Forbidden or NotFound."""
-        metadata = self._orders.show(caller, server_id, f"{METADATA}show").metadata
-        if key not in metadata:
-            raise NotFound(f"Metadata item {key} was not found")
-        return metadata[key]
-
     def demand_topology(self, caller: Caller, server_id: str) -> None:
         """Raise ServerNotFound or Forbidden unless the caller may see a guest's NUMA nodes.
 
@@ -223,39 +209,6 @@ class Servers:
             return dict(values)
 
         return self._orders.change(caller, server_id, f"{RULES}update", change, lock=False)
-
-    def set_metadata(
-        self, caller: Caller, server_id: str, metadata: Mapping[str, str], *, replace: bool = False
-    ) -> Server:
-        """Add to a server's metadata, or replace all of it."""
-        rule = "update_all" if replace else "create"
-        return self._set_metadata(caller, server_id, rule, metadata, replace=replace)
-
-    def set_metadata_item(self, caller: Caller, server_id: str, key: str, value: str) -> Server:
-        """Set one item of a server's metadata."""
-        return self._set_metadata(caller, server_id, "update", {key: value}, replace=False)
-
-    def _set_metadata(
-        self, caller: Caller, server_id: str, rule: str, metadata: Mapping[str, str], *, replace: bool
-    ) -> Server:
-        check_metadata(metadata)
-
-        def change(server: Server) -> dict[str, Any]:
-            merged = dict(metadata) if replace else {**server.metadata, **metadata}
-            self._check_metadata_count(server.project, merged)
-            return {"metadata": merged}
-
-        return self._orders.change(caller, server_id, f"{METADATA}{rule}", change)
-
-    def delete_metadata(self, caller: Caller, server_id: str, key: str) -> Server:
-        """Remove one metadata item; raise NotFound when it isn't there."""
-
-        def change(server: Server) -> dict[str, Any]:
-            if key not in server.metadata:
-                raise NotFound("Metadata item was not found")
-            return {"metadata": {k: v for k, v in server.metadata.items() if k != key}}
-
-        return self._orders.change(caller, server_id, f"{METADATA}delete", change)
 
     def delete(self, caller: Caller, server_id: str, rule: str = f"{RULES}delete") -> None:
         """Order a server to be deleted in whatever state it is, unless it's locked, if ``rule`` lets callers.
@@ -364,7 +317,7 @@ class Servers:
     def _check_new(self, caller: Caller, wanted: NewServer) -> None:
         check_name("name", wanted.name)
         check_metadata(wanted.metadata)
-        self._check_metadata_count(caller.project or "", wanted.metadata)
+        self._quotas.check_metadata(caller.project or "", wanted.metadata)
         if not 1 <= wanted.min_count <= wanted.max_count <= _MOST_AT_ONCE:
             raise InvalidInput(f"1 <= min_count <= max_count <= {_MOST_AT_ONCE} must hold")
         if wanted.user_data is not None:
@@ -395,11 +348,6 @@ class Servers:
         if found.project != (caller.project or ""):
             raise InvalidInput(f"Instance group {group_id} could not be found.")
         return group_id
-
-    def _check_metadata_count(self, project: str, metadata: Mapping[str, str]) -> None:
-        allowed = self._quotas.of(project)["metadata_items"]
-        if 0 <= allowed < len(metadata):
-            raise QuotaExceeded(f"Maximum number of metadata items exceeds {allowed}")
 
 
 def _numbered(first: Server, wanted: NewServer, number: int) -> Server:

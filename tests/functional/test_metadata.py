@@ -211,7 +211,7 @@ def test_metadata_both_forms_tell_the_server_as_it_is_now(site: Site, free: Aske
     ]
     assert free.get(site.web, "/openstack/").text.split()[-1] == "latest"
     assert free.get(site.web, "/").text.split()[0] == "1.0"
-    site.cloud.service.servers.set_metadata(site.cloud.caller, site.other.id, {"new": "item"})
+    site.cloud.service.metadata.add(site.cloud.caller, site.other.id, {"new": "item"})
     assert free.get(site.other, "/openstack/latest/meta_data.json").json["meta"] == {"new": "item"}
 
 

@@ -230,8 +230,8 @@ def test_service_servers_of_others_are_not_there(
     for act in (
         lambda: servers.show(OTHER, server.id),
         lambda: servers.update(OTHER, server.id, name="x"),
-        lambda: servers.set_metadata(OTHER, server.id, {}),
-        lambda: servers.delete_metadata(OTHER, server.id, "x"),
+        lambda: service.metadata.add(OTHER, server.id, {}),
+        lambda: service.metadata.remove(OTHER, server.id, "x"),
         lambda: servers.delete(OTHER, server.id),
         lambda: servers.start(OTHER, server.id),
         lambda: servers.stop(OTHER, server.id),
@@ -272,14 +272,14 @@ def test_service_rename_and_metadata(
     assert service.servers.update(caller, server.id, name="neu").name == "neu"
     with pytest.raises(InvalidInput):
         service.servers.update(caller, server.id, name="")
-    changed = service.servers.set_metadata(caller, server.id, {"b": "3", "c": "4"})
+    changed = service.metadata.add(caller, server.id, {"b": "3", "c": "4"})
     assert changed.metadata == {"a": "1", "b": "3", "c": "4"}
-    assert service.servers.delete_metadata(caller, server.id, "a").metadata == {"b": "3", "c": "4"}
+    assert service.metadata.remove(caller, server.id, "a").metadata == {"b": "3", "c": "4"}
     with pytest.raises(NotFound, match="Metadata item was not found"):
-        service.servers.delete_metadata(caller, server.id, "a")
+        service.metadata.remove(caller, server.id, "a")
     with pytest.raises(QuotaExceeded):
-        service.servers.set_metadata(caller, server.id, {str(n): "" for n in range(127)})
-    assert service.servers.set_metadata(caller, server.id, {"z": "0"}, replace=True).metadata == {"z": "0"}
+        service.metadata.add(caller, server.id, {str(n): "" for n in range(127)})
+    assert service.metadata.replace(caller, server.id, {"z": "0"}).metadata == {"z": "0"}
 
 
 def test_service_power(

@@ -30,29 +30,28 @@ ONE = Schema(
 
 class ServerMetadata(Resource):
     def list(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
-        resp.media = {"metadata": dict(self.service.servers.metadata(caller_of(req), server_id))}
+        resp.media = {"metadata": dict(self.service.metadata.all(caller_of(req), server_id))}
 
     def add(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         metadata = body_of(req, ALL)["metadata"]
-        _answer(resp, self.service.servers.set_metadata(caller_of(req), server_id, metadata))
+        _answer(resp, self.service.metadata.add(caller_of(req), server_id, metadata))
 
     def replace(self, req: falcon.Request, resp: falcon.Response, server_id: str) -> None:
         metadata = body_of(req, ALL)["metadata"]
-        servers = self.service.servers
-        _answer(resp, servers.set_metadata(caller_of(req), server_id, metadata, replace=True))
+        _answer(resp, self.service.metadata.replace(caller_of(req), server_id, metadata))
 
     def show(self, req: falcon.Request, resp: falcon.Response, server_id: str, key: str) -> None:
-        resp.media = {"meta": {key: self.service.servers.metadata_item(caller_of(req), server_id, key)}}
+        resp.media = {"meta": {key: self.service.metadata.item(caller_of(req), server_id, key)}}
 
     def set(self, req: falcon.Request, resp: falcon.Response, server_id: str, key: str) -> None:
         meta = body_of(req, ONE)["meta"]
         if key not in meta:
             raise InvalidInput(f"the body sets {next(iter(meta))!r}, the URL names {key!r}")
-        self.service.servers.set_metadata_item(caller_of(req), server_id, key, meta[key])
+        self.service.metadata.set_item(caller_of(req), server_id, key, meta[key])
         resp.media = {"meta": meta}
 
     def delete(self, req: falcon.Request, resp: falcon.Response, server_id: str, key: str) -> None:
-        self.service.servers.delete_metadata(caller_of(req), server_id, key)
+        self.service.metadata.remove(caller_of(req), server_id, key)
         resp.status = 204
 
 
