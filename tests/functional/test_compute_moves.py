@@ -102,7 +102,7 @@ def driver(hosts: Hosts, host: str) -> Any:
 
 
 def console(hosts: Hosts, server_id: str) -> str:
-    return str(hosts.admin(server_id, "os-getConsoleOutput").json["output"])
+    return str(hosts.admin(server_id, {"os-getConsoleOutput": {}}).json["output"])
 
 
 @pytest.fixture(scope="module")

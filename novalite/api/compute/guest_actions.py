@@ -86,7 +86,6 @@ UNSHELVE_291 = Schema(
     {
         "type": ["object", "null"],
         "properties": {"availability_zone": {**ZONE, "type": ["string", "null"]}, "host": ZONE},
-        "minProperties": 1,
         "additionalProperties": False,
     }
 )

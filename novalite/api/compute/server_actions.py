@@ -24,7 +24,7 @@ REBOOT = Schema(
 )
 CONSOLE = Schema(
     {
-        "type": ["object", "null"],
+        "type": "object",
         "properties": {
             "length": {
                 "anyOf": [
@@ -97,7 +97,7 @@ class ServerActions(Resource):
         self.service.servers.reboot(caller_of(req), server_id, hard=hard)
 
     def _console(self, req: falcon.Request, resp: falcon.Response, server_id: str, arguments: Any) -> None:
-        length = (arguments or {}).get("length")
+        length = arguments.get("length")
         lines = None if length is None else int(length)
         output = self.service.servers.console_output(caller_of(req), server_id, lines=lines)
         resp.status = 200

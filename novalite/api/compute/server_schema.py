@@ -32,7 +32,20 @@ TAGS: dict[str, Any] = {
     "uniqueItems": True,
     "items": {"type": "string", "minLength": 1, "maxLength": 60, "pattern": "^[^,/]*$"},
 }
-HINTS: dict[str, Any] = {"type": "object"}
+UUID: dict[str, Any] = {
+    "type": "string",
+    "pattern": r"^[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\Z",
+}
+_SERVERS: dict[str, Any] = {"anyOf": [UUID, {"type": "array", "items": UUID}]}
+# Hooks may know any others. What names a server group is looked at where that is sought.
+HINTS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "same_host": _SERVERS,
+        "different_host": _SERVERS,
+        "query": {"type": ["string", "object"]},
+    },
+}
 # Until 2.93 a label of two characters and more; see ``server_body.demand_hostname``.
 HOSTNAME: dict[str, Any] = {
     "type": "string",
