@@ -403,8 +403,8 @@ class LibvirtDriver(VirtDriver):
             root = int(qemuimg.info(layout.disk, "qcow2")["virtual-size"])
             return [root, *(path.stat().st_size for path in layout.swaps())]
 
-        # A call that goes on for long may keep others on its connection waiting: libvirt's clients
-        # before 10.1 lose the word that there is another one.
+        # A call that goes on for long may keep others on its connection waiting until it ends: libvirt's
+        # client (9.0) loses the word that there is another one if it comes just before it begins to wait.
         with self._locked(instance_id), contextlib.closing(Connection(self._connection.uri)) as apart:
             way = living.Way(
                 instance_id,
