@@ -106,8 +106,9 @@ def send(way: Way, check: Callable[[], None], hurry: Callable[[], bool]) -> None
             check()
             pace.look()
         except BaseException:
-            _call_off(ask)
-            going.join()
+            while going.is_alive():  # it can't be called off at each of its steps
+                _call_off(ask)
+                going.join(_POLL_SECONDS)
             pace.go_on()
             raise
         going.join(_POLL_SECONDS)
