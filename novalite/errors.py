@@ -17,6 +17,7 @@
     ├── Forbidden
     ├── QuotaExceeded
     ├── NoValidHost             carries each host's reason
+    ├── MigrationTimedOut       a guest on its way has had its time, and stays
     ├── Unsupported             the driver lacks the capability
     ├── ConfigError             names the option; stops the start
     ├── DatabaseFault           the database refuses a statement, or isn't one
@@ -121,6 +122,10 @@ class NoValidHost(NovaliteError):
         self.reasons = dict(reasons)
         told = "; ".join(f"{host}: {why}" for host, why in sorted(self.reasons.items()))
         super().__init__(f"no valid host: {told or 'no host is up'}")
+
+
+class MigrationTimedOut(NovaliteError):
+    code = "migration-timed-out"
 
 
 class Unsupported(NovaliteError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -25,12 +26,13 @@ class Authority:
         own = own.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         self.path = self._write(f"{name}.pem", own.sign(self._key, hashes.SHA256()))
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Return certificate and key of ``name`` at 127.0.0.1, server or client."""
+    def issue(self, name: str, *addresses: str) -> tuple[Path, Path]:
+        """Return certificate and key of ``name``, server or client, at 127.0.0.1 or other addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        address = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
-        made = self._builder(subject, key.public_key()).add_extension(address, critical=False)
+        places = [x509.IPAddress(ip_address(each)) for each in addresses or ("127.0.0.1",)]
+        made = self._builder(subject, key.public_key())
+        made = made.add_extension(x509.SubjectAlternativeName(places), critical=False)
         secret = self._directory / f"{name}.key"
         secret.touch(0o600)
         secret.write_bytes(
@@ -41,6 +43,17 @@ class Authority:
             )
         )
         return self._write(f"{name}.crt", made.sign(self._key, hashes.SHA256())), secret
+
+    def equip_qemu(
+        self, directory: Path, name: str, *addresses: str, trusted: Authority | None = None
+    ) -> None:
+        """Put what ``name`` needs there under libvirt's names; it trusts ``trusted`` as well."""
+        certificate, key = self.issue(name, *addresses)
+        authorities = [self, trusted] if trusted else [self]
+        (directory / "ca-cert.pem").write_bytes(b"".join(each.path.read_bytes() for each in authorities))
+        for role in ("server", "client"):
+            shutil.copy(certificate, directory / f"{role}-cert.pem")
+            shutil.copy(key, directory / f"{role}-key.pem")
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         now = datetime.now(UTC)

@@ -29,13 +29,21 @@ def short_dir() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def private_libvirtd() -> Iterator[Hypervisor]:
+def qemu_certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where QEMU under ``private_libvirtd`` looks for certificates when a guest is sent encrypted."""
+    return tmp_path_factory.mktemp("qemu-certificates")
+
+
+@pytest.fixture(scope="session")
+def private_libvirtd(qemu_certificates: Path) -> Iterator[Hypervisor]:
     """A libvirt for this test run; as root a private one, else the session's."""
     if shutil.which("libvirtd") is None or shutil.which("qemu-img") is None:
         pytest.skip("libvirt or QEMU isn't installed")
     folder = Path(tempfile.mkdtemp(prefix="nl-", dir="/tmp"))
     try:
-        with start_private(folder / "lv") if os.geteuid() == 0 else choose(folder / "lv") as hypervisor:
+        lv = folder / "lv"
+        root = os.geteuid() == 0
+        with start_private(lv, certificates=qemu_certificates) if root else choose(lv) as hypervisor:
             yield hypervisor
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -60,18 +68,32 @@ def tiny_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def tiny_disk(size: int = 1 << 20) -> bytes:
-    """Return a disk that prints TINY_MARKER on the first serial port."""
+def tiny_disk(size: int = 1 << 20, then: str = "f4 ebfd 90") -> bytes:
+    """Return a disk that prints TINY_MARKER on the first serial port, and runs ``then``: halts for ever."""
     code = (
-        "31c0 8ed8 be227c fc "  # ds = 0; si = the message at 0x7c22
+        "31c0 8ed8 be%s fc "  # ds = 0; si = the message
         "ac 84c0 7411 88c4 "  # 0x7c08: next byte to ah; a zero ends it
         "bafd03 ec a820 74fb "  # 0x7c0f: wait until the port takes a byte
         "88e0 b2f8 ee ebea "  # 0x7c17: send it; again from 0x7c08
-        "f4 ebfd 90"  # 0x7c1e: halt for ever
-    )
-    sector = bytes.fromhex(code)
+    ) + then  # 0x7c1e
+    message = 0x7C00 + len(bytes.fromhex(code % "0000"))
+    sector = bytes.fromhex(code % message.to_bytes(2, "little").hex())
     sector += TINY_MARKER + b"\r\n\0"
     return (sector.ljust(510, b"\0") + b"\x55\xaa").ljust(size, b"\0")
+
+
+def writing_disk() -> bytes:
+    """Return a disk whose guest writes to each page of half a MiB of memory, some 20 times a second.
+
+    It flushes its TLB each time, without which QEMU 7.2's emulation misses writes to pages it has sent.
+    """
+    return tiny_disk(
+        then="b90010 8ec1 31ff "  # 0x7c1e: es = 0x1000; 0x7c21 is mov es, cx; di = 0
+        "26ff05 81c70010 75f7 "  # 0x7c25: count at es:di; the next page; again from 0x7c25
+        "81c10010 81f90090 75e9 "  # the next 16 pages, as far as 0x90000; again from 0x7c21
+        "0f20e0 3410 0f22e0 "  # another cr4
+        "fb f4 ebda"  # wait for the timer; again from 0x7c1e
+    )
 
 
 def make_driver(hypervisor: Hypervisor, folder: Path, **settings: object) -> LibvirtDriver:

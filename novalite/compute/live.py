@@ -23,7 +23,7 @@ from novalite.compute.mover import Mover
 from novalite.compute.worker import LOG, state_by_power
 from novalite.config import Settings
 from novalite.db import Database
-from novalite.errors import InstanceNotFound, NovaliteError
+from novalite.errors import InstanceNotFound, MigrationTimedOut, NovaliteError
 from novalite.model import FORCE_COMPLETE, Fault, Server, TaskState, VmState
 from novalite.rpc import Bus
 from novalite.virt.base import Arrival, BaseImage, Snapshot, VirtCap, VirtDriver
@@ -110,13 +110,23 @@ class LiveMoves(Mover):
         server = work.server
         there = Arrival(**server.task_args["arrival"])
 
+        status = "error"
+
         def hurry() -> bool:
             return bool(work.told.get(FORCE_COMPLETE))
 
-        ended, fault = self.attempt(server, lambda: self._driver.send(server.id, there, work.check, hurry))
+        def act() -> None:
+            nonlocal status
+            try:
+                self._driver.send(server.id, there, work.check, hurry)
+            except MigrationTimedOut:
+                status = "cancelled"
+                raise
+
+        ended, fault = self.attempt(server, act)
         # A guest that isn't here has gone, however the last attempt ended, and is the new host's.
         if ended and fault is not None and self.state(server) is not None:
-            self._stay(work, fault)
+            self._stay(work, fault, status)
         elif ended:
             faults.passing("guest-sent")
             self._gone(server)

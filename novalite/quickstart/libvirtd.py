@@ -84,14 +84,22 @@ def choose(
     return Hypervisor("qemu:///session")
 
 
-def start_private(state: Path, *, guests_outlive: bool = False, name: str | None = None) -> Hypervisor:
+def start_private(
+    state: Path,
+    *,
+    guests_outlive: bool = False,
+    name: str | None = None,
+    certificates: Path | None = None,
+) -> Hypervisor:
     """Start a private libvirtd under ``state``; needs root.
 
     It ends with our process, however that ends. ``guests_outlive`` leaves
     guests running when our process dies without ``stop()``; the next start on
     the same ``state`` finds them again. ``name`` has it be another host, to
-    which guests that run can be sent. Either way what a former one left
-    behind is taken over, not doubled.
+    which guests that run can be sent. ``certificates`` is a directory with
+    what QEMU proves itself with when guests are sent encrypted, in files of
+    libvirt's names: it reads them each time. Either way what a former one
+    left behind is taken over, not doubled.
     Raises ConfigError when it can't be started here, HypervisorDown when it
     doesn't come up.
     """
@@ -108,6 +116,8 @@ def start_private(state: Path, *, guests_outlive: bool = False, name: str | None
         argv.append("--guests-outlive")
     if name is not None:
         argv += ["--name", name]
+    if certificates is not None:
+        argv += ["--certificates", str(certificates.resolve())]
     with (state / "supervisor.log").open("wb") as output:
         supervisor = subprocess.Popen(
             argv,

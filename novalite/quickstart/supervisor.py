@@ -67,6 +67,7 @@ def main() -> int:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--guests-outlive", action="store_true")
     parser.add_argument("--name", help="the host's name, as of another one than this")
+    parser.add_argument("--certificates", type=Path, help="QEMU's certificates for guests on their way")
     args = parser.parse_args()
     with (args.state / "lock").open("w") as lock:
         try:
@@ -79,7 +80,7 @@ def main() -> int:
             return 0  # gone already, its number may be anybody's
         pid_file(args.state).write_text(f"{os.getpid()}\n")
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        _enter_namespace(args.state, args.name)
+        _enter_namespace(args.state, args.name, args.certificates)
         return _Supervisor(args.state, parent, guests_outlive=args.guests_outlive).run()
 
 
@@ -195,7 +196,7 @@ def _start_libvirtd(state: Path) -> int:
         os._exit(127)
 
 
-def _enter_namespace(state: Path, host: str | None) -> None:
+def _enter_namespace(state: Path, host: str | None, certificates: Path | None) -> None:
     """Let the system's libvirt paths be directories of ours, for us alone.
 
     With the name of a host it is another host: libvirts send guests only to
@@ -205,6 +206,8 @@ def _enter_namespace(state: Path, host: str | None) -> None:
     for name, content in _CONFIG.items():
         if host is not None and name == "libvirtd.conf":
             content += f'host_uuid = "{uuid.uuid5(uuid.NAMESPACE_URL, str(state))}"\n'
+        if certificates is not None and name == "qemu.conf":
+            content += f'migrate_tls_x509_cert_dir = "{certificates}"\n'
         (state / "etc" / name).write_text(content)
     if host is not None:
         _check(_LIBC.unshare(_CLONE_NEWUTS), "unshare")

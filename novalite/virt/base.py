@@ -319,7 +319,8 @@ class VirtDriver(ABC):
         waited for. ``check`` is called meanwhile, and what it raises calls it off.
         So is ``hurry``: when it says so the guest is paused until it is there,
         so that it changes no more of what is to be sent.
-        Raises HypervisorDown, and the guest runs on here; needs LIVE_MIGRATION.
+        Raises HypervisorDown, or MigrationTimedOut when it took longer than the
+        driver's options allow, and the guest runs on here; needs LIVE_MIGRATION.
         """
         raise Unsupported(f"virt driver {self.name} has no live migration")
 

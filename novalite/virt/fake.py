@@ -28,6 +28,7 @@ from novalite.errors import (
     ImageUnusable,
     InstanceNotFound,
     InvalidState,
+    MigrationTimedOut,
 )
 from novalite.virt import domain
 from novalite.virt.base import (
@@ -60,6 +61,9 @@ class FakeDriver(VirtDriver):
             default=0.0,
             min=0,
             help="How long it takes to send a guest that runs to another host, unless there is hurry.",
+        ),
+        cfg.FloatOpt(
+            "fake_send_timeout", default=0.0, min=0, help="After how long it stays after all; 0 is never."
         ),
         cfg.ListOpt(
             "fake_failures",
@@ -300,9 +304,13 @@ class FakeDriver(VirtDriver):
     ) -> None:
         """Take as long as the options say, and put the guest into the other host's directory."""
         domain.check_id(instance_id)
-        until = time.monotonic() + self.settings["fake_send_seconds"]
+        begun = time.monotonic()
+        until = begun + self.settings["fake_send_seconds"]
+        timeout = self.settings["fake_send_timeout"] or float("inf")
         while instance_id in self.list_states() and time.monotonic() < until and not hurry():
             check()
+            if time.monotonic() > begun + timeout:
+                raise MigrationTimedOut(f"the guest isn't on its new host after {timeout:g} s")
             time.sleep(_POLL_SECONDS)
         check()
         with self._working("send"):

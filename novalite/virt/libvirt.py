@@ -33,7 +33,19 @@ from novalite.errors import (
     InvalidState,
     NovaliteError,
 )
-from novalite.virt import configdrive, console, copying, domain, guest, living, probe, qemuimg, resizing, swap
+from novalite.virt import (
+    configdrive,
+    console,
+    copying,
+    domain,
+    guest,
+    living,
+    pacing,
+    probe,
+    qemuimg,
+    resizing,
+    swap,
+)
 from novalite.virt.base import (
     Arrival,
     Departure,
@@ -108,6 +120,7 @@ class LibvirtDriver(VirtDriver):
             "live_migration_inbound_addr",
             help="Address at which guests that come here running are sent; my_ip without.",
         ),
+        *pacing.OPTIONS,
         cfg.StrOpt("my_ip", default="127.0.0.1", help="This host's address."),
         cfg.IntOpt(
             "shutdown_timeout",
@@ -384,11 +397,22 @@ class LibvirtDriver(VirtDriver):
         self, instance_id: str, there: Arrival, check: Callable[[], None], hurry: Callable[[], bool]
     ) -> None:
         """Have libvirtd send the guest to another one."""
-        with self._locked(domain.check_id(instance_id)):
-            living.send(
-                *(lambda act: self._with_domain(instance_id, act), self.instances_path, instance_id),
-                *(there, check, hurry),
+        layout = self._layout(instance_id)
+
+        def disks() -> list[int]:
+            root = int(qemuimg.info(layout.disk, "qcow2")["virtual-size"])
+            return [root, *(path.stat().st_size for path in layout.swaps())]
+
+        # A call that goes on for long may keep others on its connection waiting until it ends: libvirt's
+        # client (9.0) loses the word that there is another one if it comes just before it begins to wait.
+        with self._locked(instance_id), contextlib.closing(Connection(self._connection.uri)) as apart:
+            way = living.Way(
+                instance_id,
+                lambda act: self._with_domain(instance_id, act),
+                lambda act: self._with_domain(instance_id, act, apart),
+                *(self.instances_path, there, pacing.Terms.of(self.settings), disks),
             )
+            living.send(way, check, hurry)
 
     def stop_sending(self, instance_id: str) -> None:
         """Have libvirtd end what it does with the guest."""
@@ -473,8 +497,10 @@ class LibvirtDriver(VirtDriver):
 
     # -- helpers --------------------------------------------------------------
 
-    def _with_domain(self, instance_id: str, action: Callable[[Any], T]) -> T:
-        """Run an action on our own domain of that id.
+    def _with_domain(
+        self, instance_id: str, action: Callable[[Any], T], connection: Connection | None = None
+    ) -> T:
+        """Run an action on our own domain of that id, on our connection unless there is another.
 
         Raises InstanceNotFound, and InvalidState when it is another's.
         """
@@ -485,7 +511,7 @@ class LibvirtDriver(VirtDriver):
                 raise InvalidState(f"domain {instance_id} belongs to {owner or 'somebody else'}")
             return action(dom)
 
-        return self._connection.call(f"instance {instance_id}", run)
+        return (connection or self._connection).call(f"instance {instance_id}", run)
 
     def _layout(self, instance_id: str) -> domain.Layout:
         return domain.Layout(self.instances_path / domain.check_id(instance_id))

@@ -14,6 +14,7 @@ from novalite.quickstart.libvirtd import Hypervisor, start_private
 from novalite.reports import MigrationQuery
 from novalite.virt import qemuimg
 from tests import nodes
+from tests.certificates import Authority
 from tests.compute_apart import Apart, running_apart
 from tests.compute_site import Site, running, upload
 from tests.database_servers import DatabaseServer
@@ -87,11 +88,20 @@ def test_three_hosts_in_network_namespaces(apart: Apart, api_server: Server) -> 
 
 
 @pytest.fixture
-def two_libvirtds(short_dir: Path, private_libvirtd: Hypervisor) -> Iterator[dict[str, str]]:
-    """Map two hosts to the URIs of libvirtds that know nothing of each other."""
+def two_libvirtds(
+    short_dir: Path, private_libvirtd: Hypervisor, qemu_certificates: Path
+) -> Iterator[dict[str, str]]:
+    """Map two hosts to the URIs of libvirtds that know nothing of each other.
+
+    Their QEMUs have certificates of one authority.
+    """
     if "socket=" not in private_libvirtd.uri:
         pytest.skip("a second libvirtd needs root")
-    with start_private(short_dir / "lv", name="west") as second:
+    authority, certificates = Authority(short_dir, "qemu"), short_dir / "pki"
+    certificates.mkdir()
+    for host, directory in (("east", qemu_certificates), ("west", certificates)):
+        authority.equip_qemu(directory, host)
+    with start_private(short_dir / "lv", name="west", certificates=certificates) as second:
         yield {"east": private_libvirtd.uri, "west": second.uri}
 
 
@@ -168,7 +178,7 @@ def test_a_real_guest_moves_while_it_runs(
         "hosts": tuple(two_libvirtds),
         "options": {"compute_driver": "libvirt", "sync_power_state_interval": 0.5},
         "further": "[image_cache]\nlazy_boot_minimum_mb = 1\nlazy_fill_delay = 3600\n"
-        "[libvirt]\nvirt_type = qemu\nshutdown_timeout = 1\n",
+        "[libvirt]\nvirt_type = qemu\nshutdown_timeout = 1\nlive_migration_with_native_tls = true\n",
         "of_host": of_host,
     }
     with running(short_dir / "live", rabbit_server, postgres_server, api_server.url, **told) as site:

@@ -362,6 +362,17 @@ def test_a_guest_on_its_way_is_called_back_or_hurried(hosts: Hosts) -> None:
     assert {"live_migration_cancel", "live_migration_force_complete"} <= {each["action"] for each in actions}
 
 
+def test_a_guest_that_has_had_its_time_stays(hosts: Hosts) -> None:
+    server_id = hosts.on("one")
+    driver(hosts, "one").settings.update(fake_send_seconds=600.0, fake_send_timeout=0.1)
+    hosts.done(server_id, {"os-migrateLive": {**LIVE, "host": "two"}}, "ACTIVE", user="admin", version="2.30")
+    assert (hosts.host_of(server_id), hosts.claimed()) == ("one", {"one": SMALL})
+    assert failed(hosts, server_id).count("the guest isn't on its new host after 0.1 s") == 1
+    assert hosts.migrations(server_id) == [("live-migration", "cancelled", "one", "two")]
+    wait_for("the other host lets go", lambda: not [*hosts.directory.glob(f"guests/two/{server_id}")])
+    driver(hosts, "one").settings.update(fake_send_seconds=0.0, fake_send_timeout=0.0)
+
+
 def test_a_migration_is_called_off_before_its_guest_is_sent(
     hosts: Hosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ EXPECTED = {
     "Forbidden": 403,
     "QuotaExceeded": 403,
     "NoValidHost": 500,
+    "MigrationTimedOut": 500,
     "Unsupported": 501,
     "ConfigError": 500,
     "DatabaseFault": 500,

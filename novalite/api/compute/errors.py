@@ -19,6 +19,7 @@ TABLE = ErrorTable(
         errors.Forbidden: 403,
         errors.QuotaExceeded: 403,
         errors.NoValidHost: 500,
+        errors.MigrationTimedOut: 500,
         errors.Unsupported: 501,
         errors.ConfigError: 500,
         errors.DatabaseFault: 500,
