@@ -238,14 +238,14 @@ class LibvirtDriver(VirtDriver):
         halts = {PowerAction.PAUSE: guest.pause, PowerAction.SUSPEND: guest.suspend}
         domain.check_id(instance_id)
         if action in halts:
-            with self._locked(instance_id):
-                self._with_domain(instance_id, halts[action])
+            with self._locked(instance_id), self._at_length(instance_id) as ask:
+                ask(halts[action])  # writes its memory, if it is suspended
             return
         if action in stops:
             stops[action](instance_id)
         if action not in (PowerAction.STOP, PowerAction.FORCE_STOP):
-            with self._locked(instance_id):
-                self._with_domain(instance_id, guest.start)
+            with self._locked(instance_id), self._at_length(instance_id) as ask:
+                ask(guest.start)  # reads its memory, if it was suspended
 
     def console_log(self, instance_id: str, *, tail_bytes: int = 102400) -> bytes:
         """Return the end of the serial log; it's there without libvirt, too."""
@@ -403,13 +403,11 @@ class LibvirtDriver(VirtDriver):
             root = int(qemuimg.info(layout.disk, "qcow2")["virtual-size"])
             return [root, *(path.stat().st_size for path in layout.swaps())]
 
-        # A call that goes on for long may keep others on its connection waiting until it ends: libvirt's
-        # client (9.0) loses the word that there is another one if it comes just before it begins to wait.
-        with self._locked(instance_id), contextlib.closing(Connection(self._connection.uri)) as apart:
+        with self._locked(instance_id), self._at_length(instance_id) as ask_long:
             way = living.Way(
                 instance_id,
                 lambda act: self._with_domain(instance_id, act),
-                lambda act: self._with_domain(instance_id, act, apart),
+                ask_long,
                 *(self.instances_path, there, pacing.Terms.of(self.settings), disks),
             )
             living.send(way, check, hurry)
@@ -496,6 +494,16 @@ class LibvirtDriver(VirtDriver):
         self._force_stop(instance_id)
 
     # -- helpers --------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _at_length(self, instance_id: str) -> Iterator[living.Ask]:
+        """Give what runs an action that takes its time on our domain, on a connection of its own.
+
+        On a shared one it may keep others waiting until it ends: libvirt's client (9.0) loses the
+        word that there is another call if it comes just before it begins to wait.
+        """
+        with contextlib.closing(Connection(self._connection.uri)) as apart:
+            yield lambda act: self._with_domain(instance_id, act, apart)
 
     def _with_domain(
         self, instance_id: str, action: Callable[[Any], T], connection: Connection | None = None
