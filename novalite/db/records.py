@@ -54,6 +54,8 @@ def image_of(stored: Mapping[str, Any]) -> ImageInfo:
 def flavor_json(flavor: Flavor) -> dict[str, Any]:
     """Turn a flavor into what is stored."""
     values = {field.name: getattr(flavor, field.name) for field in fields(Flavor)}
+    if not flavor.ephemeral_gb:  # code before revision 0010 can't read it
+        del values["ephemeral_gb"]
     extra = dict(flavor.extra_specs)
     return {**values, "extra_specs": extra, "created_at": flavor.created_at.isoformat()}
 

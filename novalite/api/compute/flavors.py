@@ -26,7 +26,7 @@ from novalite.model import Flavor, Page
 NUMBER: dict[str, Any] = {
     "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]{1,9}$"}]
 }
-ZERO: dict[str, Any] = {"enum": [0, "0", ""]}
+NUMBER_OR_NOTHING: dict[str, Any] = {"anyOf": [*NUMBER["anyOf"], {"const": ""}]}
 
 DESCRIPTION: dict[str, Any] = {"type": ["string", "null"], "maxLength": 65535}
 
@@ -42,9 +42,8 @@ CREATE = Schema(
                     "ram": NUMBER,
                     "vcpus": NUMBER,
                     "disk": NUMBER,
-                    "swap": {"anyOf": [*NUMBER["anyOf"], {"const": ""}]},
-                    # There is no ephemeral disk.
-                    "OS-FLV-EXT-DATA:ephemeral": ZERO,
+                    "swap": NUMBER_OR_NOTHING,
+                    "OS-FLV-EXT-DATA:ephemeral": NUMBER_OR_NOTHING,
                     "rxtx_factor": {"enum": [1, 1.0, "1", "1.0"]},
                     "os-flavor-access:is_public": BOOLEAN,
                     "description": DESCRIPTION,
@@ -110,6 +109,7 @@ class Flavors(Resource):
             memory_mb=int(asked["ram"]),
             disk_gb=int(asked["disk"]),
             swap_mb=int(asked.get("swap") or 0),
+            ephemeral_gb=int(asked.get("OS-FLV-EXT-DATA:ephemeral") or 0),
             public=truth(asked.get("os-flavor-access:is_public", True)),
             description=asked.get("description"),
         )

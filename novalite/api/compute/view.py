@@ -168,7 +168,7 @@ def _embedded(value: Flavor, sight: Sight) -> dict[str, Any]:
         "vcpus": value.vcpus,
         "ram": value.memory_mb,
         "disk": value.disk_gb,
-        "ephemeral": 0,
+        "ephemeral": value.ephemeral_gb,
         "swap": value.swap_mb,
         **specs,
     }
@@ -197,7 +197,7 @@ def flavor(req: falcon.Request, value: Flavor, *, specs: bool) -> dict[str, Any]
         "disk": value.disk_gb,
         "vcpus": value.vcpus,
         "swap": value.swap_mb or (0 if microversion.since(req, (2, 75)) else ""),
-        "OS-FLV-EXT-DATA:ephemeral": 0,
+        "OS-FLV-EXT-DATA:ephemeral": value.ephemeral_gb,
         "os-flavor-access:is_public": value.public,
     }
     if not microversion.since(req, (2, 102)):
