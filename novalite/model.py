@@ -190,6 +190,7 @@ class Flavor:
     """A size of server. ``disk_gb`` 0 means as large as the image.
 
     ``ephemeral_gb`` is GiB and ``swap_mb`` MiB: the sizes of further disks, 0 for none.
+    ``rxtx_factor`` is told to who asks; nothing goes by it.
     """
 
     id: str
@@ -199,6 +200,7 @@ class Flavor:
     disk_gb: int
     swap_mb: int = 0
     ephemeral_gb: int = 0
+    rxtx_factor: float = 1.0
     public: bool = True
     description: str | None = None
     extra_specs: Mapping[str, str] = field(default_factory=dict)

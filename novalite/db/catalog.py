@@ -22,7 +22,7 @@ from novalite.errors import (
 from novalite.model import Flavor, KeyPair, Page
 
 FLAVOR_SORT_FIELDS = frozenset(
-    {"id", "name", "vcpus", "memory_mb", "disk_gb", "swap_mb", "ephemeral_gb", "created_at"}
+    {"id", "name", "vcpus", "memory_mb", "disk_gb", "swap_mb", "ephemeral_gb", "rxtx_factor", "created_at"}
 )
 
 

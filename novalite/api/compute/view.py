@@ -201,7 +201,7 @@ def flavor(req: falcon.Request, value: Flavor, *, specs: bool) -> dict[str, Any]
         "os-flavor-access:is_public": value.public,
     }
     if not microversion.since(req, (2, 102)):
-        body |= {"rxtx_factor": 1.0, "OS-FLV-DISABLED:disabled": False}
+        body |= {"rxtx_factor": value.rxtx_factor, "OS-FLV-DISABLED:disabled": False}
     told = specs and microversion.since(req, (2, 61))
     return {**body, "extra_specs": dict(value.extra_specs)} if told else body
 

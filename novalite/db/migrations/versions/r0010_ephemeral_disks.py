@@ -1,4 +1,4 @@
-"""Ephemeral disks of flavors."""
+"""Ephemeral disks of flavors, and their rxtx_factor."""
 
 import sqlalchemy as sa
 
@@ -10,6 +10,6 @@ down_revision = "0009"
 
 def upgrade() -> None:
     """Go up to this revision."""
-    add_column(
-        "flavors", sa.Column("ephemeral_gb", sa.Integer(), nullable=False, server_default=sa.text("0"))
-    )
+    none, one = sa.text("0"), sa.text("1")
+    add_column("flavors", sa.Column("ephemeral_gb", sa.Integer(), nullable=False, server_default=none))
+    add_column("flavors", sa.Column("rxtx_factor", sa.Double(), nullable=False, server_default=one))
