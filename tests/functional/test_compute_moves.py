@@ -184,6 +184,10 @@ def test_an_ephemeral_disk_goes_along_but_is_made_anew_by_what_begins_with_an_im
     server_id = hosts.on("one", flavor_id="scratch-1")
     small, large = (1, 128, 2), (1, 128, 3)
     assert (disk("one").read_bytes(), hosts.claimed()) == (EMPTY, {"one": small})
+    admin = hosts.as_("admin", "2.47")
+    assert admin.get(f"/v2.1/servers/{server_id}").json["server"]["flavor"]["ephemeral"] == 1
+    usage = admin.get(f"/v2.1/os-simple-tenant-usage/{hosts.record(server_id).project}").json["tenant_usage"]
+    assert {each["instance_id"]: each["local_gb"] for each in usage["server_usages"]}[server_id] == 2
     disk("one").write_bytes(b"written by the guest")
     assert hosts.admin(server_id, "migrate").status_code == 202
     hosts.wait(server_id, "VERIFY_RESIZE")
