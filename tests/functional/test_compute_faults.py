@@ -184,10 +184,10 @@ def test_a_process_killed_at_any_point_is_made_up_for(
     if dead is not None and not late:
         revive(site, dead)
     in_the_end(site, server_id, ENDS[what])
-    if what in KEEPING:
-        assert ephemeral(site, server_id).read_bytes() == written
     if what == "image":
         assert image_status(api_server, said["image_id"]) == "active"
+    if what in KEEPING:
+        assert ephemeral(site, server_id).read_bytes() == written
     servers.leave(server_id, what)
 
 
