@@ -61,7 +61,8 @@ def make(layout: Layout, size: int, file_system: str) -> None:
     """
     if layout.ephemeral.exists():
         return
-    formatting.make(layout.ephemeral_base, size, *_MAKING[file_system])
+    what = f"an ephemeral disk with {file_system}"
+    formatting.make(what, layout.ephemeral_base, size, *_MAKING[file_system])
     _put_upon(layout, BaseImage(layout.ephemeral_base, "raw", size), size)
 
 

@@ -22,16 +22,17 @@ def find(program: str) -> str | None:
     return shutil.which(program) or shutil.which(program, path=_SBIN)
 
 
-def make(path: Path, size: int, command: Sequence[str], package: str) -> None:
+def make(what: str, path: Path, size: int, command: Sequence[str], package: str) -> None:
     """Make a file of ``size`` bytes and format it, all or nothing; what was there goes.
 
-    ``command`` is the program, which is of ``package``, and what it is told before the
-    file's name. Raises ConfigError without it, and Unavailable when it fails.
+    ``what`` is what errors call it. ``command`` is the program, which is of ``package``,
+    and what it is told before the file's name. Raises ConfigError without it, and
+    Unavailable when it fails.
     """
     name, *options = command
     program = find(name)
     if program is None:
-        raise ConfigError(f"{path.name} needs {name}; install {package}")
+        raise ConfigError(f"{what} needs {name}; install {package}")
     limits = [f"--cpu={_CPU_SECONDS}", f"--as={_ADDRESS_SPACE}", "--core=0", f"--fsize={size}"]
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:

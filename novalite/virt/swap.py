@@ -17,4 +17,4 @@ def make(path: Path, size: int) -> None:
     Raises ConfigError without mkswap, and Unavailable when it fails.
     """
     if not path.exists():
-        formatting.make(path, size, ("mkswap",), "util-linux")
+        formatting.make("a swap disk", path, size, ("mkswap",), "util-linux")

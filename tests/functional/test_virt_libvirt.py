@@ -25,12 +25,12 @@ from websocket import create_connection
 
 from novalite.api.serial.proxy import SerialProxy
 from novalite.config import ConsoleSettings
-from novalite.errors import HypervisorDown, ImageUnusable, InvalidState
+from novalite.errors import ConfigError, HypervisorDown, ImageUnusable, InvalidState
 from novalite.guestdata.drive import drive_files
 from novalite.guestdata.facts import GuestFacts
 from novalite.quickstart.libvirtd import Hypervisor
 from novalite.testing import VirtConformance
-from novalite.virt import domain, qemuimg
+from novalite.virt import domain, formatting, qemuimg
 from novalite.virt.base import BaseImage, Nic, PowerAction, PowerState, Snapshot, VirtDriver
 from novalite.virt.connection import Connection
 from novalite.virt.disks import ImageCache
@@ -148,6 +148,17 @@ def test_a_connection_that_is_given_up_is_good_for_calls_under_way(private_libvi
     assert new is not old
 
 
+def test_a_guest_whose_file_system_cant_be_made_leaves_nothing(
+    driver: LibvirtDriver, tmp_path: Path, tiny_base: BaseImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formatting, "find", lambda _: None)
+    spec = make_spec(tiny_base, ephemeral_bytes=8 << 20)
+    with pytest.raises(ConfigError, match=r"ephemeral disk with vfat needs mkfs\.vfat; install dosfstools"):
+        driver.spawn(spec)
+    assert driver.list_states() == {}
+    assert [*(tmp_path / "instances").iterdir()] == []
+
+
 # -- a real guest ---------------------------------------------------------------
 
 
@@ -236,7 +247,9 @@ def test_many_kinds_of_devices_are_accepted(driver: LibvirtDriver, tiny_base: Ba
     ):
         spec = make_spec(
             tiny_base,
-            image_properties=hints,
+            image_properties={**hints, "os_type": "linux"},
+            swap_bytes=1 << 20,
+            ephemeral_bytes=8 << 20,
             config_drive={"a/b": b"c"},
             nics=(Nic(mac="52:54:00:00:00:09"),),
         )

@@ -63,7 +63,7 @@ def test_what_is_missing_or_fails_is_named_and_leaves_nothing(
     with pytest.raises(Unavailable, match=r"mkfs\.ext4 .*base\.eph0: "):
         ephemeral.make(Layout(tmp_path), 4096, "ext4")
     monkeypatch.setattr(formatting, "find", lambda _: None)
-    with pytest.raises(ConfigError, match=r"base\.eph0 needs mkfs\.vfat; install dosfstools"):
+    with pytest.raises(ConfigError, match=r"ephemeral disk with vfat needs mkfs\.vfat; install dosfstools"):
         ephemeral.make(Layout(tmp_path), SIZE, "vfat")
     assert ephemeral.missing(None) == ["mkfs.ext4 (e2fsprogs)", "mkfs.vfat (dosfstools)"]
     with pytest.raises(ConfigError, match=r"default_ephemeral_format xfs needs mkfs\.xfs \(xfsprogs\)"):
