@@ -22,6 +22,12 @@ DEFAULT = (
         default="$state_path/instances",
         help="Directory for the servers' disks, of this host alone.",
     ),
+    cfg.StrOpt(
+        "default_ephemeral_format",
+        choices=("ext2", "ext3", "ext4", "xfs", "ntfs", "vfat"),
+        help="File system of ephemeral disks, whose mkfs has to be on the compute hosts. Without, it goes by "
+        "the image's os_type: ext4 for linux, ntfs for windows, else vfat.",
+    ),
     cfg.StrOpt("compute_driver", default="libvirt", help="Virt driver: an entry point of novalite.virt."),
     cfg.StrOpt(
         "transport_url",

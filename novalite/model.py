@@ -189,7 +189,8 @@ class Caller:
 class Flavor:
     """A size of server. ``disk_gb`` 0 means as large as the image.
 
-    ``swap_mb`` is MiB: the size of a second disk, 0 for none.
+    ``ephemeral_gb`` is GiB and ``swap_mb`` MiB: the sizes of further disks, 0 for none.
+    ``rxtx_factor`` is told to who asks; nothing goes by it.
     """
 
     id: str
@@ -198,6 +199,8 @@ class Flavor:
     memory_mb: int
     disk_gb: int
     swap_mb: int = 0
+    ephemeral_gb: int = 0
+    rxtx_factor: float = 1.0
     public: bool = True
     description: str | None = None
     extra_specs: Mapping[str, str] = field(default_factory=dict)
@@ -206,7 +209,7 @@ class Flavor:
     @property
     def disks_gb(self) -> int:
         """Tell what all disks take of a host: swap counts up to the next GiB, as in Nova."""
-        return self.disk_gb - (-self.swap_mb // 1024)
+        return self.disk_gb + self.ephemeral_gb - (-self.swap_mb // 1024)
 
 
 # Kinds of key pairs.
@@ -415,6 +418,7 @@ class Rebuild:
     user_data: str | None = None
     hostname: str | None = None
     admin_password: str = field(default="", repr=False)
+    preserve_ephemeral: bool = False
 
 
 @dataclass(frozen=True, slots=True)

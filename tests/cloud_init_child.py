@@ -17,8 +17,8 @@ from typing import Any
 
 from cloudinit import dmi, helpers, net, util  # type: ignore[import-not-found]
 
-#: The guest's, with a swap disk.
-DISKS = ("/dev/vda", "/dev/vdb")
+#: The guest's, with an ephemeral disk and a swap disk.
+DISKS = ("/dev/vda", "/dev/vdb", "/dev/vdc")
 
 
 def main(told: dict[str, Any]) -> None:
@@ -48,7 +48,7 @@ def main(told: dict[str, Any]) -> None:
         "zone": source.availability_zone,
         "platform": source.platform_type,
         "subplatform": source.subplatform,
-        "swap": source.device_name_to_device("swap"),
+        **{name: source.device_name_to_device(name) for name in ("ephemeral0", "swap")},
     }
     found["hostname"] = getattr(found["hostname"], "hostname", found["hostname"])
     print(json.dumps(found))

@@ -201,6 +201,7 @@ def spec_of(server: Server, base: BaseImage, settings: Settings) -> InstanceSpec
         base=base,
         root_bytes=server.flavor.disk_gb * GIB,
         swap_bytes=server.flavor.swap_mb * MIB,
+        ephemeral_bytes=server.flavor.ephemeral_gb * GIB,
         config_drive=drive_files(facts_of(server, settings.network)) if drive else None,
         nics=nics_of(server, settings.network),
         image_properties=server.image.properties,

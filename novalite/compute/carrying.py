@@ -41,6 +41,8 @@ _REFUSAL_READS = 16
 _GIVEN = (TaskState.RESIZE_MIGRATED, TaskState.LIVE_PREPARING)
 _RANGE = re.compile(r"bytes=(\d+)-")
 Check = Callable[[], None]
+#: The disks of a server, as its record and their places call them.
+ROOT, EPHEMERAL = "disk", "ephemeral"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,8 @@ class Places:
     def __init__(self, instances_path: Path) -> None:
         self._folder = instances_path / "_moving"
 
-    def leaving(self, server_id: str) -> Path:
-        return self._folder / f"{server_id}.leaving"
+    def leaving(self, server_id: str, which: str = ROOT) -> Path:
+        return self._folder / (f"{server_id}.leaving" if which == ROOT else f"{server_id}.{which}.leaving")
 
     def arriving(self, server_id: str, disk: Disk) -> Path:
         """Name the file of this very move: one of an earlier isn't gone on with."""
@@ -75,10 +77,10 @@ class Places:
                 found.setdefault(path.name.partition(".")[0], []).append(path)
         return found
 
-    def put(self, server_id: str, made: Snapshot, secret: str, check: Check) -> Disk:
+    def put(self, server_id: str, made: Snapshot, secret: str, check: Check, which: str = ROOT) -> Disk:
         """Take a snapshot as the disk that is given from now on."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o711)
-        target = self.leaving(server_id)
+        target = self.leaving(server_id, which)
         part = target.with_suffix(".part")
         shutil.move(made.path, part)
         digest = hashlib.sha256()
@@ -100,14 +102,14 @@ class Places:
             path.unlink(missing_ok=True)
 
 
-def told(disk: Disk) -> dict[str, Any]:
+def told(disk: Disk, which: str = ROOT) -> dict[str, Any]:
     """Return what a record keeps of a disk."""
-    return {"disk": asdict(disk)}
+    return {which: asdict(disk)}
 
 
-def disk_of(server: Server) -> Disk:
-    """Return the disk that a server's record tells of."""
-    return Disk(**server.task_args["disk"])
+def disk_of(server: Server, which: str = ROOT) -> Disk:
+    """Return a disk that a server's record tells of."""
+    return Disk(**server.task_args[which])
 
 
 class DiskServer:
@@ -152,15 +154,21 @@ class DiskServer:
             server.shutdown()
             server.server_close()
 
-    def _find(self, server_id: str, secret: str) -> Path | None:
+    def _find(self, server_id: str, which: str, secret: str) -> Path | None:
         """Return the file of a server's disk, None for those that may not have it."""
+        if which not in (ROOT, EPHEMERAL):
+            return None
         server = self._database.servers.find([server_id]).get(server_id)
         if server is None or server.task_state not in _GIVEN:
             return None
-        if server.task_args["source_host"] != self._host or not server.task_args.get("disk"):
+        if server.task_args["source_host"] != self._host or not server.task_args.get(which):
             return None
-        known = disk_of(server).secret
-        return self._places.leaving(server_id) if hmac.compare_digest(known, secret) else None
+        known = disk_of(server, which).secret
+        return self._places.leaving(server_id, which) if hmac.compare_digest(known, secret) else None
+
+
+def _path(server_id: str, which: str) -> str:
+    return f"/disks/{server_id}" if which == ROOT else f"/disks/{server_id}/{which}"
 
 
 class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
@@ -168,7 +176,7 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     block_on_close = False
     allow_reuse_address = True
 
-    def __init__(self, address: tuple[str, int], find: Callable[[str, str], Path | None]) -> None:
+    def __init__(self, address: tuple[str, int], find: Callable[[str, str, str], Path | None]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.find = find
         self.context: ssl.SSLContext | None = None
@@ -211,10 +219,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Give the rest of a disk, from where the client says."""
         self.close_connection = True
-        place, _, server_id = self.path.strip("/").partition("/")
+        place, server_id, which, *_ = *self.path.strip("/").split("/"), "", ""
         secret = self.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
-            path = self.server.find(server_id, secret) if place == "disks" else None
+            path = self.server.find(server_id, which or ROOT, secret) if place == "disks" else None
         except Exception as error:  # noqa: BLE001 - the database is away, most likely
             LOG.warning("a disk can't be given now: %s", error)
             self.send_error(503)
@@ -264,7 +272,15 @@ class DiskFetcher:
     def __init__(self, settings: MigrationSettings) -> None:
         self._settings = settings
 
-    def fetch(self, where: Callable[[], str], server_id: str, disk: Disk, target: Path, check: Check) -> None:
+    def fetch(
+        self,
+        where: Callable[[], str],
+        server_id: str,
+        disk: Disk,
+        target: Path,
+        check: Check,
+        which: str = ROOT,
+    ) -> None:
         """Write a disk to a file, going on behind what is there.
 
         ``where`` tells the URL of the old host's DiskServer, which may become
@@ -281,7 +297,7 @@ class DiskFetcher:
                 check()
                 url = where()
                 try:
-                    self._rest(http, f"{url}/disks/{server_id}", disk, target, check)
+                    self._rest(http, url + _path(server_id, which), disk, target, check)
                     break
                 except (urllib3.exceptions.SSLError, ssl.SSLError) as error:
                     raise Unavailable(

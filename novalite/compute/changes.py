@@ -114,6 +114,8 @@ class Changes(Worker):
                 memory_mb=after.memory_mb,
                 root_bytes=after.disk_gb * GIB,
                 swap_bytes=after.swap_mb * MIB,
+                ephemeral_bytes=after.ephemeral_gb * GIB,
+                os_type=server.image.properties.get("os_type", ""),
             )
             faults.passing("guest-resized")
             if was_on:

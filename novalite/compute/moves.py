@@ -12,12 +12,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from novalite import faults
 from novalite.compute.build import BaseImages, spec_of
-from novalite.compute.carrying import Places, disk_of, told
+from novalite.compute.carrying import EPHEMERAL, ROOT, Places, disk_of, told
 from novalite.compute.leases import Work
 from novalite.compute.mover import Mover
 from novalite.compute.worker import LOG, state_by_power
@@ -67,6 +66,8 @@ class Moves(Mover):
             with self._driver.snapshot(server.id) as made:
                 disk = self._places.put(server.id, made, secrets.token_urlsafe(32), work.check)
             waiting.update(told(disk))
+            if server.flavor.ephemeral_gb:
+                waiting.update(self._ephemeral_waits(work))
             faults.passing("disk-waits")
 
         ended, fault = self.attempt(server, act)
@@ -91,8 +92,17 @@ class Moves(Mover):
             flavor=server.flavor,
         )
 
+    def _ephemeral_waits(self, work: Work) -> dict[str, Any]:
+        """Have the guest's ephemeral disk wait, too; tell of it."""
+        with self._driver.copy_ephemeral(work.server.id) as made:
+            if made is None:
+                return {}
+            secret = secrets.token_urlsafe(32)
+            disk = self._places.put(work.server.id, made, secret, work.check, EPHEMERAL)
+        return told(disk, EPHEMERAL)
+
     def _arrive(self, work: Work) -> None:
-        """Fetch the disk from the old host, and make the guest of it."""
+        """Fetch the disks from the old host, and make the guest of them."""
         server = work.server
         args = server.task_args
         before, after, was_on = server.flavor, _flavor_after(server), bool(args["on"])
@@ -102,12 +112,14 @@ class Moves(Mover):
             if not target.exists():  # what is here is of an earlier stay
                 self._driver.destroy(server.id)
             if self.state(server) is None:
-                base = self._fetched(work, target)
+                base = self._fetched(work, ROOT)
+                further = self._fetched(work, EPHEMERAL) if args.get(EPHEMERAL) else None
                 with self._bases.boot_files(server, work.check) as boot:
                     work.check()
                     faults.passing("disk-fetched")
                     base = replace(base, boot=boot)
-                    self._driver.spawn(self._spec(server, after, base, started=was_on))
+                    spec = replace(self._spec(server, after, base), ephemeral_base=further, started=was_on)
+                    self._driver.spawn(spec)
             elif was_on:  # an attempt that was cut short has made it
                 self._driver.set_power(server.id, PowerAction.START)
 
@@ -131,19 +143,20 @@ class Moves(Mover):
         LOG.info("server %s has come from host %s", server.id, args["source_host"])
         self.tell(str(args["source_host"]), server)  # it needn't keep the copy any more
 
-    def _fetched(self, work: Work, target: Path) -> BaseImage:
-        server, disk = work.server, disk_of(work.server)
+    def _fetched(self, work: Work, which: str) -> BaseImage:
+        server, disk = work.server, disk_of(work.server, which)
+        target = self._places.arriving(server.id, disk)
         self._places.make_room()
-        self._fetcher.fetch(self.where(server), server.id, disk, target, work.check)
+        self._fetcher.fetch(self.where(server), server.id, disk, target, work.check, which)
         if disk.format == "qcow2":
             inspect(target, disk.format)  # that it names no other file, whoever has made it
         return BaseImage(target, disk.format, disk.virtual_size)
 
-    def _spec(self, server: Server, flavor: Flavor, base: BaseImage, *, started: bool) -> InstanceSpec:
+    def _spec(self, server: Server, flavor: Flavor, base: BaseImage) -> InstanceSpec:
         """Make the order for a guest whose disk is ``base``, whatever its image is now; no disk shrinks."""
         spec = spec_of(replace(server, flavor=flavor), base, self._settings)
         size = max(flavor.disk_gb * GIB, base.virtual_size) if flavor.disk_gb else 0
-        return replace(spec, root_bytes=size, started=started)
+        return replace(spec, root_bytes=size)
 
     # The end of it
 

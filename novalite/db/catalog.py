@@ -21,7 +21,9 @@ from novalite.errors import (
 )
 from novalite.model import Flavor, KeyPair, Page
 
-FLAVOR_SORT_FIELDS = frozenset({"id", "name", "vcpus", "memory_mb", "disk_gb", "swap_mb", "created_at"})
+FLAVOR_SORT_FIELDS = frozenset(
+    {"id", "name", "vcpus", "memory_mb", "disk_gb", "swap_mb", "ephemeral_gb", "rxtx_factor", "created_at"}
+)
 
 
 @tried_again

@@ -67,6 +67,7 @@ def largest(one: Flavor, other: Flavor) -> Flavor:
         memory_mb=max(one.memory_mb, other.memory_mb),
         disk_gb=max(one.disk_gb, other.disk_gb),
         swap_mb=max(one.swap_mb, other.swap_mb),
+        ephemeral_gb=max(one.ephemeral_gb, other.ephemeral_gb),
     )
 
 

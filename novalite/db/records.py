@@ -26,6 +26,8 @@ from novalite.model import (
 
 #: Mappings that are mostly empty: NULL then.
 _OPTIONAL = ("task_args", "kept")
+#: Members of flavors that code before revision 0010 can't read, and what they are where they aren't told.
+_YOUNG = {"ephemeral_gb": 0, "rxtx_factor": 1.0}
 _SERVER_FIELDS = tuple(field.name for field in fields(Server))
 _JSON = tuple(name for name in _SERVER_FIELDS if isinstance(servers.c[name].type, sa.JSON))
 _TIMES = tuple(name for name in _SERVER_FIELDS if isinstance(servers.c[name].type, UtcTime))
@@ -54,6 +56,9 @@ def image_of(stored: Mapping[str, Any]) -> ImageInfo:
 def flavor_json(flavor: Flavor) -> dict[str, Any]:
     """Turn a flavor into what is stored."""
     values = {field.name: getattr(flavor, field.name) for field in fields(Flavor)}
+    for name, default in _YOUNG.items():
+        if values[name] == default:
+            del values[name]
     extra = dict(flavor.extra_specs)
     return {**values, "extra_specs": extra, "created_at": flavor.created_at.isoformat()}
 

@@ -245,6 +245,8 @@ flavors = sa.Table(
     sa.Column("memory_mb", sa.Integer, nullable=False),
     sa.Column("disk_gb", sa.Integer, nullable=False),
     sa.Column("swap_mb", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("ephemeral_gb", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("rxtx_factor", sa.Double, nullable=False, server_default=sa.text("1")),
     sa.Column("public", sa.Boolean, nullable=False),
     sa.Column("description", LongText),
     sa.Column("extra_specs", sa.JSON, nullable=False),

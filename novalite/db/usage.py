@@ -47,7 +47,7 @@ class UsageRecords(Records):
                     flavor=row.flavor["name"],
                     vcpus=row.flavor["vcpus"],
                     memory_mb=row.flavor["memory_mb"],
-                    disk_gb=row.flavor["disk_gb"],
+                    disk_gb=row.flavor["disk_gb"] + row.flavor.get("ephemeral_gb", 0),
                     vm_state=row.vm_state,
                     started_at=row.launched_at,
                     ended_at=row.terminated_at,

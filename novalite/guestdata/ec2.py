@@ -74,6 +74,8 @@ def meta_data(facts: GuestFacts, version: str = LATEST) -> dict[str, Any]:
         "placement": {"availability-zone": facts.availability_zone},
         "reservation-id": facts.reservation_id,
     }
+    if facts.ephemeral_device:
+        told["block-device-mapping"]["ephemeral0"] = facts.ephemeral_device
     if facts.swap_device:
         told["block-device-mapping"]["swap"] = facts.swap_device
     if facts.kernel_id:

@@ -53,7 +53,8 @@ class GuestFacts:
     ramdisk_id: str = ""
     flavor: str = ""
     root_device: str = "/dev/vda"
-    swap_device: str = ""  # empty: there is none
+    ephemeral_device: str = ""  # empty: there is none
+    swap_device: str = ""  # likewise
     admin_password: str = field(default="", repr=False)
 
 
@@ -76,6 +77,7 @@ def facts_of(server: Server, network: NetworkSettings) -> GuestFacts:
     The administrator's password is known while the guest is made, and never after.
     """
     bus = disk_bus(server.image.properties)
+    ephemeral = bool(server.flavor.ephemeral_gb)
     keys = {server.key_name: server.public_key} if server.key_name and server.public_key else {}
     return GuestFacts(
         uuid=server.id,
@@ -95,7 +97,8 @@ def facts_of(server: Server, network: NetworkSettings) -> GuestFacts:
         ramdisk_id=server.image.properties.get("ramdisk_id", ""),
         flavor=server.flavor.name,
         root_device=f"/dev/{disk_name(bus, 0)}",
-        swap_device=f"/dev/{disk_name(bus, 1)}" if server.flavor.swap_mb else "",
+        ephemeral_device=f"/dev/{disk_name(bus, 1)}" if ephemeral else "",
+        swap_device=f"/dev/{disk_name(bus, 1 + ephemeral)}" if server.flavor.swap_mb else "",
         admin_password=str(server.task_args.get("admin_password") or ""),
     )
 

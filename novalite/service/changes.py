@@ -74,6 +74,8 @@ class Changes:
         if wanted.name is not None:
             check_name("name", wanted.name)
         check_metadata(wanted.metadata or {})
+        if wanted.preserve_ephemeral and server.flavor.ephemeral_gb:
+            raise InvalidInput("Preserving ephemeral partitions isn't supported: a rebuild makes them anew.")
         image = self._images.show(wanted.image_id, caller)
         check_disk(server.flavor, caller, self._policy)
         check_image(image, server.flavor)
@@ -317,6 +319,11 @@ def _check_resize(server: Server, flavor: Flavor) -> None:
         raise InvalidInput(
             f"Server disk was unable to be resized because: it has {server.flavor.disk_gb} GiB, "
             f"flavor {flavor.name} has {flavor.disk_gb}"
+        )
+    if flavor.ephemeral_gb < server.flavor.ephemeral_gb:
+        raise InvalidInput(
+            "Server disk was unable to be resized because: its ephemeral disk has "
+            f"{server.flavor.ephemeral_gb} GiB, flavor {flavor.name} has {flavor.ephemeral_gb}"
         )
     if server.image.min_ram > flavor.memory_mb:
         raise InvalidInput("Flavor's memory is too small for requested image.")

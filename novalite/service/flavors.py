@@ -99,6 +99,7 @@ class Flavors:
             ("ram", flavor.memory_mb, 1),
             ("disk", flavor.disk_gb, 0),
             ("swap", flavor.swap_mb, 0),
+            ("OS-FLV-EXT-DATA:ephemeral", flavor.ephemeral_gb, 0),
         ):
             if not least <= value <= _MOST:
                 raise InvalidInput(f"{what} must be between {least} and {_MOST}, not {value}")

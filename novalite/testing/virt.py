@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import threading
 import time
 import uuid
@@ -403,6 +404,41 @@ class VirtConformance:
         driver.destroy(spec.id)
         assert self.leftovers(tmp_path, spec.id) == []
 
+    def test_copies_of_ephemeral_disks(self, driver: VirtDriver, spec: InstanceSpec, tmp_path: Path) -> None:
+        if VirtCap.SNAPSHOT not in driver.capabilities:
+            with pytest.raises(Unsupported), driver.copy_ephemeral(spec.id):
+                pass
+            return
+        with pytest.raises(InstanceNotFound), driver.copy_ephemeral(spec.id):
+            pass
+        driver.spawn(dataclasses.replace(spec, started=False))
+        with driver.copy_ephemeral(spec.id) as made:
+            assert made is None
+        driver.destroy(spec.id)
+        linux = {"os_type": "linux"}
+        driver.spawn(dataclasses.replace(spec, ephemeral_bytes=8 << 20, image_properties=linux))
+        with pytest.raises(InvalidState), driver.copy_ephemeral(spec.id):
+            pass
+        driver.set_power(spec.id, PowerAction.FORCE_STOP)
+        kept = tmp_path / "ephemeral"
+        with driver.copy_ephemeral(spec.id) as made:
+            assert made is not None
+            shutil.copyfile(made.path, kept)
+        assert not made.path.exists()
+        # What was copied is what another guest of that name begins with.
+        driver.destroy(spec.id)
+        came = BaseImage(kept, made.format, made.virtual_size)
+        spec = dataclasses.replace(spec, ephemeral_bytes=16 << 20, ephemeral_base=came, started=False)
+        driver.spawn(spec)
+        with driver.copy_ephemeral(spec.id) as again:
+            assert again is not None
+            self.check_ephemeral(again, spec.ephemeral_bytes)
+        driver.destroy(spec.id)
+        assert self.leftovers(tmp_path, spec.id) == []
+
+    def check_ephemeral(self, copy: Snapshot, size: int) -> None:
+        """Look at a copy of an empty ephemeral disk of ``size`` bytes; to be overridden."""
+
     def check_snapshot(self, snapshot: Snapshot) -> None:
         """Look at a snapshot; to be overridden."""
 
@@ -430,21 +466,22 @@ class VirtConformance:
         assert self.leftovers(tmp_path, spec.id) == []
 
     def test_resize(self, driver: VirtDriver, spec: InstanceSpec, tmp_path: Path) -> None:
-        size = {"vcpus": 2, "memory_mb": 96, "root_bytes": spec.base.virtual_size + (1 << 20)}
-        size["swap_bytes"] = 2 << 20
+        size: dict[str, Any] = {"vcpus": 2, "memory_mb": 96, "swap_bytes": 2 << 20}
+        size |= {"root_bytes": spec.base.virtual_size + (1 << 20), "ephemeral_bytes": 8 << 20}
+        linux = "linux"  # for which any driver has what it takes to make a file system
         if VirtCap.RESIZE not in driver.capabilities:
             with pytest.raises(Unsupported):
-                driver.resize(spec.id, **size)
+                driver.resize(spec.id, **size, os_type=linux)
             return
         with pytest.raises(InstanceNotFound):
-            driver.resize(spec.id, **size)
+            driver.resize(spec.id, **size, os_type=linux)
         driver.spawn(dataclasses.replace(spec, swap_bytes=1 << 20))
         with pytest.raises(InvalidState):
-            driver.resize(spec.id, **size)
+            driver.resize(spec.id, **size, os_type=linux)
         for end, expected in ((driver.revert_resize, False), (driver.confirm_resize, True)):
             driver.set_power(spec.id, PowerAction.FORCE_STOP)
-            driver.resize(spec.id, **size)
-            driver.resize(spec.id, **size)
+            driver.resize(spec.id, **size, os_type=linux)
+            driver.resize(spec.id, **size, os_type=linux)
             assert self.has_size(driver, spec.id, **size)
             driver.set_power(spec.id, PowerAction.START)
             end(spec.id)
@@ -453,12 +490,17 @@ class VirtConformance:
             assert driver.list_states() == {spec.id: PowerState.RUNNING}
             assert self.has_size(driver, spec.id, **size) is expected
         driver.set_power(spec.id, PowerAction.FORCE_STOP)
-        driver.resize(spec.id, **size)
+        more = {**size, "ephemeral_bytes": 16 << 20}
+        driver.resize(spec.id, **more)
+        assert self.has_size(driver, spec.id, **more)
+        driver.revert_resize(spec.id)
+        assert self.has_size(driver, spec.id, **size)
+        driver.resize(spec.id, **more)
         driver.destroy(spec.id)
         assert self.leftovers(tmp_path, spec.id) == []
 
     def has_size(self, driver: VirtDriver, instance_id: str, **size: int) -> bool:
-        """Tell whether the guest has vcpus, memory_mb, root_bytes and swap_bytes.
+        """Tell whether the guest has vcpus, memory_mb, root_bytes, swap_bytes and ephemeral_bytes.
 
         To be implemented for RESIZE.
         """

@@ -126,7 +126,7 @@ class BaseImage:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A copy of a guest's root disk that needs no other file."""
+    """A copy of a guest's disk that needs no other file."""
 
     path: Path
     format: str  # a disk_format of the Image API
@@ -171,6 +171,8 @@ class InstanceSpec:
     base: BaseImage
     root_bytes: int = 0  # 0: as large as the image; never smaller than it
     swap_bytes: int = 0  # 0: no swap disk
+    ephemeral_bytes: int = 0  # 0: no ephemeral disk
+    ephemeral_base: BaseImage | None = None  # what is on that one; None: an empty file system
     config_drive: Mapping[str, bytes] | None = None  # path inside the drive -> content
     nics: tuple[Nic, ...] = ()
     image_properties: Mapping[str, str] = field(default_factory=dict)  # hw_* hints
@@ -263,6 +265,15 @@ class VirtDriver(ABC):
         """
         raise Unsupported(f"virt driver {self.name} makes no snapshots")
 
+    def copy_ephemeral(self, instance_id: str) -> AbstractContextManager[Snapshot | None]:
+        """Copy the ephemeral disk of a guest that is off; the file goes with the block.
+
+        It gives None where there is no such disk.
+        Raises InstanceNotFound for an unknown id, and InvalidState for a guest
+        that runs; needs SNAPSHOT.
+        """
+        raise Unsupported(f"virt driver {self.name} makes no snapshots")
+
     def rescue(self, spec: InstanceSpec) -> None:
         """Boot a guest from ``spec.base``, with its own disk as the second one.
 
@@ -276,12 +287,22 @@ class VirtDriver(ABC):
         raise Unsupported(f"virt driver {self.name} has no rescue")
 
     def resize(
-        self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int, swap_bytes: int = 0
+        self,
+        instance_id: str,
+        *,
+        vcpus: int,
+        memory_mb: int,
+        root_bytes: int,
+        swap_bytes: int = 0,
+        ephemeral_bytes: int = 0,
+        os_type: str = "",
     ) -> None:
         """Give a guest that is off another size, and keep what it was.
 
         ``root_bytes`` 0 leaves the disk as large as it is, which never
         shrinks. A swap disk of another size is made anew, and with 0 there is none.
+        An ephemeral disk is made if there is none, for the image's ``os_type``, and
+        grows if there is; what is on it stays.
         Raises InvalidState for a guest that runs; needs RESIZE.
         """
         raise Unsupported(f"virt driver {self.name} resizes no guests")

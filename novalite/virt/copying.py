@@ -1,9 +1,10 @@
-"""Copying a running guest's disk: libvirt mirrors it, and is told to stop when both are the same."""
+"""Copying a guest's disk; one that runs libvirt mirrors, and is told to stop when both are the same."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -11,10 +12,34 @@ from xml.etree import ElementTree as ET
 import libvirt
 
 from novalite.errors import HypervisorDown, InvalidState
+from novalite.virt import qemuimg
+from novalite.virt.base import Snapshot
 
 _POLL_SECONDS = 0.1
 _COPY_SECONDS = 7200.0
 Ask = Callable[[Callable[[Any], Any]], Any]
+
+
+@contextlib.contextmanager
+def all_or_nothing(target: Path) -> Iterator[None]:
+    """Remove the copy ``target`` when the block fails."""
+    try:
+        yield
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def told(copy: Path) -> Snapshot:
+    """Return a copy with its size."""
+    return Snapshot(copy, "qcow2", int(qemuimg.info(copy, "qcow2")["virtual-size"]))
+
+
+def copy_idle(disk: Path, target: Path) -> None:
+    """Copy a disk that nobody writes to, with all it is based on, to the qcow2 file ``target``."""
+    target.unlink(missing_ok=True)
+    size = int(qemuimg.info(disk, "qcow2")["virtual-size"])
+    qemuimg.to_qcow2(disk, "qcow2", target, size)
 
 
 def copy_live(ask: Ask, disk: Path, target: Path) -> None:

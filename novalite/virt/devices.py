@@ -19,5 +19,6 @@ def disk_bus(image_properties: Mapping[str, str]) -> str:
 
 
 def disk_name(bus: str, number: int) -> str:
-    """Name a guest's disk by its number, 0 being the root disk and 1 the swap disk where there is one."""
+    """Name a guest's disk by its number: the root disk is 0, then come the ephemeral disk and the swap disk,
+    as far as there are any."""
     return f"{DISK_BUSES[bus]}{'abcd'[number]}"

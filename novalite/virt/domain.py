@@ -56,6 +56,15 @@ class Layout:
     def config_drive(self) -> Path:
         return self.folder / "config.iso"
 
+    @property
+    def ephemeral(self) -> Path:
+        return self.folder / "disk.eph0"
+
+    @property
+    def ephemeral_base(self) -> Path:
+        """What the ephemeral disk is put on."""
+        return self.folder / "base.eph0"
+
     def swap(self, size: int) -> Path:
         """Where a swap disk of ``size`` bytes, whole MiB, is."""
         return self.folder / f"{SWAP}{size >> 20}"
@@ -63,6 +72,15 @@ class Layout:
     def swaps(self) -> list[Path]:
         """All swap disks that are there."""
         return sorted(self.folder.glob(f"{SWAP}*"))
+
+    def further(self, ephemeral_bytes: int, swap_bytes: int) -> list[tuple[Path, str]]:
+        """Return the disks between the root disk and the config drive, in order, with their formats."""
+        found = [(self.ephemeral, "qcow2")] if ephemeral_bytes else []
+        return [*found, (self.swap(swap_bytes), "raw")] if swap_bytes else found
+
+    def is_further(self, path: Path) -> bool:
+        """Tell whether a path is that of such a disk, of any size."""
+        return path == self.ephemeral or (path.parent == self.folder and path.name.startswith(SWAP))
 
     @property
     def started(self) -> Path:
@@ -202,10 +220,10 @@ def _kernel(os_element: ET.Element, boot: BootFiles, place: Layout, bus: str) ->
 def _disks(
     devices: ET.Element, spec: InstanceSpec, layout: Layout, hardware: tuple[str, str], *, rescue: bool
 ) -> None:
-    """Add the root disk and, on the same bus, the swap disk and the config drive.
+    """Add the root disk and, on the same bus, further disks and the config drive.
 
     A guest that found its root disk needs no other driver to read the others.
-    In a rescued guest its own root disk has the place of the swap disk.
+    In a rescued guest its own root disk has the place of further ones.
     """
     _, bus = hardware
     if hardware == ("q35", "ide"):
@@ -215,8 +233,8 @@ def _disks(
     files = [(layout.rescue.disk if rescue else layout.disk, "qcow2")]
     if rescue:
         files.append((layout.disk, "qcow2"))
-    elif spec.swap_bytes:
-        files.append((layout.swap(spec.swap_bytes), "raw"))
+    else:
+        files += layout.further(spec.ephemeral_bytes, spec.swap_bytes)
     first, *_ = [
         disk(devices, path, fmt, disk_name(bus, number), bus) for number, (path, fmt) in enumerate(files)
     ]

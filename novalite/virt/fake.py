@@ -43,7 +43,7 @@ from novalite.virt.base import (
     VirtDriver,
 )
 from novalite.virt.diagnostics import CpuTime, Diagnostics, DiskCounters
-from novalite.virt.fake_guests import GOING_ON, META_DATA, Guest, Kept, change, guest_of, start
+from novalite.virt.fake_guests import EMPTY, GOING_ON, META_DATA, Guest, Kept, change, guest_of, start
 from novalite.virt.fake_places import DRIVE, Inbox, hand_over
 
 _POLL_SECONDS = 0.05
@@ -139,10 +139,10 @@ class FakeDriver(VirtDriver):
             if guest is None:
                 _check(spec)
                 facts = json.loads((spec.config_drive or {}).get(META_DATA, b"{}"))
-                size = [spec.vcpus, spec.memory_mb, spec.root_bytes, spec.swap_bytes]
+                size = [spec.vcpus, spec.memory_mb, spec.root_bytes, spec.swap_bytes, spec.ephemeral_bytes]
                 guest = Guest(spec.id, spec.name, facts, size=size)
                 if self._kept is not None:
-                    self._kept.make_disk(spec)
+                    self._kept.make_disks(spec)
                     faults.passing("guest-half-made")
                 self._guests[spec.id] = guest
             if spec.started:
@@ -200,8 +200,8 @@ class FakeDriver(VirtDriver):
             guest = self._guest(instance_id)
             if guest.state is PowerState.SHUTDOWN:
                 raise InvalidState(f"instance {instance_id} isn't running")
-            vcpus, memory_mb, _, swap_bytes = guest.size
-            disks = ["vda", "vdb"] if swap_bytes else ["vda"]
+            vcpus, memory_mb, _, *further = guest.size
+            disks = [f"vd{letter}" for letter in "abc"[: 1 + sum(map(bool, further))]]
             return Diagnostics(
                 state=guest.state,
                 driver="libvirt",  # the API knows no fake one, and Nova's says so, too
@@ -225,6 +225,23 @@ class FakeDriver(VirtDriver):
             path.write_bytes(disk)
             yield Snapshot(path, "raw", len(disk))
 
+    @contextlib.contextmanager
+    def copy_ephemeral(self, instance_id: str) -> Iterator[Snapshot | None]:
+        """Copy the ephemeral disk; where guests aren't kept it is empty."""
+        domain.check_id(instance_id)
+        with self._working("copy_ephemeral"):
+            guest = self._guest(instance_id)
+            if guest.state is not PowerState.SHUTDOWN:
+                raise InvalidState(f"instance {instance_id} runs")
+            disk = EMPTY if guest.size[4] else None
+            if disk is not None and self._kept is not None:
+                disk = self._kept.ephemeral(instance_id)
+        with tempfile.TemporaryDirectory(prefix="novalite-fake-") as directory:
+            path = Path(directory) / "ephemeral.raw"
+            if disk is not None:
+                path.write_bytes(disk)
+            yield None if disk is None else Snapshot(path, "raw", len(disk))
+
     def rescue(self, spec: InstanceSpec) -> None:
         """Start the guest anew, as rescued."""
         domain.check_id(spec.id)
@@ -247,7 +264,15 @@ class FakeDriver(VirtDriver):
             self._keep(guest)
 
     def resize(
-        self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int, swap_bytes: int = 0
+        self,
+        instance_id: str,
+        *,
+        vcpus: int,
+        memory_mb: int,
+        root_bytes: int,
+        swap_bytes: int = 0,
+        ephemeral_bytes: int = 0,
+        os_type: str = "",
     ) -> None:
         """Change the guest's size and keep the former."""
         domain.check_id(instance_id)
@@ -256,7 +281,9 @@ class FakeDriver(VirtDriver):
             if guest.state is not PowerState.SHUTDOWN:
                 raise InvalidState(f"instance {instance_id} runs")
             guest.before = guest.before or guest.size
-            guest.size = [vcpus, memory_mb, root_bytes or guest.size[2], swap_bytes]
+            guest.size = [vcpus, memory_mb, root_bytes or guest.size[2], swap_bytes, ephemeral_bytes]
+            if self._kept is not None and ephemeral_bytes:
+                self._kept.make_ephemeral(instance_id)
             self._keep(guest)
 
     def confirm_resize(self, instance_id: str) -> None:
@@ -275,6 +302,8 @@ class FakeDriver(VirtDriver):
             if guest.before is not None:
                 guest.size, guest.before = guest.before, None
                 guest.state, guest.suspended = PowerState.SHUTDOWN, False
+                if self._kept is not None and not guest.size[4]:
+                    self._kept.drop_ephemeral(instance_id)
                 self._keep(guest)
 
     def departure(self, instance_id: str) -> Departure:

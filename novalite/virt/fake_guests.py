@@ -12,13 +12,15 @@ from typing import Any
 from novalite import faults
 from novalite.errors import InvalidState
 from novalite.virt.base import InstanceSpec, PowerAction, PowerState
-from novalite.virt.fake_places import DISK, DRIVE, GUEST
+from novalite.virt.fake_places import DISK, DRIVE, EPHEMERAL, GUEST
 
 #: Serial output kept of each guest, in characters.
 _LOG_CHARS = 1 << 20
 #: They keep the guest's memory, if it has any.
 GOING_ON = (PowerAction.START, PowerAction.UNPAUSE, PowerAction.RESUME)
 META_DATA = "openstack/latest/meta_data.json"
+#: What is on an ephemeral disk that no guest has written to.
+EMPTY = b"NOVALITE-FAKE-EPHEMERAL\n"
 
 
 @dataclass
@@ -32,13 +34,15 @@ class Guest:
     log: str = ""
     suspended: bool = False
     rescued: bool = False
-    size: list[int] = field(default_factory=lambda: [0, 0, 0, 0])  # vcpus, memory_mb, root_bytes, swap_bytes
+    # vcpus, memory_mb, root_bytes, swap_bytes, ephemeral_bytes
+    size: list[int] = field(default_factory=lambda: [0, 0, 0, 0, 0])
     before: list[int] | None = None  # a resize
 
 
 def guest_of(plain: dict[str, Any]) -> Guest:
-    """Make a guest of what was kept of it."""
-    return Guest(**{**plain, "state": PowerState(plain["state"])})
+    """Make a guest of what was kept of it; earlier versions knew no ephemeral disks."""
+    sizes = {name: plain[name] and [*plain[name], 0][:5] for name in ("size", "before")}
+    return Guest(**{**plain, **sizes, "state": PowerState(plain["state"])})
 
 
 class Kept:
@@ -56,17 +60,35 @@ class Kept:
         """Return where all of a guest is."""
         return self.directory / instance_id
 
-    def make_disk(self, spec: InstanceSpec) -> None:
-        """Copy the base, and write the config drive."""
+    def make_disks(self, spec: InstanceSpec) -> None:
+        """Copy the bases, and write the config drive."""
         folder = self.folder(spec.id)
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(spec.base.path, folder / DISK)
+        if spec.ephemeral_bytes and spec.ephemeral_base is not None:
+            shutil.copyfile(spec.ephemeral_base.path, folder / EPHEMERAL)
+        elif spec.ephemeral_bytes:
+            (folder / EPHEMERAL).write_bytes(EMPTY)
         if spec.config_drive is not None:
             (folder / DRIVE).write_bytes(spec.config_drive.get(META_DATA, b"{}"))
 
     def disk(self, instance_id: str) -> bytes:
         """Return what is on a guest's disk."""
         return (self.folder(instance_id) / DISK).read_bytes()
+
+    def ephemeral(self, instance_id: str) -> bytes:
+        """Return what is on a guest's ephemeral disk."""
+        return (self.folder(instance_id) / EPHEMERAL).read_bytes()
+
+    def make_ephemeral(self, instance_id: str) -> None:
+        """Make an ephemeral disk; one that is there stays."""
+        path = self.folder(instance_id) / EPHEMERAL
+        if not path.exists():
+            path.write_bytes(EMPTY)
+
+    def drop_ephemeral(self, instance_id: str) -> None:
+        """Remove the ephemeral disk, if there is one."""
+        (self.folder(instance_id) / EPHEMERAL).unlink(missing_ok=True)
 
     def write(self, guest: Guest) -> None:
         """Keep a guest as it is now."""

@@ -16,6 +16,7 @@ from novalite.errors import HypervisorDown
 
 GUEST = "guest.json"
 DISK = "disk"
+EPHEMERAL = "ephemeral"
 DRIVE = "config"
 _EXPECTED = "expected"
 
@@ -77,8 +78,9 @@ def hand_over(instance_id: str, there: str, kept: Path | None, guest: Mapping[st
             leaving.write_text(json.dumps(guest))
         else:
             leaving = kept / GUEST
-            if (kept / DISK).exists():
-                shutil.copyfile(kept / DISK, place / DISK)
+            for name in (DISK, EPHEMERAL):
+                if (kept / name).exists():
+                    shutil.copyfile(kept / name, place / name)
         leaving.replace(place / GUEST)
     except OSError as error:
         raise HypervisorDown(f"instance {instance_id} can't get to {there}: {error}") from error

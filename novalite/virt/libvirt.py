@@ -38,6 +38,7 @@ from novalite.virt import (
     console,
     copying,
     domain,
+    ephemeral,
     guest,
     living,
     pacing,
@@ -122,6 +123,11 @@ class LibvirtDriver(VirtDriver):
         ),
         *pacing.OPTIONS,
         cfg.StrOpt("my_ip", default="127.0.0.1", help="This host's address."),
+        cfg.StrOpt(
+            "default_ephemeral_format",
+            choices=ephemeral.FORMATS,
+            help="File system of ephemeral disks; without, that of the image's os_type.",
+        ),
         cfg.IntOpt(
             "shutdown_timeout",
             default=60,
@@ -153,6 +159,11 @@ class LibvirtDriver(VirtDriver):
         for program in ("qemu-img", "prlimit"):
             if shutil.which(program) is None:
                 raise ConfigError(f"the libvirt driver needs {program}, which isn't installed")
+        if lacking := ephemeral.missing(self.settings["default_ephemeral_format"]):
+            LOG.warning(
+                "servers with ephemeral disks may fail here without %s, or default_ephemeral_format",
+                " and ".join(lacking),
+            )
         self._find_platform()
 
     def close(self) -> None:
@@ -278,21 +289,32 @@ class LibvirtDriver(VirtDriver):
         layout = self._layout(instance_id)
         with self._locked(instance_id):
             active = self._with_domain(instance_id, lambda dom: bool(dom.isActive()))
-            try:
+            with copying.all_or_nothing(layout.snapshot):
                 if active:
                     copying.copy_live(
                         lambda act: self._with_domain(instance_id, act), layout.disk, layout.snapshot
                     )
-                    size = int(qemuimg.info(layout.snapshot, "qcow2")["virtual-size"])
                 else:
-                    layout.snapshot.unlink(missing_ok=True)
-                    size = int(qemuimg.info(layout.disk, "qcow2")["virtual-size"])
-                    qemuimg.to_qcow2(layout.disk, "qcow2", layout.snapshot, size)
-            except BaseException:
-                layout.snapshot.unlink(missing_ok=True)
-                raise
+                    copying.copy_idle(layout.disk, layout.snapshot)
+                made = copying.told(layout.snapshot)
         try:
-            yield Snapshot(layout.snapshot, "qcow2", size)
+            yield made
+        finally:
+            layout.snapshot.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def copy_ephemeral(self, instance_id: str) -> Iterator[Snapshot | None]:
+        """Copy the ephemeral disk by qemu-img."""
+        layout = self._layout(instance_id)
+        with self._locked(instance_id):
+            self._with_domain(instance_id, resizing.demand_off)
+            there = layout.ephemeral.exists()
+            with copying.all_or_nothing(layout.snapshot):
+                if there:
+                    copying.copy_idle(layout.ephemeral, layout.snapshot)
+                made = copying.told(layout.snapshot) if there else None
+        try:
+            yield made
         finally:
             layout.snapshot.unlink(missing_ok=True)
 
@@ -330,27 +352,39 @@ class LibvirtDriver(VirtDriver):
             self._with_domain(instance_id, guest.start)
 
     def resize(
-        self, instance_id: str, *, vcpus: int, memory_mb: int, root_bytes: int, swap_bytes: int = 0
+        self,
+        instance_id: str,
+        *,
+        vcpus: int,
+        memory_mb: int,
+        root_bytes: int,
+        swap_bytes: int = 0,
+        ephemeral_bytes: int = 0,
+        os_type: str = "",
     ) -> None:
-        """Copy the disk and write the domain down, then change both."""
+        """Copy the disks and write the domain down, then change them."""
         layout = self._layout(instance_id)
         with self._locked(instance_id):
             self._with_domain(instance_id, resizing.demand_off)
             if not layout.before.xml.exists():
-                resizing.keep_disk(layout)
+                resizing.keep_disks(layout)
                 self._with_domain(instance_id, lambda dom: resizing.keep_domain(dom, layout.before))
             resizing.grow(layout.disk, root_bytes)
             if swap_bytes:
                 swap.make(layout.swap(swap_bytes), swap_bytes)
+            if ephemeral_bytes:
+                ephemeral.make(layout, ephemeral_bytes, self._file_system(os_type))
+                resizing.grow(layout.ephemeral, ephemeral_bytes)
             kept = layout.before.xml.read_text()
-            size = {"vcpus": vcpus, "memory_mb": memory_mb, "swap_bytes": swap_bytes}
+            size = {"vcpus": vcpus, "memory_mb": memory_mb}
+            size |= {"swap_bytes": swap_bytes, "ephemeral_bytes": ephemeral_bytes}
             self._define(instance_id, resizing.resized(kept, layout, **size))
 
     def confirm_resize(self, instance_id: str) -> None:
         """Remove what was kept."""
         layout = self._layout(instance_id)
         with self._locked(instance_id):
-            self._with_domain(instance_id, lambda dom: resizing.drop_swaps(dom, layout))
+            self._with_domain(instance_id, lambda dom: resizing.drop_unused(dom, layout))
             rmtree(layout.before.folder)
 
     def revert_resize(self, instance_id: str) -> None:
@@ -361,10 +395,9 @@ class LibvirtDriver(VirtDriver):
             if not layout.before.xml.exists():
                 return
             self._with_domain(instance_id, guest.end)
-            if layout.before.disk.exists():  # else a killed process of ours moved it already
-                layout.before.disk.replace(layout.disk)
+            resizing.bring_disks_back(layout)
             self._define(instance_id, layout.before.xml.read_text())
-            self._with_domain(instance_id, lambda dom: resizing.drop_swaps(dom, layout))
+            self._with_domain(instance_id, lambda dom: resizing.drop_unused(dom, layout))
             rmtree(layout.before.folder)
 
     def departure(self, instance_id: str) -> Departure:
@@ -385,6 +418,8 @@ class LibvirtDriver(VirtDriver):
             qemuimg.blank(layout.disk, virtual_size)
             if spec.swap_bytes:
                 swap.make(layout.swap(spec.swap_bytes), spec.swap_bytes)
+            if spec.ephemeral_bytes:
+                qemuimg.blank(layout.ephemeral, spec.ephemeral_bytes)
             if config_drive is not None:
                 shutil.move(config_drive, layout.config_drive)
             put_boot_files(spec.base.boot, layout)
@@ -400,8 +435,9 @@ class LibvirtDriver(VirtDriver):
         layout = self._layout(instance_id)
 
         def disks() -> list[int]:
-            root = int(qemuimg.info(layout.disk, "qcow2")["virtual-size"])
-            return [root, *(path.stat().st_size for path in layout.swaps())]
+            grown = [disk for disk in (layout.disk, layout.ephemeral) if disk.exists()]
+            sizes = [int(qemuimg.info(disk, "qcow2")["virtual-size"]) for disk in grown]
+            return [*sizes, *(path.stat().st_size for path in layout.swaps())]
 
         with self._locked(instance_id), self._at_length(instance_id) as ask_long:
             way = living.Way(
@@ -436,11 +472,19 @@ class LibvirtDriver(VirtDriver):
         qemuimg.overlay(layout.disk, backing, spec.base.format, size)
         if spec.swap_bytes:
             swap.make(layout.swap(spec.swap_bytes), spec.swap_bytes)
+        if spec.ephemeral_bytes and spec.ephemeral_base is not None:
+            ephemeral.take(layout, spec.ephemeral_base, spec.ephemeral_bytes)
+        elif spec.ephemeral_bytes:
+            os_type = spec.image_properties.get("os_type", "")
+            ephemeral.make(layout, spec.ephemeral_bytes, self._file_system(os_type))
         if spec.config_drive is not None:
             configdrive.build(spec.config_drive, layout.config_drive)
         layout.console.touch(mode=0o600)
         faults.passing("guest-half-made")
         self._connection.call(f"instance {spec.id}", lambda live: live.defineXML(xml))
+
+    def _file_system(self, os_type: str) -> str:
+        return ephemeral.format_of(os_type, self.settings["default_ephemeral_format"])
 
     def _define(self, instance_id: str, xml: str) -> None:
         self._connection.call(f"instance {instance_id}", lambda live: live.defineXML(xml))

@@ -7,6 +7,7 @@ needs is there. So what is found after a kill is complete or isn't there.
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -28,17 +29,32 @@ def keep_domain(dom: Any, place: domain.Layout) -> None:
     part.replace(place.xml)
 
 
-def keep_disk(layout: domain.Layout) -> None:
-    """Copy the disk to where it was kept before a resize; cheap where files share blocks."""
+def keep_disks(layout: domain.Layout) -> None:
+    """Copy the disks to where they are kept before a resize; cheap where files share blocks."""
     rmtree(layout.before.folder)
     layout.before.folder.mkdir(mode=0o711)
-    copy = ["cp", "--reflink=auto", "--sparse=always", str(layout.disk), str(layout.before.disk)]
+    _copy(layout.disk, layout.before.disk)
+    if layout.ephemeral.exists():
+        _copy(layout.ephemeral, layout.before.ephemeral)
+
+
+def _copy(disk: Path, kept: Path) -> None:
+    copy = ["cp", "--reflink=auto", "--sparse=always", str(disk), str(kept)]
     done = subprocess.run(copy, capture_output=True, text=True, timeout=_COPY_SECONDS, check=False)
     if done.returncode:
-        raise Unavailable(f"{layout.disk} can't be kept: {done.stderr.strip()}")
+        raise Unavailable(f"{disk} can't be kept: {done.stderr.strip()}")
 
 
-def resized(xml: str, layout: domain.Layout, *, vcpus: int, memory_mb: int, swap_bytes: int) -> str:
+def bring_disks_back(layout: domain.Layout) -> None:
+    """Have the disks be again what they were before a resize."""
+    for kept, disk in ((layout.before.disk, layout.disk), (layout.before.ephemeral, layout.ephemeral)):
+        if kept.exists():  # else there was none, or a killed process of ours moved it already
+            kept.replace(disk)
+
+
+def resized(
+    xml: str, layout: domain.Layout, *, vcpus: int, memory_mb: int, swap_bytes: int, ephemeral_bytes: int
+) -> str:
     """Return a domain's XML with another size; its place is ``layout``."""
     root = ET.fromstring(xml)  # noqa: S314 - libvirt's own output
     for tag in ("memory", "currentMemory"):
@@ -48,27 +64,26 @@ def resized(xml: str, layout: domain.Layout, *, vcpus: int, memory_mb: int, swap
     for element in root.findall("vcpu"):
         element.text = str(vcpus)
     for devices in root.findall("devices"):
-        _put_swap(devices, layout, swap_bytes)
+        _put_further(devices, layout, layout.further(ephemeral_bytes, swap_bytes))
     ET.register_namespace("novalite", domain.NAMESPACE)
     return ET.tostring(root, encoding="unicode")
 
 
-def _put_swap(devices: ET.Element, layout: domain.Layout, size: int) -> None:
-    """Have a swap disk of ``size`` bytes among a domain's devices, and no other; 0 is none.
+def _put_further(devices: ET.Element, layout: domain.Layout, wanted: Sequence[tuple[Path, str]]) -> None:
+    """Have further disks of these files and formats among a domain's devices, and no others.
 
-    It comes before the config drive, and both get new places on their bus: guests
+    They come before the config drive, and all get new places on their bus: guests
     name their disks by these.
     """
     ours = {_told(each, "source", "file"): each for each in devices.findall("disk")}
-    old = [path for path in ours if Path(path).name.startswith(domain.SWAP)]
-    wanted = [str(layout.swap(size))] if size else []
-    if old == wanted:
+    old = [path for path in ours if layout.is_further(Path(path))]
+    if old == [str(path) for path, _ in wanted]:
         return
     root = ours[str(layout.disk)]
     bus = _told(root, "target", "bus")
     for path in old:
         devices.remove(ours[path])
-    later = [domain.disk(devices, Path(path), "raw", "", bus) for path in wanted]
+    later = [domain.disk(devices, path, fmt, "", bus) for path, fmt in wanted]
     later += [ours[path] for path in ours if path == str(layout.config_drive)]
     for number, element in enumerate(later, start=1):
         devices.remove(element)
@@ -79,13 +94,16 @@ def _put_swap(devices: ET.Element, layout: domain.Layout, size: int) -> None:
         devices.insert(list(devices).index(root) + number, element)
 
 
-def drop_swaps(dom: Any, layout: domain.Layout) -> None:
-    """Remove the swap disks that a domain has no use for."""
+def drop_unused(dom: Any, layout: domain.Layout) -> None:
+    """Remove the further disks that a domain has no use for."""
     root = ET.fromstring(dom.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))  # noqa: S314 - libvirt's own output
     used = {_told(each, "source", "file") for each in root.iterfind("devices/disk")}
     for path in layout.swaps():
         if str(path) not in used:
             path.unlink(missing_ok=True)
+    if str(layout.ephemeral) not in used:
+        layout.ephemeral.unlink(missing_ok=True)
+        layout.ephemeral_base.unlink(missing_ok=True)
 
 
 def _told(disk: ET.Element, child: str, name: str) -> str:

@@ -12,8 +12,9 @@ import pytest
 
 from novalite.errors import HypervisorDown, InstanceNotFound
 from novalite.testing import VirtConformance
-from novalite.virt.base import BaseImage, InstanceSpec, PowerAction, PowerState, VirtDriver
+from novalite.virt.base import BaseImage, InstanceSpec, PowerAction, PowerState, Snapshot, VirtDriver
 from novalite.virt.fake import FakeDriver
+from novalite.virt.fake_guests import EMPTY
 from novalite.virt.fake_places import hand_over
 
 
@@ -26,8 +27,11 @@ class TestFakeDriver(VirtConformance):
 
     def has_size(self, driver: VirtDriver, instance_id: str, **size: int) -> bool:
         assert isinstance(driver, FakeDriver)
-        wanted = [size[name] for name in ("vcpus", "memory_mb", "root_bytes", "swap_bytes")]
-        return driver._guests[instance_id].size == wanted
+        names = ("vcpus", "memory_mb", "root_bytes", "swap_bytes", "ephemeral_bytes")
+        return driver._guests[instance_id].size == [size[name] for name in names]
+
+    def check_ephemeral(self, copy: Snapshot, size: int) -> None:
+        assert copy.path.read_bytes() == EMPTY
 
 
 class TestFakeDriverThatKeeps(TestFakeDriver):
@@ -120,9 +124,15 @@ def test_guests_that_are_kept_outlive_the_driver(tmp_path: Path) -> None:
     spec = _spec(tmp_path)
     first.spawn(spec)
     first.set_power(spec.id, PowerAction.STOP)
+    # An earlier version's knows nothing of ephemeral disks.
+    path = tmp_path / "kept" / spec.id / "guest.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({**kept, "size": kept["size"][:4]}))
     second = FakeDriver({"fake_directory": str(tmp_path / "kept")})
     second.open()
     assert second.list_states() == {spec.id: PowerState.SHUTDOWN}
+    with second.copy_ephemeral(spec.id) as copy:
+        assert copy is None
     second.set_power(spec.id, PowerAction.START)
     assert second.console_log(spec.id).count(b"ready") == 2
     second.destroy(spec.id)

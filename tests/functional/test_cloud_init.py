@@ -72,9 +72,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         cloud.service.keypairs.import_key(cloud.caller, "mine", KEY)
         image = cloud.images.add(b"\0" * 512).id
         user_data = base64.b64encode(USER_DATA.encode()).decode()
-        swapping = Flavor("swapping", "swapping", 1, 128, 1, swap_mb=64)
-        cloud.service.flavors.create(cloud.admin, swapping)
-        wanted = NewServer("web 1", image, swapping.id, key_name="mine", user_data=user_data)
+        large = Flavor("large", "large", 1, 128, 1, swap_mb=64, ephemeral_gb=1)
+        cloud.service.flavors.create(cloud.admin, large)
+        wanted = NewServer("web 1", image, large.id, key_name="mine", user_data=user_data)
         (server,) = cloud.service.servers.create(cloud.caller, wanted)
         yield Site(cloud, cloud.wait(server.id, Status.ACTIVE), directory)
 
@@ -117,7 +117,7 @@ def test_cloud_init_reads_the_config_drive(site: Site, cloud_init: CloudInit) ->
     found = site.read("ConfigDrive", cloud_init, "drive")
     assert found.items() >= site.expected(site.server.id).items()
     assert found["network"]["config"] == [dhcp(site)]
-    assert found["swap"] == "/dev/vdb"
+    assert (found["ephemeral0"], found["swap"]) == ("/dev/vdb", "/dev/vdc")
 
 
 def test_cloud_init_reads_both_forms_of_the_service(site: Site, cloud_init: CloudInit) -> None:  # noqa: F811
@@ -129,7 +129,8 @@ def test_cloud_init_reads_both_forms_of_the_service(site: Site, cloud_init: Clou
     assert openstack["network"]["config"] == [dhcp(site)]
     digits = site.server.id.replace("-", "")[:17]
     assert ec2.items() >= site.expected(f"i-{digits}").items()
-    assert ec2["swap"] == "/dev/vdb", "the other form has it only by asking for this one, at a fixed address"
+    # The other form has them only by asking for this one, at a fixed address.
+    assert (ec2["ephemeral0"], ec2["swap"]) == ("/dev/vdb", "/dev/vdc")
 
 
 def test_cloud_init_gets_tokens_where_they_are_demanded(site: Site, cloud_init: CloudInit) -> None:  # noqa: F811

@@ -380,16 +380,21 @@ def test_flavors(compute: Compute) -> None:
         ({"id": "x", "ram": 0}, 400),
         ({"id": "x", "ram": "much"}, 400),
         ({"id": "x", "swap": -1}, 400),
-        ({"id": "x", "OS-FLV-EXT-DATA:ephemeral": 1}, 400),
+        ({"id": "x", "OS-FLV-EXT-DATA:ephemeral": "-1"}, 400),
+        ({"id": "x", "rxtx_factor": 0}, 400),
+        ({"id": "x", "rxtx_factor": "0.0"}, 400),
         ({"id": "x", "unheard": 1}, 400),
     ):
         answer = admin.post("/v2.1/flavors", json={"flavor": {**asked, **change}})
         assert answer.status_code == status, answer.text
     assert alice.post("/v2.1/flavors", json={"flavor": {**asked, "id": "y"}}).status_code == 403
-    swapping = {**asked, "name": "swapping", "id": "swapping", "swap": "1025"}
-    assert admin.post("/v2.1/flavors", json={"flavor": swapping}).json["flavor"]["swap"] == 1025
-    most = alice.get("/v2.1/flavors/detail?sort_key=swap&sort_dir=desc&limit=1").json["flavors"]
-    assert [(each["id"], each["swap"]) for each in most] == [("swapping", 1025)]
+    further = {"swap": 1025, "OS-FLV-EXT-DATA:ephemeral": 3, "rxtx_factor": 2.5}
+    as_text = {name: str(value) for name, value in further.items()}
+    swapping = {**asked, "name": "swapping", "id": "swapping", **as_text}
+    assert admin.post("/v2.1/flavors", json={"flavor": swapping}).json["flavor"].items() >= further.items()
+    for key in ("swap", "ephemeral_gb", "rxtx_factor"):
+        (most,) = alice.get(f"/v2.1/flavors/detail?sort_key={key}&sort_dir=desc&limit=1").json["flavors"]
+        assert (most["id"], most.items() >= further.items()) == ("swapping", True)
     hidden = {**asked, "name": "hidden", "id": "hidden", "os-flavor-access:is_public": False}
     assert admin.post("/v2.1/flavors", json={"flavor": hidden}).status_code == 200
     assert alice.get("/v2.1/flavors/hidden").status_code == 404

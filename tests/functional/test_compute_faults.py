@@ -6,6 +6,7 @@ import signal
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ ASKED: Mapping[str, tuple[str, object]] = {
     "image": ("createImage", {"name": "image"}),
     "shelve": ("shelve", None),
     "unshelve": ("unshelve", None),
-    "resize": ("resize", {"flavorRef": "1"}),
+    "resize": ("resize", {"flavorRef": "larger"}),
     "confirm": ("confirmResize", None),
     "revert": ("revertResize", None),
     "migrate": ("migrate", None),
@@ -48,6 +49,12 @@ BEFORE = {
     "confirm the move": "migrate",
     "revert the move": "migrate",
 }
+# All servers have an ephemeral disk, too, and after these it has what was on it.
+FLAVORS = ("small", 1), ("larger", 2)
+KEEPING = (
+    *("stop", "start", "image", "rescue", "unrescue"),
+    *("resize", "confirm", "migrate", "confirm the move"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +72,9 @@ def site(
     directory = tmp_path_factory.mktemp("faults")
     told = {"hosts": ("host", "other"), "further": "[quota]\ninstances = -1\ncores = -1\nram = -1"}
     with running(directory, rabbit_server, postgres_server, api_server.url, **told) as site:
+        for name, size in FLAVORS:
+            flavor = {"id": name, "name": name, "ram": 128, "vcpus": 1, "disk": size}
+            site.call("POST", "/flavors", {"flavor": {**flavor, "OS-FLV-EXT-DATA:ephemeral": size}})
         yield site
 
 
@@ -83,7 +93,7 @@ class Servers:
                 del self._left[server_id]
                 return server_id
         if what == "boot":
-            server_id = self._site.boot(self._image_id)
+            server_id = self._site.boot(self._image_id, flavorRef="small")
         else:
             server_id = self.after(BEFORE.get(what, "boot"))
             self._act(server_id, what)
@@ -101,7 +111,7 @@ class Servers:
             server_id = self.after(BEFORE.get(what, "boot"))
         with suppress(urllib3.exceptions.HTTPError):  # the API is killed, and comes back by itself
             if what == "boot":
-                return self._site.boot(self._image_id, name), None
+                return self._site.boot(self._image_id, name, flavorRef="small"), None
             if what == "delete":
                 return str(server_id), self._site.call("DELETE", f"/servers/{server_id}")
             return str(server_id), self._act(str(server_id), what)
@@ -133,6 +143,14 @@ def in_the_end(site: Site, server_id: str, status: str) -> None:
     record = site.database.servers.get(server_id)
     assert record.fault is None
     assert site.status(server_id) == status
+    for host in site.hosts:
+        for path in site.instances(host).glob(f"{server_id}/guest.json"):
+            assert path.with_name("ephemeral").exists() is bool(record.flavor.ephemeral_gb)
+
+
+def ephemeral(site: Site, server_id: str) -> Path:
+    """Return the file that is a server's ephemeral disk."""
+    return site.instances(str(site.database.servers.get(server_id).host)) / server_id / "ephemeral"
 
 
 @pytest.mark.parametrize(("what", "point"), list(cases()))
@@ -141,6 +159,9 @@ def test_a_process_killed_at_any_point_is_made_up_for(
 ) -> None:
     armed = site.faults / point
     server_id = None if what == "boot" else servers.after(BEFORE.get(what, "boot"))
+    written = uuid.uuid4().bytes
+    if server_id is not None and what in KEEPING:
+        ephemeral(site, server_id).write_bytes(written)
     dead = None
     if server_id is not None and what == "evacuate":
         dead = str(site.database.servers.get(server_id).host)
@@ -167,6 +188,8 @@ def test_a_process_killed_at_any_point_is_made_up_for(
         wait_for("its image is gone", lambda: not shelved(api_server, server_id))
     if what == "image":
         assert image_status(api_server, said["image_id"]) == "active"
+    if what in KEEPING:
+        assert ephemeral(site, server_id).read_bytes() == written
     servers.leave(server_id, what)
 
 

@@ -26,6 +26,15 @@ from tests.waiting import wait_for
 
 HOSTS = ("north", "east", "south")
 LAZY_SIZE = 32 << 20
+FURTHER = {
+    "id": "further",
+    "name": "further",
+    "ram": 128,
+    "vcpus": 1,
+    "disk": 1,
+    "swap": 8,
+    "OS-FLV-EXT-DATA:ephemeral": 1,
+}
 
 
 @pytest.fixture
@@ -117,24 +126,28 @@ def test_a_real_guest_moves_with_its_disk(
     disk = short_dir / "tiny.qcow2"
     qemuimg.to_qcow2(tiny_image, "raw", disk, tiny_image.stat().st_size)
     image_id = upload(api_server.url, disk.read_bytes(), "qcow2")
+    options = {"compute_driver": "libvirt", "sync_power_state_interval": 1}
     told: dict[str, Any] = {
         "hosts": tuple(two_libvirtds),
-        "options": {"compute_driver": "libvirt", "sync_power_state_interval": 1},
+        "options": {**options, "default_ephemeral_format": "ext4"},
         "further": "[libvirt]\nvirt_type = qemu\nshutdown_timeout = 1\n",
         "of_host": lambda host: f"connection_uri = {two_libvirtds[host]}\n",
     }
     with running(short_dir / "moves", rabbit_server, postgres_server, api_server.url, **told) as site:
-        server_id = site.boot(image_id)
+        site.call("POST", "/flavors", {"flavor": FURTHER})
+        server_id = site.boot(image_id, flavorRef="further")
         site.wait(server_id, "ACTIVE")
         old = str(site.database.servers.get(server_id).host)
         new = next(host for host in site.hosts if host != old)
         site.act(server_id, "os-stop")
         site.wait(server_id, "SHUTOFF")
         qemu_io(site, old, server_id, "write -P 0xab 512k 4k")
+        qemu_io(site, old, server_id, "write -P 0xcd 1023M 4k", "disk.eph0")
         site.act(server_id, "migrate")
         site.wait(server_id, "VERIFY_RESIZE")
         assert site.database.servers.get(server_id).host == new
         qemu_io(site, new, server_id, "read -P 0xab 512k 4k")
+        qemu_io(site, new, server_id, "read -P 0xcd 1023M 4k", "disk.eph0")
         site.act(server_id, "confirmResize")
         site.wait(server_id, "SHUTOFF")
         wait_for("the old host lets go", lambda: not (site.instances(old) / server_id).exists())
@@ -176,7 +189,11 @@ def test_a_real_guest_moves_while_it_runs(
 
     told: dict[str, Any] = {
         "hosts": tuple(two_libvirtds),
-        "options": {"compute_driver": "libvirt", "sync_power_state_interval": 0.5},
+        "options": {
+            "compute_driver": "libvirt",
+            "sync_power_state_interval": 0.5,
+            "default_ephemeral_format": "ext4",
+        },
         "further": "[image_cache]\nlazy_boot_minimum_mb = 1\nlazy_fill_delay = 3600\n"
         "[libvirt]\nvirt_type = qemu\nshutdown_timeout = 1\nlive_migration_with_native_tls = true\n",
         "of_host": of_host,
@@ -184,9 +201,8 @@ def test_a_real_guest_moves_while_it_runs(
     with running(short_dir / "live", rabbit_server, postgres_server, api_server.url, **told) as site:
         west = {"host": "west", "binary": "nova-compute"}
         site.call("PUT", "/os-services/disable", west)
-        flavor = {"id": "swapping", "name": "swapping", "ram": 128, "vcpus": 1, "disk": 1, "swap": 8}
-        site.call("POST", "/flavors", {"flavor": flavor})
-        server_id, other = site.boot(image_id, flavorRef="swapping"), site.boot(image_id)
+        site.call("POST", "/flavors", {"flavor": FURTHER})
+        server_id, other = site.boot(image_id, flavorRef="further"), site.boot(image_id)
         slow, lazy = site.boot(image_id), site.boot(lazy_image)
         for each in (server_id, other, slow, lazy):
             site.wait(each, "ACTIVE")
@@ -222,6 +238,10 @@ def test_a_real_guest_moves_while_it_runs(
         wait_for("it reads all of its disk", lambda: DONE.decode() in console(site, lazy))
         assert WRONG.decode() not in console(site, lazy)
         assert (site.instances("west") / server_id / "disk.swap.8").stat().st_size == 8 << 20
+        ephemeral = site.instances("west") / server_id / "disk.eph0"
+        read = ["qemu-io", "-r", "-U", "-f", "qcow2", "-c", "read -v 1144 16", str(ephemeral)]
+        label = subprocess.run(read, capture_output=True, text=True, check=True).stdout
+        assert "ephemeral0" in label, "it has come along, with its file system"
         # One that takes its time is called off, while its worker is dead, and then made to hurry.
         (site.faults / "guest-leaves").touch()
         way = sent_slowly(site, slow, two_libvirtds["east"], 10)
@@ -307,9 +327,9 @@ def console(site: Site, server_id: str) -> str:
     return str(site.act(server_id, "os-getConsoleOutput", {})["output"])
 
 
-def qemu_io(site: Site, host: str, server_id: str, command: str) -> None:
-    """Read or write what a guest that is off has on its disk."""
-    path = site.instances(host) / server_id / "disk.qcow2"
+def qemu_io(site: Site, host: str, server_id: str, command: str, disk: str = "disk.qcow2") -> None:
+    """Read or write what a guest that is off has on a disk."""
+    path = site.instances(host) / server_id / disk
     done = subprocess.run(
         ["qemu-io", "-f", "qcow2", "-c", command, str(path)], capture_output=True, text=True
     )

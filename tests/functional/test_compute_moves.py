@@ -16,6 +16,7 @@ from novalite.model import Flavor, NewServer
 from novalite.testing.cloud import Cloud
 from novalite.virt.base import InstanceSpec, VirtCap
 from novalite.virt.fake import FakeDriver
+from novalite.virt.fake_guests import EMPTY
 from tests.compute_fixtures import Compute
 from tests.server_fixtures import write_users
 from tests.waiting import wait_for
@@ -165,6 +166,61 @@ def test_a_swap_disk_is_made_anew_wherever_the_server_is_and_counts_by_the_gibib
     assert (swaps(new), hosts.claimed()) == (0, {new: with_swap})
     hosts.done(server_id, "revertResize", "ACTIVE", user="admin")
     assert (swaps(new), hosts.claimed()) == (1025 << 20, {new: with_swap})
+
+
+def test_an_ephemeral_disk_goes_along_but_is_made_anew_by_what_begins_with_an_image(hosts: Hosts) -> None:
+    for gigabytes in (1, 2):
+        flavor = Flavor(f"scratch-{gigabytes}", f"scratch-{gigabytes}", 1, 128, 1, ephemeral_gb=gigabytes)
+        hosts.cloud.service.flavors.create(hosts.cloud.admin, flavor)
+
+    def disk(host: str) -> Path:
+        return hosts.directory / "guests" / host / server_id / "ephemeral"
+
+    def refused(action: Any) -> str:
+        answer = hosts.admin(server_id, action)
+        assert answer.status_code == 400, answer.text
+        return str(answer.json["badRequest"]["message"])
+
+    server_id = hosts.on("one", flavor_id="scratch-1")
+    small, large = (1, 128, 2), (1, 128, 3)
+    assert (disk("one").read_bytes(), hosts.claimed()) == (EMPTY, {"one": small})
+    admin = hosts.as_("admin", "2.47")
+    assert admin.get(f"/v2.1/servers/{server_id}").json["server"]["flavor"]["ephemeral"] == 1
+    usage = admin.get(f"/v2.1/os-simple-tenant-usage/{hosts.record(server_id).project}").json["tenant_usage"]
+    assert {each["instance_id"]: each["local_gb"] for each in usage["server_usages"]}[server_id] == 2
+    disk("one").write_bytes(b"written by the guest")
+    assert hosts.admin(server_id, "migrate").status_code == 202
+    hosts.wait(server_id, "VERIFY_RESIZE")
+    new = hosts.host_of(server_id)
+    assert (disk(new).read_bytes(), hosts.claimed()) == (b"written by the guest", {"one": small, new: small})
+    wait_for("the copies are gone", hosts.nothing_moves)
+    disk(new).write_bytes(b"forgotten")
+    hosts.done(server_id, "revertResize", "ACTIVE", user="admin")
+    wait_for("the new host lets go", lambda: not disk(new).parent.exists())
+    assert (disk("one").read_bytes(), hosts.claimed()) == (b"written by the guest", {"one": small})
+    # It grows, and doesn't shrink.
+    hosts.done(server_id, {"resize": {"flavorRef": "scratch-2"}}, "VERIFY_RESIZE", user="admin")
+    assert (disk("one").read_bytes(), hosts.claimed()) == (b"written by the guest", {"one": large})
+    assert hosts.admin(server_id, "confirmResize").status_code == 204
+    hosts.wait(server_id, "ACTIVE")
+    for smaller in ("scratch-1", "42"):
+        assert "its ephemeral disk has 2 GiB" in refused({"resize": {"flavorRef": smaller}})
+    # A rebuild and an evacuation begin with the image, and so does a server that has left its host.
+    anew = {"imageRef": hosts.image.id}
+    assert "isn't supported" in refused({"rebuild": {**anew, "preserve_ephemeral": True}})
+    hosts.done(server_id, {"rebuild": {**anew, "preserve_ephemeral": False}}, "ACTIVE", user="admin")
+    assert disk("one").read_bytes() == EMPTY
+    disk("one").write_bytes(b"lost")
+    hosts.done(server_id, "shelve", "SHELVED_OFFLOADED", user="admin")
+    assert (disk("one").parent.exists(), hosts.claimed()) == (False, {})
+    hosts.done(server_id, "unshelve", "ACTIVE", user="admin")
+    old = hosts.host_of(server_id)
+    assert (disk(old).read_bytes(), hosts.claimed()) == (EMPTY, {old: large})
+    disk(old).write_bytes(b"lost, too")
+    hosts.force_down(old)
+    assert hosts.admin(server_id, {"evacuate": {}}).status_code == 200
+    hosts.wait(server_id, "ACTIVE")
+    assert disk(hosts.host_of(server_id)).read_bytes() == EMPTY
 
 
 def test_a_server_that_moves_has_its_kernel_there_too(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,12 +25,12 @@ from websocket import create_connection
 
 from novalite.api.serial.proxy import SerialProxy
 from novalite.config import ConsoleSettings
-from novalite.errors import HypervisorDown, ImageUnusable, InvalidState
+from novalite.errors import ConfigError, HypervisorDown, ImageUnusable, InvalidState
 from novalite.guestdata.drive import drive_files
 from novalite.guestdata.facts import GuestFacts
 from novalite.quickstart.libvirtd import Hypervisor
 from novalite.testing import VirtConformance
-from novalite.virt import domain, qemuimg
+from novalite.virt import domain, formatting, qemuimg
 from novalite.virt.base import BaseImage, Nic, PowerAction, PowerState, Snapshot, VirtDriver
 from novalite.virt.connection import Connection
 from novalite.virt.disks import ImageCache
@@ -83,33 +84,39 @@ class TestLibvirtDriver(VirtConformance):
         connection = libvirt.open(self.hypervisor.uri)
         dom = connection.lookupByUUIDString(instance_id)
         _, memory, _, vcpus, _ = dom.info()
-        used = [
-            path.get("file", "")
-            for path in ET.fromstring(dom.XMLDesc()).iterfind("devices/disk[driver]/source")
-            if "swap" in path.get("file", "")
-        ]
+        sources = ET.fromstring(dom.XMLDesc()).iterfind("devices/disk[driver]/source")
+        used = [Path(path.get("file", "")) for path in sources]
         connection.close()
         assert isinstance(driver, LibvirtDriver)
-        swaps = {str(path): path for path in (driver.instances_path / instance_id).glob("disk.swap.*")}
-        assert set(used) <= set(swaps)
-        for path in swaps.values():
+        folder = driver.instances_path / instance_id
+        for path in folder.glob("disk.swap.*"):
             assert path.read_bytes()[4086:4096] == b"SWAPSPACE2"
-        # the guest has it open, but nobody resizes it meanwhile
-        told = subprocess.run(
-            [
-                "qemu-img",
-                "info",
-                "-U",
-                "--output=json",
-                str(driver.instances_path / instance_id / "disk.qcow2"),
-            ],
-            capture_output=True,
-            check=True,
+        found = {"vcpus": vcpus, "memory_mb": memory >> 10, "swap_bytes": 0, "ephemeral_bytes": 0}
+        for path in used:
+            # the guest has it open, but nobody resizes it meanwhile
+            told = subprocess.run(
+                ["qemu-img", "info", "-U", "--output=json", str(path)], capture_output=True, check=True
+            )
+            kind = {"disk.qcow2": "root", "disk.eph0": "ephemeral"}.get(path.name, "swap")
+            if path.name != "config.iso":
+                found[f"{kind}_bytes"] = json.loads(told.stdout)["virtual-size"]
+        assert (
+            (folder / "disk.eph0").exists()
+            is (folder / "base.eph0").exists()
+            is bool(found["ephemeral_bytes"])
         )
-        found = {"vcpus": vcpus, "memory_mb": memory >> 10, "swap_bytes": 0}
-        if used:
-            found["swap_bytes"] = swaps[used[0]].stat().st_size
-        return {**found, "root_bytes": json.loads(told.stdout)["virtual-size"]} == size
+        return found == size
+
+    def check_ephemeral(self, copy: Snapshot, size: int) -> None:
+        told = qemuimg.info(copy.path, copy.format)
+        assert (told["virtual-size"], "backing-filename" in told) == (size, False)
+        raw = copy.path.with_suffix(".raw")
+        qemuimg.run(["convert", "-f", copy.format, "-O", "raw", str(copy.path), str(raw)])
+        superblock = raw.read_bytes()[1024:2048]
+        assert (superblock[0x38:0x3A], superblock[0x78:0x82]) == (b"\x53\xef", b"ephemeral0"), (
+            "ext4 has these"
+        )
+        raw.unlink()
 
 
 def leftovers(hypervisor: Hypervisor, folder: Path, instance_id: str) -> list[str]:
@@ -141,6 +148,17 @@ def test_a_connection_that_is_given_up_is_good_for_calls_under_way(private_libvi
     assert new is not old
 
 
+def test_a_guest_whose_file_system_cant_be_made_leaves_nothing(
+    driver: LibvirtDriver, tmp_path: Path, tiny_base: BaseImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formatting, "find", lambda _: None)
+    spec = make_spec(tiny_base, ephemeral_bytes=8 << 20)
+    with pytest.raises(ConfigError, match=r"ephemeral disk with vfat needs mkfs\.vfat; install dosfstools"):
+        driver.spawn(spec)
+    assert driver.list_states() == {}
+    assert [*(tmp_path / "instances").iterdir()] == []
+
+
 # -- a real guest ---------------------------------------------------------------
 
 
@@ -159,6 +177,8 @@ def test_a_guest_learns_who_it_is_and_obeys_the_power_button(
         root_bytes=64 << 20,
         config_drive=drive_files(facts),
         nics=(Nic(mac="52:54:00:12:34:57"),),
+        ephemeral_bytes=32 << 20,
+        image_properties={"os_type": "linux"},
     )
 
     def printed(marker: str, times: int = 1) -> Callable[[], bool]:
@@ -174,6 +194,10 @@ def test_a_guest_learns_who_it_is_and_obeys_the_power_button(
             said = b""
             while b"42 of them" not in said:  # a shell, and no echo alone
                 client.send_binary(b"echo $((6*7)) of them\n")
+                said += client.recv_data()[1]
+            # It has an ephemeral disk, with a file system, which it finds by its name.
+            client.send_binary(b"findfs LABEL=ephemeral0; cat /sys/block/vdb/size\n")
+            while not re.search(rb"/dev/vdb\r\n65536\r\n", said):
                 said += client.recv_data()[1]
         wait_for("what was typed is in the log", printed("42 of them"))
         driver.set_power(instance_id, PowerAction.SOFT_REBOOT)
@@ -223,7 +247,9 @@ def test_many_kinds_of_devices_are_accepted(driver: LibvirtDriver, tiny_base: Ba
     ):
         spec = make_spec(
             tiny_base,
-            image_properties=hints,
+            image_properties={**hints, "os_type": "linux"},
+            swap_bytes=1 << 20,
+            ephemeral_bytes=8 << 20,
             config_drive={"a/b": b"c"},
             nics=(Nic(mac="52:54:00:00:00:09"),),
         )

@@ -16,8 +16,6 @@ ELSEWHERE = "|".join(
 
 # Pattern of names -> why they fail. What passes all the same is told, to be taken out.
 FAILURES: dict[str, str] = {
-    r"test_create_flavor_verify_entry_in_list_details": "there are no ephemeral disks",
-    r"FlavorsExtraSpecs(Negative)?TestJSON": "the flavor it makes has an ephemeral disk",
     r"test_extensions\.": "neither hosts nor consoles of XenServer are among the extensions",
     r"test_remove_server_all_security_groups": "there are no security groups",
     r"test_rescued_vm_add_remove_security_group": "there are no security groups",

@@ -70,23 +70,41 @@ def sources(root: ET.Element) -> list[str | None]:
 
 
 @pytest.mark.parametrize("drive", [None, {"a": b"b"}])
-def test_a_swap_disk_is_the_second_and_comes_and_goes_with_the_size(drive: dict[str, bytes] | None) -> None:
-    def resized(root: ET.Element, swap_bytes: int) -> ET.Element:
+def test_further_disks_are_after_the_first_and_come_and_go_with_the_size(
+    drive: dict[str, bytes] | None,
+) -> None:
+    def resized(root: ET.Element, sizes: tuple[int, int]) -> ET.Element:
         for number, disk in enumerate(root.iterfind("devices/disk")):
             ET.SubElement(disk, "address", type="pci", slot=str(number))
         xml = ET.tostring(root, encoding="unicode")
-        told = resizing.resized(xml, LAYOUT, vcpus=1, memory_mb=64, swap_bytes=swap_bytes)
+        swap, ephemeral = sizes
+        told = resizing.resized(
+            xml, LAYOUT, vcpus=1, memory_mb=64, swap_bytes=swap << 20, ephemeral_bytes=ephemeral << 30
+        )
         return ET.fromstring(told)
 
+    def made(sizes: tuple[int, int]) -> ET.Element:
+        swap, ephemeral = sizes
+        return build(config_drive=drive, swap_bytes=swap << 20, ephemeral_bytes=ephemeral << 30)
+
     config = ["/instances/one/config.iso"] if drive else []
-    none, small, large = (build(config_drive=drive, swap_bytes=size << 20) for size in (0, 64, 128))
-    assert sources(none) == ["/instances/one/disk.qcow2", *config]
-    assert sources(small) == ["/instances/one/disk.qcow2", "/instances/one/disk.swap.64", *config]
-    for before in (none, small, large):
-        for after, size in ((none, 0), (small, 64), (large, 128)):
-            kept = sources(before) == sources(after)
-            found = resized(before, size << 20)
+    expected = {
+        (0, 0): [],
+        (64, 0): ["/instances/one/disk.swap.64"],
+        (128, 0): ["/instances/one/disk.swap.128"],
+        (64, 1): ["/instances/one/disk.eph0", "/instances/one/disk.swap.64"],
+        (0, 2): ["/instances/one/disk.eph0"],
+    }
+    for sizes, further in expected.items():
+        before = made(sizes)
+        assert sources(before) == ["/instances/one/disk.qcow2", *further, *config]
+        for others, later in expected.items():
+            after = made(others)
+            kept = further == later
+            found = resized(before, others)
             assert (sources(found), targets(found)) == (sources(after), targets(after))
+            formats = [each.get("type") for each in found.iterfind("devices/disk/driver")]
+            assert formats == [each.get("type") for each in after.iterfind("devices/disk/driver")]
             places = [disk.find("address") is not None for disk in found.iterfind("devices/disk")]
             assert places == [True] + [kept] * (len(places) - 1)
             for each in before.iterfind("devices/disk"):

@@ -20,7 +20,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from glancelike.sql.database import NOW
-from novalite.db import Database, schema
+from novalite.db import Database, records, schema
 from novalite.db.tables import metadata
 from novalite.errors import (
     AggregateExists,
@@ -269,6 +269,14 @@ def test_db_keeps_every_field_of_a_server(database: Database) -> None:
     )
     insert(database, server)
     assert database.servers.get(server.id) == server
+
+
+def test_db_flavors_of_servers_are_what_older_code_reads_unless_they_have_what_is_new() -> None:
+    plain = Flavor("a", "a", 1, 64, 1, swap_mb=1)
+    of_0009 = {"id", "name", "vcpus", "memory_mb", "disk_gb", "swap_mb", "public", "description"}
+    assert records.flavor_json(plain).keys() == {*of_0009, "extra_specs", "created_at"}
+    for flavor in (plain, replace(plain, ephemeral_gb=2), replace(plain, rxtx_factor=0.5)):
+        assert records.flavor_of(records.flavor_json(flavor)) == flavor
 
 
 def test_db_change_is_compare_and_set_under_race(database: Database) -> None:

@@ -26,7 +26,13 @@ from novalite.model import Flavor, Page
 NUMBER: dict[str, Any] = {
     "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]{1,9}$"}]
 }
-ZERO: dict[str, Any] = {"enum": [0, "0", ""]}
+NUMBER_OR_NOTHING: dict[str, Any] = {"anyOf": [*NUMBER["anyOf"], {"const": ""}]}
+FACTOR: dict[str, Any] = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 3.40282e38},
+        {"type": "string", "pattern": r"^(?=.*[1-9])[0-9]{1,38}(\.[0-9]{1,30})?$"},
+    ]
+}
 
 DESCRIPTION: dict[str, Any] = {"type": ["string", "null"], "maxLength": 65535}
 
@@ -42,10 +48,9 @@ CREATE = Schema(
                     "ram": NUMBER,
                     "vcpus": NUMBER,
                     "disk": NUMBER,
-                    "swap": {"anyOf": [*NUMBER["anyOf"], {"const": ""}]},
-                    # There is no ephemeral disk.
-                    "OS-FLV-EXT-DATA:ephemeral": ZERO,
-                    "rxtx_factor": {"enum": [1, 1.0, "1", "1.0"]},
+                    "swap": NUMBER_OR_NOTHING,
+                    "OS-FLV-EXT-DATA:ephemeral": NUMBER_OR_NOTHING,
+                    "rxtx_factor": FACTOR,
                     "os-flavor-access:is_public": BOOLEAN,
                     "description": DESCRIPTION,
                 },
@@ -110,6 +115,8 @@ class Flavors(Resource):
             memory_mb=int(asked["ram"]),
             disk_gb=int(asked["disk"]),
             swap_mb=int(asked.get("swap") or 0),
+            ephemeral_gb=int(asked.get("OS-FLV-EXT-DATA:ephemeral") or 0),
+            rxtx_factor=float(asked.get("rxtx_factor", 1)),
             public=truth(asked.get("os-flavor-access:is_public", True)),
             description=asked.get("description"),
         )

@@ -10,7 +10,7 @@ import falcon
 from glancelike.web.validation import Schema
 from novalite.api.compute import microversion
 from novalite.api.compute.addresses import access_addresses, password_of
-from novalite.api.compute.booleans import BOOLEAN
+from novalite.api.compute.booleans import BOOLEAN, truth
 from novalite.api.compute.resource import caller_of, demand_known
 from novalite.api.compute.server_body import changed, demand_hostname, demand_no_certificates
 from novalite.api.compute.server_schema import (
@@ -57,7 +57,6 @@ REBUILD = _schema(
     user_data={"type": ["string", "null"]},
     hostname=HOSTNAME,
     trusted_image_certificates=CERTIFICATES,
-    # There is no ephemeral disk that could be kept.
     preserve_ephemeral=BOOLEAN,
     **DISK_CONFIG,
 )
@@ -109,6 +108,7 @@ def _rebuild(
         user_data=asked.get("user_data"),
         hostname=asked.get("hostname"),
         admin_password=password_of(asked),
+        preserve_ephemeral=truth(asked.get("preserve_ephemeral", False)),
         **access_addresses(asked),
     )
     try:

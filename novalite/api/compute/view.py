@@ -168,7 +168,7 @@ def _embedded(value: Flavor, sight: Sight) -> dict[str, Any]:
         "vcpus": value.vcpus,
         "ram": value.memory_mb,
         "disk": value.disk_gb,
-        "ephemeral": 0,
+        "ephemeral": value.ephemeral_gb,
         "swap": value.swap_mb,
         **specs,
     }
@@ -197,11 +197,11 @@ def flavor(req: falcon.Request, value: Flavor, *, specs: bool) -> dict[str, Any]
         "disk": value.disk_gb,
         "vcpus": value.vcpus,
         "swap": value.swap_mb or (0 if microversion.since(req, (2, 75)) else ""),
-        "OS-FLV-EXT-DATA:ephemeral": 0,
+        "OS-FLV-EXT-DATA:ephemeral": value.ephemeral_gb,
         "os-flavor-access:is_public": value.public,
     }
     if not microversion.since(req, (2, 102)):
-        body |= {"rxtx_factor": 1.0, "OS-FLV-DISABLED:disabled": False}
+        body |= {"rxtx_factor": value.rxtx_factor, "OS-FLV-DISABLED:disabled": False}
     told = specs and microversion.since(req, (2, 61))
     return {**body, "extra_specs": dict(value.extra_specs)} if told else body
 

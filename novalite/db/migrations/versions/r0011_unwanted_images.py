@@ -6,7 +6,7 @@ from glancelike.sql.steps import create_index, create_table
 from glancelike.sql.types import Exact, UtcTime
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 
 
 def upgrade() -> None:
