@@ -17,6 +17,7 @@ from novalite.api.compute.recognition import Recognition
 from novalite.api.compute.routes import ROUTES
 from novalite.compose import ALL_ROLES, NO_ROLES, build_all, warn_if_alone
 from novalite.config import Settings, load
+from novalite.ending import END_SECONDS, REQUEST_SECONDS
 from novalite.errors import ConfigError
 from novalite.service import ComputeService
 
@@ -90,4 +91,6 @@ def _serve(name: str, settings: Settings, roles: frozenset[str]) -> NoReturn:
         workers=settings.api.workers,
         threads=settings.api.threads,
         debug=settings.debug,
+        grace=REQUEST_SECONDS,
+        limit=END_SECONDS,
     )

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import NoReturn
 
+from glancelike.ending import end, end_within
 from glancelike.starting import settle
 from glancelike.web import logs
 from novalite.admission import redeem
 from novalite.config import Settings, load
 from novalite.db import Database
+from novalite.ending import END_SECONDS
 from novalite.errors import ConfigError, NovaliteError, Unsupported
 from novalite.virt.base import VirtCap, VirtDriver
 
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except NovaliteError as error:
         print(f"{NAME}: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2 if isinstance(error, ConfigError) else 1)
-    sys.exit(0)
+    end(0)
 
 
 def _run(settings: Settings) -> None:
@@ -75,3 +77,4 @@ async def _serve(settings: Settings, database: Database, driver: VirtDriver) -> 
         LOG.info("%s listens on http://%s:%d", NAME, listen, port)
         settle()
         await ended.wait()
+        end_within(END_SECONDS)

@@ -35,7 +35,7 @@ from novalite.images import Images
 from novalite.model import ComputeHost
 from novalite.rpc import Bus
 from novalite.virt.base import VirtCap, VirtDriver
-from novalite.workers import Periodic, Workers
+from novalite.workers import Periodic, Workers, stop_all
 
 LOG = logging.getLogger(__name__)
 _LOCK_SECONDS = 5.0
@@ -111,8 +111,7 @@ class ComputeManager:
         Work that can't be interrupted within the time is cut off by the
         process's end, and driven on by the next one.
         """
-        for periodic in self._periodic:
-            periodic.stop(0.5)
+        stop_all(self._periodic, 1.0)
         self._leases.stop_work()
         self._precache.stop(0.0)
         idle = self._workers.stop(seconds)

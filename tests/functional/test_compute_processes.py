@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+import socket
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import libvirt
 import pytest
@@ -23,8 +26,9 @@ from tests.compute_site import Site, running, upload
 from tests.database_servers import DatabaseServer
 from tests.libvirt_fixtures import TINY_MARKER
 from tests.rabbit_server import RabbitServer
-from tests.server_fixtures import BIN
+from tests.server_fixtures import BIN, answers
 from tests.server_fixtures import Server as Process
+from tests.silent_socket import SilentSocket, before
 from tests.waiting import wait_for
 
 UNLIMITED = Usage(-1, -1, -1)
@@ -42,14 +46,20 @@ def test_four_programs_boot_a_real_guest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     options = {"compute_driver": "libvirt", "sync_power_state_interval": 1, "report_interval": 1}
-    further = f"[libvirt]\nconnection_uri = {private_libvirtd.uri}\nvirt_type = qemu\nshutdown_timeout = 1\n"
+    if "socket=" not in private_libvirtd.uri:
+        pytest.skip("a libvirtd of our own needs root")
+    uri, path = private_libvirtd.uri.split("socket=")
+    uri = f"{uri}socket={short_dir}/libvirt"
+    further = f"[libvirt]\nconnection_uri = {uri}\nvirt_type = qemu\nshutdown_timeout = 1\n"
     # A raw disk with a boot sector and no partition would be refused.
     disk = short_dir / "tiny.qcow2"
     qemuimg.to_qcow2(tiny_image, "raw", disk, tiny_image.stat().st_size)
     image_id = upload(api_server.url, disk.read_bytes(), "qcow2")
-    with running(
-        short_dir / "real", rabbit_server, postgres_server, api_server.url, options=options, further=further
-    ) as site:
+    told: dict[str, Any] = {"options": options, "further": further}
+    with (
+        before(short_dir / "libvirt", path) as libvirtd,
+        running(short_dir / "real", rabbit_server, postgres_server, api_server.url, **told) as site,
+    ):
         ahead = ["--config-file", str(site.config_files["host"]), "image", "precache", "--host", "host"]
 
         def fetched() -> bool:
@@ -77,6 +87,24 @@ def test_four_programs_boot_a_real_guest(
         assert domains(private_libvirtd) == {}
         assert [path.name for path in site.instances("host").iterdir()] == ["_base"]
         assert site.database.hosts.get("host").server_ids == frozenset()
+        ends_though_nobody_answers(site, rabbit_server, postgres_server, libvirtd)
+
+
+def ends_though_nobody_answers(
+    site: Site, rabbit: RabbitServer, postgres: DatabaseServer, libvirtd: SilentSocket
+) -> None:
+    """End a site whose broker, database and hypervisor hang, with a request under way."""
+    assert site.api is not None
+    with rabbit.paused(), postgres.paused(), socket.create_connection(("127.0.0.1", site.api.port)) as asking:
+        libvirtd.fall_silent()
+        asking.sendall(b"GET /v2.1/servers/detail HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert answers(site.api), "what came later is answered, so that is under way"
+        assert libvirtd.unanswered.wait(60), "the worker connects again"
+        site.api.process.terminate()
+        assert set(site.close().values()) == {0}
+        with suppress(ConnectionResetError):
+            assert asking.recv(1) == b"", "it was under way until the end"
+    assert "SIGKILL" not in site.api.log.read_text(), "it has ended by itself"
 
 
 def console(site: Site, server_id: str) -> str:
