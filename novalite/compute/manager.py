@@ -84,24 +84,29 @@ class ComputeManager:
         try:
             self._driver.open()
             self._disks.open()
-            self.report()
         except BaseException:
             self._disks.close()
             self._leave_host()
             raise
-        freed = self._database.work.release_dead(self._settings.host)
-        if freed:
-            LOG.info("took over %d servers from an earlier process of this host", freed)
-        self._leases.open()
-        self._workers.start()
-        self._precache.start()
-        self._bus.serve_compute(
-            self._settings.host,
-            self._workers.submit,
-            self.console_output,
-            self.diagnostics,
-            self._precache.submit,
-        )
+        try:
+            freed = self._database.work.release_dead(self._settings.host)
+            if freed:
+                LOG.info("took over %d servers from an earlier process of this host", freed)
+            self._leases.open()
+            self._workers.start()
+            self._precache.start()
+            self._bus.serve_compute(
+                self._settings.host,
+                self._workers.submit,
+                self.console_output,
+                self.diagnostics,
+                self._precache.submit,
+            )
+            # Only now is it said to be up: what it is told from then on it hears.
+            self.report()
+        except BaseException:
+            self.close()
+            raise
         for periodic in self._periodic:
             periodic.start()
 
