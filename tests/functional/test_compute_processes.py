@@ -13,6 +13,7 @@ from typing import Any
 
 import libvirt
 import pytest
+import urllib3
 
 from novalite import cli
 from novalite.db import Database
@@ -24,6 +25,7 @@ from tests import warm
 from tests.certificates import Authority
 from tests.compute_site import Site, running, upload
 from tests.database_servers import DatabaseServer
+from tests.lazy_fixtures import reading_disk
 from tests.libvirt_fixtures import TINY_MARKER
 from tests.rabbit_server import RabbitServer
 from tests.server_fixtures import BIN, answers
@@ -33,6 +35,14 @@ from tests.waiting import wait_for
 
 UNLIMITED = Usage(-1, -1, -1)
 SCHEDULERS, HOSTS, EACH = 8, 3, 4
+# Guests of images of a mebibyte or more read what they need when they need it, and nothing is fetched ahead.
+LAZY = """\
+[image_cache]
+lazy_boot_minimum_mb = 1
+lazy_fill_delay = 3600
+lazy_read_timeout = 0.5
+lazy_missing_timeout = 0
+"""
 
 
 @pytest.mark.libvirt
@@ -50,7 +60,7 @@ def test_four_programs_boot_a_real_guest(
         pytest.skip("a libvirtd of our own needs root")
     uri, path = private_libvirtd.uri.split("socket=")
     uri = f"{uri}socket={short_dir}/libvirt"
-    further = f"[libvirt]\nconnection_uri = {uri}\nvirt_type = qemu\nshutdown_timeout = 1\n"
+    further = f"[libvirt]\nconnection_uri = {uri}\nvirt_type = qemu\nshutdown_timeout = 1\n{LAZY}"
     # A raw disk with a boot sector and no partition would be refused.
     disk = short_dir / "tiny.qcow2"
     qemuimg.to_qcow2(tiny_image, "raw", disk, tiny_image.stat().st_size)
@@ -83,12 +93,32 @@ def test_four_programs_boot_a_real_guest(
         assert domains(private_libvirtd) == {server_id: False}
         site.act(server_id, "os-start")
         site.wait(server_id, "ACTIVE")
+        is_told_why_its_guest_is_stopped(site, api_server, private_libvirtd)
         site.call("DELETE", f"/servers/{server_id}")
         site.wait(server_id, "gone")
         assert domains(private_libvirtd) == {}
         assert [path.name for path in site.instances("host").iterdir()] == ["_base"]
         assert site.database.hosts.get("host").server_ids == frozenset()
         ends_though_nobody_answers(site, rabbit_server, postgres_server, libvirtd)
+
+
+def is_told_why_its_guest_is_stopped(site: Site, images: Process, hypervisor: Hypervisor) -> None:
+    """Have an image vanish that a guest needs, and the worker killed before it has stopped that guest."""
+    image_id = upload(images.url, reading_disk(32 << 20, step=64, count=900))
+    server_id = site.boot(image_id)
+    site.wait(server_id, "ACTIVE")
+    (site.faults / "loss-told").touch()
+    with urllib3.PoolManager() as http:
+        assert http.request("DELETE", f"{images.url}/v2/images/{image_id}").status == 204
+    killed = site.killed()
+    assert domains(hypervisor)[server_id], "it's paused, not stopped"
+    site.start(killed)
+    wait_for("the guest is stopped", lambda: not domains(hypervisor)[server_id])
+    record = site.database.servers.get(server_id)
+    assert (site.status(server_id), record.fault is not None) == ("ERROR", True)
+    assert f"image {image_id} is gone, and isn't here as a whole" in str(record.fault)
+    site.call("DELETE", f"/servers/{server_id}")
+    site.wait(server_id, "gone")
 
 
 def ends_though_nobody_answers(
