@@ -29,7 +29,7 @@ HOMES = {
     "cursive": ("glancelike/signatures.py",),
     "fsspec": ("glancelike/fs.py",),
     "msgspec": ("glancelike/registry/", "glancelike/sql/", "glancelike/web/body.py"),
-    "websockets": ("novalite/api/serial/",),
+    "websockets": ("novalite/api/serial/", "novalite/terminal.py"),
 }
 
 
