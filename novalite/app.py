@@ -15,8 +15,10 @@ from novalite.api.compute.microversion import Microversions
 from novalite.api.compute.query_rules import QueryRules
 from novalite.api.compute.recognition import Recognition
 from novalite.api.compute.routes import ROUTES
+from novalite.api.serial.serving import beside
 from novalite.compose import ALL_ROLES, NO_ROLES, build_all, warn_if_alone
 from novalite.config import Settings, load
+from novalite.ending import END_SECONDS, REQUEST_SECONDS
 from novalite.errors import ConfigError
 from novalite.service import ComputeService
 
@@ -35,7 +37,10 @@ def create_app(service: ComputeService, auth: Auth, *, max_limit: int = 1000) ->
 
 @contextmanager
 def running(settings: Settings, roles: frozenset[str] = ALL_ROLES) -> Iterator[web.App]:
-    """Open a node with its API, and close them at the end."""
+    """Open a node with its API, and close them at the end.
+
+    One that is a compute host, too, serves its guests' consoles itself.
+    """
     with ExitStack() as stack:
         auth = settings.api.auth(settings.api.auth_settings)
         auth.open()
@@ -44,6 +49,8 @@ def running(settings: Settings, roles: frozenset[str] = ALL_ROLES) -> Iterator[w
         node = build_all(settings, roles=roles)
         node.service.policy.open()
         stack.enter_context(node)
+        if node.driver is not None and settings.console.base_url is not None:
+            stack.enter_context(beside(settings, node.database, node.driver))
         yield create_app(node.service, auth, max_limit=settings.api.max_limit)
 
 
@@ -90,4 +97,6 @@ def _serve(name: str, settings: Settings, roles: frozenset[str]) -> NoReturn:
         workers=settings.api.workers,
         threads=settings.api.threads,
         debug=settings.debug,
+        grace=REQUEST_SECONDS,
+        limit=END_SECONDS,
     )

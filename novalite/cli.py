@@ -1,4 +1,4 @@
-"""The command line of novalite's operator: ``novalite db|image|config|policy …``.
+"""The command line of novalite's operator: ``novalite db|image|console|config|policy …``.
 
 Servers are worked with by OpenStack's own clients.
 """
@@ -61,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     samples.add_parser("sample", help=text, description=text).set_defaults(run=_config_sample)
     policies = nouns.add_parser("policy", help="the policy rules").add_subparsers(required=True)
     policies.add_parser("sample", help=text, description=text).set_defaults(run=_policy_sample)
+    text = "put this terminal through to a server's serial console; Ctrl-] leaves it"
+    console = nouns.add_parser("console", help=text, description=text)
+    console.add_argument("url", help="what `openstack console url show --serial -c url -f value SERVER` says")
+    console.set_defaults(run=_console)
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
@@ -143,6 +147,12 @@ def _image_precache(arguments: argparse.Namespace) -> None:
     print(f"told {', '.join(told) or 'no host, as none is up and enabled'}")
     if left := sorted(set(hosts) - set(told)):
         print(f"not told, as they are down or disabled: {', '.join(left)}")
+
+
+def _console(arguments: argparse.Namespace) -> None:
+    from novalite.terminal import join
+
+    print(f"console: {join(arguments.url)}", file=sys.stderr)
 
 
 def _config_sample(_arguments: argparse.Namespace) -> None:

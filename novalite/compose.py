@@ -18,6 +18,7 @@ from novalite.policy import Policy
 from novalite.rpc import Bus
 from novalite.scheduler.manager import SchedulerManager
 from novalite.service import ComputeService
+from novalite.virt.base import VirtDriver
 
 __all__ = ["ALL_ROLES", "NO_ROLES", "Node", "build_all", "is_alone", "warn_if_alone"]
 
@@ -42,9 +43,9 @@ class Node:
 
     def __init__(self, settings: Settings, images: Images, roles: frozenset[str]) -> None:
         self.settings = settings
-        database = settings.database
-        self._database = Database(
-            database.connection, database.options, down_after=settings.service_down_time
+        told = settings.database
+        self.database = self._database = Database(
+            told.connection, told.options, down_after=settings.service_down_time
         )
         self._bus = Bus(
             settings.transport_url, settings.messaging, response_timeout=settings.rpc_response_timeout
@@ -53,11 +54,12 @@ class Node:
         policy = Policy(settings.policy.file, optional=settings.policy.optional)
         self.service = ComputeService(settings, self._database, self._bus, images, policy)
         self.compute: ComputeManager | None = None
+        self.driver: VirtDriver | None = None
         self.scheduler: SchedulerManager | None = None
         workers: list[_Part] = []
         if "compute" in roles:
-            driver = settings.virt_driver(settings.virt_settings)
-            self.compute = ComputeManager(settings, self._database, self._bus, images, driver)
+            self.driver = settings.virt_driver(settings.virt_settings)
+            self.compute = ComputeManager(settings, self._database, self._bus, images, self.driver)
             workers.append(self.compute)
         if "scheduler" in roles:
             # After compute, so that it finds this process's own host alive.

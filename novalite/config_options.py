@@ -287,18 +287,19 @@ SERIAL_CONSOLE = (
     cfg.BoolOpt(
         "enabled",
         default=False,
-        help="Let the servers of this host be reached by serial console; run novalite-serialproxy here, too.",
+        help="Let the servers of this host be reached by serial console; run novalite-serialproxy here, too, "
+        "unless it is novalite-all, which has that in it.",
     ),
     cfg.URIOpt(
         "base_url",
         default="ws://127.0.0.1:6083/",
         schemes=["ws", "wss"],
-        help="Where clients find the novalite-serialproxy of this host.",
+        help="Where clients find the serial consoles of this host.",
     ),
     cfg.HostAddressOpt(
-        "serialproxy_host", default="127.0.0.1", help="Address that novalite-serialproxy listens on."
+        "serialproxy_host", default="127.0.0.1", help="Address that serial consoles are served on."
     ),
-    cfg.PortOpt("serialproxy_port", default=6083, help="Port that novalite-serialproxy listens on."),
+    cfg.PortOpt("serialproxy_port", default=6083, help="Port that serial consoles are served on."),
 )
 CONSOLE = (
     cfg.ListOpt(

@@ -33,6 +33,8 @@ CHANGES = ("rebuild", "rescue", "unrescue", "image", "shelve", "unshelve", "resi
 MOVES = ("migrate", "confirm the move", "revert the move", "evacuate")
 #: Of a guest that runs; needs a hypervisor that can do it.
 LIVE = ("live migration",)
+#: Nobody's order: the image of a guest that runs already can't come any more.
+LOST = ("image lost",)
 ORDERS = (*ALL, *CHANGES, *MOVES)
 POINTS: Mapping[str, Point] = {
     "order-recorded": Point("api", (*ALL, "migrate"), "the order is in the database, nobody has been told"),
@@ -94,6 +96,7 @@ POINTS: Mapping[str, Point] = {
     ),
     "guest-leaves": Point("compute", LIVE, "the hypervisors are sending the guest"),
     "guest-sent": Point("compute", LIVE, "the guest runs on the new host, the database doesn't know"),
+    "loss-told": Point("compute", LOST, "the database knows why, the guest isn't stopped yet"),
     "outcome-recorded": Point(
         "compute",
         (*ALL, "unshelve", "migrate", "confirm the move", "evacuate"),

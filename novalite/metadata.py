@@ -18,6 +18,7 @@ from novalite.api.metadata.routes import ROUTES
 from novalite.api.metadata.tokens import Tokens
 from novalite.config import MetadataSettings, Settings, load
 from novalite.db import Database
+from novalite.ending import END_SECONDS, REQUEST_SECONDS
 from novalite.errors import ConfigError
 from novalite.virt.peers import GuestSockets
 
@@ -65,4 +66,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         workers=told.workers,
         threads=settings.api.threads,
         debug=settings.debug,
+        grace=REQUEST_SECONDS,
+        limit=END_SECONDS,
     )

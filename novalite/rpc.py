@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from novalite import inprocess, transport
@@ -24,7 +25,7 @@ LOG = logging.getLogger(__name__)
 _VERSION = "1.0"
 _EXCHANGE = "novalite"  # another service on the same broker has its own
 _START_SECONDS = 2.0
-_STOP_SECONDS = 4.0
+_STOP_SECONDS = 2.0
 _RETRY_SECONDS = 2.0
 _FLUSH_SECONDS = 1.0
 _COMPLAIN_SECONDS = 60.0
@@ -73,7 +74,7 @@ class Bus:
             made, self._transport = self._transport, None
             ending = threading.Thread(target=made.cleanup, daemon=True)
             ending.start()
-            ending.join(_STOP_SECONDS)
+            ending.join(max(0.0, until - time.monotonic()))
 
     @property
     def unsent(self) -> int:
@@ -243,11 +244,10 @@ class _Outbox:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        try:
+        until = time.monotonic() + _FLUSH_SECONDS
+        with suppress(queue.Full):
             self._queue.put(None, timeout=_FLUSH_SECONDS)
-            thread.join(_FLUSH_SECONDS)
-        except queue.Full:
-            pass
+            thread.join(max(0.0, until - time.monotonic()))
         self._closing = True
 
     @property

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import NoReturn
 
+from glancelike.ending import end, end_within
 from glancelike.starting import settle
 from glancelike.web import logs
-from novalite.admission import redeem
+from novalite.api.serial.serving import check, serving
 from novalite.config import Settings, load
 from novalite.db import Database
-from novalite.errors import ConfigError, NovaliteError, Unsupported
-from novalite.virt.base import VirtCap, VirtDriver
+from novalite.ending import END_SECONDS
+from novalite.errors import ConfigError, NovaliteError
+from novalite.virt.base import VirtDriver
 
 LOG = logging.getLogger(__name__)
 NAME = "novalite-serialproxy"
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except NovaliteError as error:
         print(f"{NAME}: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2 if isinstance(error, ConfigError) else 1)
-    sys.exit(0)
+    end(0)
 
 
 def _run(settings: Settings) -> None:
@@ -43,35 +45,18 @@ def _run(settings: Settings) -> None:
         database.open(upgrade=told.auto_upgrade)
         stack.callback(database.close)
         driver = settings.virt_driver(settings.virt_settings)
-        if VirtCap.SERIAL not in driver.capabilities:
-            raise Unsupported(f"virt driver {driver.name} has no serial consoles")
+        check(driver)
         driver.open()
         stack.callback(driver.close)
         asyncio.run(_serve(settings, database, driver))
 
 
 async def _serve(settings: Settings, database: Database, driver: VirtDriver) -> None:
-    try:
-        from novalite.api.serial.proxy import SerialProxy
-    except ImportError as error:
-        raise ConfigError(
-            f"serial consoles need websockets: pip install glancelike[serial] ({error})"
-        ) from error
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    proxy = SerialProxy(
-        settings.console,
-        redeem=lambda token: redeem(database, token, host=settings.host),
-        open_serial=driver.open_serial,
-    )
-    listen = settings.console.listen
-    try:
-        server = await proxy.start()
-    except OSError as error:
-        raise ConfigError(f"can't listen on {listen}:{settings.console.listen_port}: {error}") from error
-    async with server:
-        port = next(iter(server.sockets)).getsockname()[1]
-        LOG.info("%s listens on http://%s:%d", NAME, listen, port)
+    async with serving(settings, database, driver) as port:
+        LOG.info("%s listens on http://%s:%d", NAME, settings.console.listen, port)
         settle()
         await ended.wait()
+        end_within(END_SECONDS)

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from glancelike.ending import Ending
+from glancelike.ending import Ending, end, end_within
 from glancelike.starting import settle
 from glancelike.web import logs
 from novalite.compose import build_all, warn_if_alone
 from novalite.config import load
+from novalite.ending import END_SECONDS
 from novalite.errors import ConfigError, NovaliteError
 
 LOG = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ def _run(role: str, argv: Sequence[str] | None) -> NoReturn:
             settle()
             LOG.info("novalite-%s works for host %s", role, settings.host)
             ended.wait()
+            end_within(END_SECONDS)
     except NovaliteError as error:
         print(f"novalite-{role}: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2 if isinstance(error, ConfigError) else 1)
-    sys.exit(0)
+    end(0)

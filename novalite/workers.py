@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 LOG = logging.getLogger(__name__)
 
@@ -113,10 +113,13 @@ class Periodic:
 
     def stop(self, seconds: float) -> None:
         """End it, waiting for a run under way no longer than ``seconds``."""
+        stop_all((self,), seconds)
+
+    def tell_to_stop(self) -> threading.Thread | None:
+        """Have no run begin any more; return the thread of one that may be under way."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(seconds)
-            self._thread = None
+        thread, self._thread = self._thread, None
+        return thread
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -127,3 +130,11 @@ class Periodic:
                 expected = getattr(error, "retryable", False)
                 LOG.warning("%s: %s", self._name, error, exc_info=not expected)
             self._stop.wait(self._interval)
+
+
+def stop_all(periodics: Iterable[Periodic], seconds: float) -> None:
+    """End some, waiting for runs under way no longer than ``seconds`` in all."""
+    threads = [thread for periodic in periodics if (thread := periodic.tell_to_stop()) is not None]
+    until = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))

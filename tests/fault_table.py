@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from novalite.faults import LIVE, ORDERS, POINTS
+from novalite.faults import LIVE, LOST, ORDERS, POINTS
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "compute-faults.md"
 START, END = "<!-- table, made by tests/fault_table.py -->\n", "<!-- end of the table -->\n"
@@ -31,6 +31,7 @@ ENDS = {
     "revert the move": "ACTIVE",
     "evacuate": "ACTIVE",
     "live migration": "ACTIVE",
+    "image lost": "ERROR",
 }
 
 
@@ -46,7 +47,7 @@ def table() -> str:
     """Return the table."""
     rows = [
         f"| {order} | `{name}` | {POINTS[name].process} | {POINTS[name].after} | {ENDS[order]} |\n"
-        for order, name in cases((*ORDERS, *LIVE))
+        for order, name in cases((*ORDERS, *LIVE, *LOST))
     ]
     head = "| order | point | process killed | when | the server ends |\n|---|---|---|---|---|\n"
     return head + "".join(rows)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import logging
+import math
 import mmap
 import os
 import select
@@ -35,6 +36,7 @@ from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
+from glancelike.ending import end
 from glancelike.starting import settle
 from glancelike.web import logs
 
@@ -48,6 +50,7 @@ access_log = logging.getLogger("glancelike.access")
 STALL_SECONDS = 60.0  # a peer that neither sends nor takes a byte for so long is gone
 SENDFILE_MOST = 1 << 30  # bytes a call; the kernel takes no more than 2 GiB
 HEAD_SECONDS = 10.0  # what a request's line and headers may take in all
+GRACE_SECONDS = 30.0  # for requests that are under way when the end comes: they may move images
 RESPAWN_SECONDS = 1.0
 NEXT_MILLISECONDS = 2  # for which a thread waits for a connection's next request
 PEERS_A_THREAD = 16  # requests under way that wait for their peers, for each that may be at work
@@ -68,6 +71,8 @@ def run(
     debug: bool = False,
     certfile: Path | None = None,
     keyfile: Path | None = None,
+    grace: float = GRACE_SECONDS,
+    limit: float = GRACE_SECONDS,
 ) -> NoReturn:
     """Serve until a signal ends it; exit with 0 then, else with an error.
 
@@ -75,6 +80,9 @@ def run(
     is entered in each worker and left when the worker ends. Port 0 takes
     any free one; the log tells which. With ``certfile`` it speaks TLS;
     workers read the files anew when SIGHUP renews them.
+
+    Told to end, it lets requests under way go on for ``grace`` seconds and then leaves the
+    context; it has ended after ``limit``, whoever doesn't answer it.
     """
     logs.configure(debug=debug)
     keys = None if certfile is None else (certfile, keyfile)
@@ -86,7 +94,7 @@ def run(
     listener = _listen(name, host, port)
     address = listener.getsockname()
     log.info("%s listens on http%s://%s:%d", name, "s" if certfile else "", host, address[1])
-    server = _Server(factory, name, listener.detach(), workers, threads, keys)
+    server = _Server(factory, name, listener.detach(), workers, threads, keys, (grace, limit))
     settle()  # before the fork: what is imported stays shared with the workers
     try:
         server.run()
@@ -128,11 +136,19 @@ def _tls(certfile: Path, keyfile: Path | None) -> ssl.SSLContext:
 
 class _Server(BaseApplication):  # type: ignore[misc]
     def __init__(
-        self, factory: Factory, name: str, listener: int, workers: int, threads: int, keys: Keys | None
+        self,
+        factory: Factory,
+        name: str,
+        listener: int,
+        workers: int,
+        threads: int,
+        keys: Keys | None,
+        patience: tuple[float, float],
     ) -> None:
         self._factory = factory
         self._name = name
         self._keys = keys
+        self._grace = math.ceil(patience[0])
         self._context: ssl.SSLContext | None = None  # made in each worker, so that SIGHUP renews it
         self._options = {
             "bind": f"fd://{listener}",
@@ -144,7 +160,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             # The heartbeat comes from the worker's main thread, which never
             # serves: it stops only when the whole process hangs.
             "timeout": 60,
-            "graceful_timeout": 30,
+            "graceful_timeout": math.ceil(patience[1]),  # the master's; its workers have another
             "keepalive": 20,
             # "sendfile" isn't set: gunicorn takes any value given for "no".
             "control_socket_disable": True,
@@ -194,9 +210,13 @@ class _Server(BaseApplication):  # type: ignore[misc]
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != worker.ppid:
             os._exit(1)
+        worker.cfg.set("graceful_timeout", self._grace)
 
     def _ended(self, arbiter: Any, worker: Any) -> None:
         self._stack.close()
+        leaving = sys.exc_info()[1]
+        if isinstance(leaving, SystemExit) and not leaving.code:
+            end(0)  # or the interpreter would wait for requests that there was no more time for
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]

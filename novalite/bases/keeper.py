@@ -22,6 +22,7 @@ from novalite.errors import Unavailable
 LOG = logging.getLogger(__name__)
 
 _START_SECONDS = 30.0
+_CLOSE_SECONDS = 1.0
 
 
 class Keeper:
@@ -41,9 +42,13 @@ class Keeper:
             self._connection = connect(self._settings.directory) or self._start()
 
     def close(self) -> None:
-        """Leave the process alone; it ends when it has nothing to do."""
-        with self._lock:
+        """Leave the process alone; it ends when it has nothing to do.
+
+        One that is being started isn't waited for.
+        """
+        if self._lock.acquire(timeout=_CLOSE_SECONDS):
             self._release()
+            self._lock.release()
 
     def _release(self) -> None:
         if self._connection is not None:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from novalite import faults
 from novalite.bases import orders
 from novalite.bases.keeper import Keeper
 from novalite.bases.orders import Files, Order
@@ -18,7 +19,7 @@ from novalite.config import Settings
 from novalite.db import Database
 from novalite.errors import StaleRecord
 from novalite.model import Fault, Server, VmState, utcnow
-from novalite.virt.base import PowerAction, PowerState, VirtDriver
+from novalite.virt.base import OFF, PowerAction, PowerState, VirtDriver
 from novalite.virt.domain import Layout
 from novalite.workers import Workers
 
@@ -96,10 +97,12 @@ class BaseWatch:
         bad = orders.read_json(path) or {}
         why = str(bad.get("why"))
         affected = [server_id for server_id, inode in users.items() if inode == bad.get("inode")]
+        states = self._driver.list_states() if affected else {}
         for server_id in affected:
             with self._workers.hold(server_id) as free:
                 server = self._database.servers.find([server_id]).get(server_id)
-                if server is None or server.vm_state == VmState.ERROR:
+                off = states.get(server_id, PowerState.SHUTDOWN) in OFF
+                if server is None or (server.vm_state == VmState.ERROR and off):
                     continue
                 if not free or server.task_state is not None:
                     return  # the next look does it
@@ -109,17 +112,29 @@ class BaseWatch:
             path.unlink(missing_ok=True)
 
     def _stop(self, server: Server, why: str) -> bool:
+        """Have a server's owner told why its guest is stopped, and stop it; the caller holds its id.
+
+        In this order: who finds the guest off knows the reason, and one that still is on when
+        this is cut short is found by the next look.
+        """
         LOG.error("server %s is stopped: %s", server.id, why)
+        if not self._tell(server, why):
+            return False
+        faults.passing("loss-told")
         self._driver.set_power(server.id, PowerAction.FORCE_STOP)
+        return True
+
+    def _tell(self, server: Server, why: str) -> bool:
+        """Have a server be in ERROR for a reason; tell whether it is, which one with a task won't be."""
         found: Server | None = server
-        # Whoever compares guests with records may have noted meanwhile that this one is off.
         while found is not None and found.task_state is None and found.vm_state != VmState.DELETED:
-            try:
-                self._database.servers.lost(found, Fault(500, why, utcnow()))
-            except StaleRecord:
-                found = self._database.servers.find([server.id]).get(server.id)
-            else:
+            if found.vm_state == VmState.ERROR and found.fault is not None and found.fault.message == why:
                 return True
+            try:
+                found = self._database.servers.lost(found, Fault(500, why, utcnow()))
+            except StaleRecord:
+                # Whoever compares guests with records may have noted something meanwhile.
+                found = self._database.servers.find([server.id]).get(server.id)
         return False
 
     def _see_to_paused(self, trouble: dict[str, str | None]) -> None:
@@ -135,13 +150,13 @@ class BaseWatch:
                 continue
             with self._workers.hold(server_id) as free:
                 server = self._database.servers.find([server_id]).get(server_id)
-                if not free or not server or server.vm_state != VmState.ACTIVE or server.task_state:
+                if not free or not server or server.task_state:
                     continue
-                if told is None:
+                if told is not None and server.vm_state in (VmState.ACTIVE, VmState.ERROR):
+                    self._stop(server, told)
+                elif told is None and server.vm_state == VmState.ACTIVE:
                     LOG.info("server %s goes on: its image's data comes again", server_id)
                     self._driver.set_power(server_id, PowerAction.START)
-                else:
-                    self._stop(server, told)
 
 
 def _inode(path: Path) -> int | None:

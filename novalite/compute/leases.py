@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from novalite.db import Database
 from novalite.model import Server
-from novalite.workers import Periodic
+from novalite.workers import Periodic, stop_all
 
 LOG = logging.getLogger(__name__)
 
@@ -65,8 +65,7 @@ class LeaseKeeper:
 
     def close(self) -> None:
         """Stop renewing."""
-        self._renewal.stop(1.0)
-        self._watch.stop(1.0)
+        stop_all((self._renewal, self._watch), 0.5)
 
     @contextlib.contextmanager
     def work_on(self, server: Server) -> Iterator[Work]:

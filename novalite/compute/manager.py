@@ -35,7 +35,7 @@ from novalite.images import Images
 from novalite.model import SHELVED_IMAGE, ComputeHost
 from novalite.rpc import Bus
 from novalite.virt.base import VirtCap, VirtDriver
-from novalite.workers import Periodic, Workers
+from novalite.workers import Periodic, Workers, stop_all
 
 LOG = logging.getLogger(__name__)
 _LOCK_SECONDS = 5.0
@@ -85,24 +85,29 @@ class ComputeManager:
         try:
             self._driver.open()
             self._disks.open()
-            self.report()
         except BaseException:
             self._disks.close()
             self._leave_host()
             raise
-        freed = self._database.work.release_dead(self._settings.host)
-        if freed:
-            LOG.info("took over %d servers from an earlier process of this host", freed)
-        self._leases.open()
-        self._workers.start()
-        self._precache.start()
-        self._bus.serve_compute(
-            self._settings.host,
-            self._workers.submit,
-            self.console_output,
-            self.diagnostics,
-            self._precache.submit,
-        )
+        try:
+            freed = self._database.work.release_dead(self._settings.host)
+            if freed:
+                LOG.info("took over %d servers from an earlier process of this host", freed)
+            self._leases.open()
+            self._workers.start()
+            self._precache.start()
+            self._bus.serve_compute(
+                self._settings.host,
+                self._workers.submit,
+                self.console_output,
+                self.diagnostics,
+                self._precache.submit,
+            )
+            # Only now is it said to be up: what it is told from then on it hears.
+            self.report()
+        except BaseException:
+            self.close()
+            raise
         for periodic in self._periodic:
             periodic.start()
 
@@ -112,8 +117,7 @@ class ComputeManager:
         Work that can't be interrupted within the time is cut off by the
         process's end, and driven on by the next one.
         """
-        for periodic in self._periodic:
-            periodic.stop(0.5)
+        stop_all(self._periodic, 1.0)
         self._leases.stop_work()
         self._precache.stop(0.0)
         idle = self._workers.stop(seconds)

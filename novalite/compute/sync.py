@@ -10,7 +10,7 @@ from novalite.compute.carrying import Places
 from novalite.db import Database
 from novalite.errors import StaleRecord
 from novalite.model import LIVE, Fault, Server, TaskState, VmState, utcnow
-from novalite.virt.base import PowerAction, PowerState, VirtDriver
+from novalite.virt.base import OFF, PowerAction, PowerState, VirtDriver
 from novalite.workers import Workers
 
 LOG = logging.getLogger(__name__)
@@ -20,7 +20,6 @@ _PLACED = (
     *(VmState.RESCUED, VmState.RESIZED, VmState.SHELVED),
 )
 _CARRIED = (TaskState.RESIZE_MIGRATING, TaskState.RESIZE_MIGRATED, *LIVE)
-_OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
 
 
 class Sync:
@@ -65,7 +64,7 @@ class Sync:
             LOG.warning("%d allocations of servers that aren't here were removed", dropped)
 
     def _compare(self, server: Server, state: PowerState | None) -> None:
-        running = state is not None and state not in _OFF
+        running = state is not None and state not in OFF
         try:
             if server.vm_state in (VmState.STOPPED, VmState.SHELVED) and running:
                 # Someone else started it; its owner wants it off.
@@ -80,7 +79,7 @@ class Sync:
             elif server.vm_state == VmState.ACTIVE and not running:
                 LOG.info("server %s has shut down by itself", server.id)
                 self._database.servers.change(server, vm_state=VmState.STOPPED, power_state=state)
-            elif server.vm_state == VmState.PAUSED and state in _OFF:
+            elif server.vm_state == VmState.PAUSED and state in OFF:
                 LOG.info("server %s ended while it was paused", server.id)
                 self._database.servers.change(server, vm_state=VmState.STOPPED, power_state=state)
             elif server.vm_state in (VmState.PAUSED, VmState.SUSPENDED) and state == PowerState.RUNNING:
@@ -121,7 +120,7 @@ class Sync:
         elif other == self._host and record.vm_state != VmState.DELETED:
             if record.task_state in LIVE:
                 return
-            if self._driver.list_states().get(instance_id, PowerState.SHUTDOWN) not in _OFF:
+            if self._driver.list_states().get(instance_id, PowerState.SHUTDOWN) not in OFF:
                 LOG.warning("server %s runs here though it has left: stopping it", instance_id)
                 self._driver.set_power(instance_id, PowerAction.FORCE_STOP)
         else:

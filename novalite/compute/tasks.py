@@ -24,7 +24,7 @@ from novalite.errors import InvalidInput, NotFound, QueueDown, Unsupported
 from novalite.images import Images
 from novalite.model import Fault, Server, TaskState, VmState
 from novalite.rpc import Bus
-from novalite.virt.base import NEEDS, PowerAction, PowerState, VirtCap, VirtDriver
+from novalite.virt.base import NEEDS, OFF, PowerAction, PowerState, VirtCap, VirtDriver
 
 LOG = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ def _state_after(server: Server, state: PowerState | None, *, failed: bool) -> V
         return VmState.ERROR
     if state == PowerState.PAUSED:
         return VmState.PAUSED
-    if state not in (PowerState.SHUTDOWN, PowerState.CRASHED):
+    if state not in OFF:
         return VmState.ACTIVE
     # A suspended guest has no power either, and one that couldn't go on still waits to.
     suspended = {TaskState.SUSPENDING: not failed, TaskState.RESUMING: failed}

@@ -10,7 +10,7 @@ from novalite.config import Settings
 from novalite.db import Database
 from novalite.errors import InvalidInput, NovaliteError, StaleRecord, Unsupported
 from novalite.model import Fault, Server, VmState
-from novalite.virt.base import PowerAction, PowerState, VirtCap, VirtDriver
+from novalite.virt.base import OFF, PowerAction, PowerState, VirtCap, VirtDriver
 
 LOG = logging.getLogger(__name__)
 INTERRUPTED = (Superseded, Stopping, StaleRecord)
@@ -45,7 +45,7 @@ class Worker:
 
     def end(self, server: Server) -> None:
         """Have a guest shut down, if it is there and on."""
-        if self.state(server) not in (None, PowerState.SHUTDOWN, PowerState.CRASHED):
+        if self.state(server) not in (None, *OFF):
             self._driver.set_power(server.id, PowerAction.STOP)
 
     def state(self, server: Server) -> PowerState | None:

@@ -30,6 +30,11 @@ state_path = {state}/compute
 reserved_host_memory_mb = 0
 {metadata}
 
+[serial_console]
+enabled = true
+base_url = ws://127.0.0.1:{console_port}/
+serialproxy_port = {console_port}
+
 [database]
 auto_upgrade = true
 
@@ -56,11 +61,15 @@ CLOUDS_YAML = """clouds:
 class Cloud:
     """Image API and compute, on loopback, with their state under one directory."""
 
-    def __init__(self, state: Path, image_port: int, compute_port: int) -> None:
+    def __init__(self, state: Path, image_port: int, compute_port: int, console_port: int) -> None:
         self.state = state
         self.image_url = f"http://127.0.0.1:{image_port}"
         self.compute_url = f"http://127.0.0.1:{compute_port}/v2.1"
-        self._ports = {"image_port": image_port, "compute_port": compute_port}
+        self._ports = {
+            "image_port": image_port,
+            "compute_port": compute_port,
+            "console_port": console_port,
+        }
         self._servers: list[Server] = []
         self._http = urllib3.PoolManager(retries=False, timeout=60)
 

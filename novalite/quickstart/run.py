@@ -69,6 +69,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--image-port", type=int, default=9292, help="of the image API (%(default)s)")
     parser.add_argument("--compute-port", type=int, default=8774, help="of the compute API (%(default)s)")
+    parser.add_argument("--console-port", type=int, default=6083, help="of serial consoles (%(default)s)")
     parser.add_argument("--libvirt-uri", default="", help="use this libvirt, and no other")
     parser.add_argument("--timeout", type=float, default=180.0, help="seconds for the boot (%(default)s)")
     arguments = parser.parse_args(argv)
@@ -108,7 +109,8 @@ def _run(arguments: argparse.Namespace, stack: ExitStack) -> None:
     _claim(state, stack)
     check_port_free(arguments.image_port, "image API", "--image-port")
     check_port_free(arguments.compute_port, "compute API", "--compute-port")
-    cloud = Cloud(state, arguments.image_port, arguments.compute_port)
+    check_port_free(arguments.console_port, "serial consoles", "--console-port")
+    cloud = Cloud(state, arguments.image_port, arguments.compute_port, arguments.console_port)
 
     with steps.step("building a guest from the distribution's kernel and busybox"):
         image = guest_image.build(state / "cache", lambda line: OUT.print(f"    [dim]{line}[/]"))
@@ -227,7 +229,8 @@ def _report(cloud: Cloud, steps: Steps, server_id: str, image_id: str, uri: str,
         f"  virsh -c '{uri}' list\n"
         f"  pip install python-openstackclient\n"
         f"  openstack server show {NAME}\n"
-        f"  openstack console log show {NAME}\n\n"
+        f"  openstack console log show {NAME}\n"
+        f"  novalite console $(openstack console url show --serial -c url -f value {NAME})\n\n"
         f"Logs are in {state}/log.",
         soft_wrap=True,
     )

@@ -54,7 +54,7 @@ class SchedulerManager:
 
     def close(self, seconds: float = 2.0) -> None:
         """Stop; what isn't placed yet waits in the database."""
-        self._redrive.stop(seconds)
+        self._redrive.stop(1.0)
         self._workers.stop(seconds)
 
     def redrive(self) -> None:

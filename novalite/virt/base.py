@@ -51,6 +51,10 @@ class PowerState(enum.StrEnum):
     CRASHED = "crashed"
 
 
+#: Of guests that don't run, and won't by themselves.
+OFF = (PowerState.SHUTDOWN, PowerState.CRASHED)
+
+
 class PowerAction(enum.StrEnum):
     START = "start"
     STOP = "stop"  # ask the guest, then force after the grace period

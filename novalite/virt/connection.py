@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 #: Seconds between, and number of, unanswered pings before a daemon counts as gone.
 _KEEPALIVE = (5, 4)
+_CLOSE_SECONDS = 1.0
 _LOST_CODES = frozenset({libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN})
 _LOST_DOMAINS = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
 _loop_lock = threading.Lock()
@@ -54,8 +55,13 @@ class Connection:
                 raise HypervisorDown(f"{what}: {exc}") from exc
 
     def close(self) -> None:
-        """Drop the connection; the next call makes another."""
-        self._forget(self._live)
+        """Drop the connection; the next call makes another.
+
+        One that is just being made isn't waited for: a daemon that hangs would never let it be.
+        """
+        if self._lock.acquire(timeout=_CLOSE_SECONDS):
+            self._live = None
+            self._lock.release()
 
     def _connect(self) -> Any:
         _start_event_loop()

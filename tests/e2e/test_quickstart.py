@@ -63,10 +63,11 @@ class Quickstart:
     def __init__(
         self, state: Path, *arguments: str, ports: list[int] | None = None, within: tuple[str, ...] = ()
     ) -> None:
-        self.image_port, self.compute_port = ports or free_ports(2)
+        self.image_port, self.compute_port, console_port = ports or free_ports(3)
         self.output = state / "output.txt"
         argv = [*within, sys.executable, "-m", "novalite.quickstart", "--state", str(state)]
-        argv += ["--image-port", str(self.image_port), "--compute-port", str(self.compute_port), *arguments]
+        argv += ["--image-port", str(self.image_port), "--compute-port", str(self.compute_port)]
+        argv += ["--console-port", str(console_port), *arguments]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 argv,
@@ -100,16 +101,36 @@ def test_it_boots_says_so_and_ends_with_ctrl_c(state: Path) -> None:
     ) as answer:
         assert marker[1] in answer.read().decode()
     # The commands it proposes work, as one script.
-    proposed = re.findall(r"^  ((?:export|glancelike|virsh|openstack) .*)$", said, re.M)
-    assert len(proposed) == 5
-    script = "set -eu\n" + "\n".join(proposed)
+    proposed = re.findall(r"^  ((?:export|glancelike|virsh|openstack|novalite) .*)$", said, re.M)
+    assert len(proposed) == 6
+    (asks,) = re.findall(r"\$\((openstack console url show .*)\)", said)
+    script = "\n".join(["set -eu", *proposed, asks])
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert marker[0] in done.stdout
+    assert "console: left" in done.stderr
+    # And the guest's shell is at the other end of the console, once.
+    url = done.stdout.split()[-1]
+    assert talk(url, "echo is-$((6 * 7))-said\n", until="is-42-said") == (0, "console: left\n")
+    assert talk(url, "", until="") == (1, "novalite: HTTP 403: the token isn't good, or not any more\n")
     run.process.send_signal(signal.SIGINT)
     assert run.wait(60) == 0, run.said()
     assert list((state / "image" / "images").glob("*-*")) == []
     assert [p for p in (state / "compute" / "instances").iterdir() if p.name != "_base"] == []
+
+
+def talk(url: str, typed: str, *, until: str) -> tuple[int, str]:
+    """Type something on a console, and leave it when the guest has said something; tell how that ended."""
+    with tempfile.NamedTemporaryFile("wb") as out:
+        argv = [sys.executable, "-m", "novalite.cli", "console", url]
+        console = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE, text=True)
+        assert console.stdin is not None
+        console.stdin.write(typed)
+        console.stdin.flush()
+        said = Path(out.name)
+        wait_for("it is said", lambda: until in said.read_text() or console.poll() is not None)
+        _, why = console.communicate()
+        return console.returncode, why
 
 
 def test_once_ends_by_itself_and_again(state: Path) -> None:
@@ -169,7 +190,8 @@ def test_ports_in_use_are_told_at_once(state: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        ports = [free_ports(1)[0], taken.getsockname()[1]]
+        image_port, console_port = free_ports(2)
+        ports = [image_port, taken.getsockname()[1], console_port]
         run = Quickstart(state, "--once", ports=ports)
         assert run.wait(60) == 1
         assert f"port {ports[1]}" in run.said()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from novalite.faults import LIVE, ORDERS, POINTS
+from novalite.faults import LIVE, LOST, ORDERS, POINTS
 from novalite.model import ServerQuery
 from novalite.rpc import Bus
 from tests.compute_site import Site, running, upload
@@ -219,7 +219,7 @@ def shelved(api_server: Server, server_id: str) -> list[Any]:
 def test_the_document_has_every_point() -> None:
     document = DOCUMENT.read_text()
     assert renewed(document) == document, "run python -m tests.fault_table"
-    assert {name for _, name in cases((*ORDERS, *LIVE))} == set(POINTS)
+    assert {name for _, name in cases((*ORDERS, *LIVE, *LOST))} == set(POINTS)
 
 
 def test_a_worker_that_never_ends_a_build_is_given_up_on(site: Site, servers: Servers) -> None:

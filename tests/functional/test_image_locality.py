@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
+from novalite.db.hosts import HostRecords
 from novalite.errors import Forbidden, ImageMissing, NotFound
-from novalite.model import ImageInfo, NewServer, Status
+from novalite.model import ComputeHost, ImageInfo, NewServer, Status
 from novalite.testing.cloud import Cloud
 from tests.waiting import wait_for
 
@@ -38,6 +40,26 @@ def test_a_server_goes_where_its_image_is(tmp_path: Path) -> None:
         await_told(cloud, "two", ahead)
         assert host_of_a_new(cloud, ahead) == "two"
         assert cloud.images.fetched.count(ahead.id) == 1
+
+
+def test_a_host_has_heard_what_it_is_told_as_soon_as_it_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: set[str] = set()
+    register = HostRecords.register
+
+    def told_at_once(records: HostRecords, host: ComputeHost, images: Collection[str] = ()) -> None:
+        register(records, host, images)
+        if host.name == "two" and not told:
+            told.update(cloud.service.aggregates.precache_on(cloud.admin, ["two"], [image.id]))
+            wait_for("it is sent", lambda: cloud.nodes["one"].unsent == 0)
+
+    monkeypatch.setattr(HostRecords, "register", told_at_once)
+    cloud = Cloud(tmp_path, hosts=("one", "two"))
+    image = cloud.images.add(b"1" * 1024)
+    with cloud:
+        assert told == {"two"}
+        wait_for("it is fetched", lambda: cloud.images.fetched == [image.id])
 
 
 def test_hosts_that_cant_hear_of_it_are_not_told(tmp_path: Path) -> None:

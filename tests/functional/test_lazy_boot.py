@@ -21,10 +21,10 @@ from novalite.bases.settings import BasesSettings
 from novalite.config import GlanceSettings
 from novalite.errors import StaleRecord
 from novalite.images.http import HttpImages
-from novalite.model import NewServer, Server, Status, VmState
+from novalite.model import Fault, NewServer, Server, Status
 from novalite.quickstart.libvirtd import Hypervisor
 from novalite.testing import Cloud
-from novalite.virt.base import PowerAction, PowerState, VirtDriver
+from novalite.virt.base import PowerState, VirtDriver
 from novalite.virt.domain import Layout
 from tests import server_fixtures
 from tests.lazy_fixtures import (
@@ -240,29 +240,34 @@ def test_a_wrong_byte_stops_the_guest_and_is_told(host: Hosts) -> None:
     assert failed.fault is not None
     assert f"image {image_id} came with wrong data and was discarded" in failed.fault.message
     assert "digest isn't" in failed.fault.message
-    assert node.driver.list_states() == {server.id: PowerState.SHUTDOWN}
+    wait_for("it is stopped", lambda: node.driver.list_states() == {server.id: PowerState.SHUTDOWN})
     wait_for("nothing is left of it", lambda: not list(node.bases.glob("*.bad-*")))
     assert not [each for kind in ("lazy", "order", "base") for each in node.bases.glob(f"*.{kind}")]
 
 
 def test_a_guest_whose_image_is_deleted_is_told_so(host: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    node = host(lazy_read_timeout=0.5, lazy_fill_delay=0.5, lazy_missing_timeout=1)
+    told = {"lazy_fill_delay": 0.5, "lazy_fill_rate_mb": 1}  # it isn't here before it is gone there
+    node = host(lazy_read_timeout=0.5, lazy_missing_timeout=1, **told)
     (compute,) = node.cloud.nodes.values()
-    stop, servers = node.driver.set_power, compute._database.servers
+    servers = compute._database.servers
+    lost = servers.lost
 
-    def noted(instance_id: str, action: PowerAction) -> None:
-        """Have it noted that the guest is off, before it's told why."""
-        stop(instance_id, action)
+    def noted(server: Server, fault: Fault) -> Server:
+        """Have it noted that the guest is paused, before it's told why."""
+        monkeypatch.setattr(servers, "lost", lost)
         with suppress(StaleRecord):  # somebody has done it indeed
-            servers.change(servers.get(instance_id), vm_state=VmState.STOPPED, power_state="shutdown")
+            servers.change(servers.get(server.id), power_state="paused")
+        with pytest.raises(StaleRecord):
+            lost(server, fault)
+        raise StaleRecord("noted")
 
-    monkeypatch.setattr(node.driver, "set_power", noted)
+    monkeypatch.setattr(servers, "lost", noted)
     server = node.boot(image_id := node.upload(reading_disk(SIZE, step=64, count=900)))
     node.client.delete_image(image_id)
     failed = node.cloud.wait(server.id, Status.ERROR)
     assert failed.fault is not None
     assert f"image {image_id} is gone, and isn't here as a whole" in failed.fault.message
-    assert node.driver.list_states() == {server.id: PowerState.SHUTDOWN}
+    wait_for("it is stopped", lambda: node.driver.list_states() == {server.id: PowerState.SHUTDOWN})
     _order, files = the_order(node.bases)
     assert files.lazy.exists(), "it may come again, while there is somebody whom it's of use"
     node.cloud.service.servers.delete(node.cloud.admin, server.id)

@@ -29,7 +29,7 @@ HOMES = {
     "cursive": ("glancelike/signatures.py",),
     "fsspec": ("glancelike/fs.py",),
     "msgspec": ("glancelike/registry/", "glancelike/sql/", "glancelike/web/body.py"),
-    "websockets": ("novalite/api/serial/",),
+    "websockets": ("novalite/api/serial/", "novalite/terminal.py"),
 }
 
 
@@ -110,7 +110,7 @@ DOORS = {
     "novalite/config.py": ("glancelike.keystone_tokens", "glancelike.errors"),
     "novalite/config_options.py": ("glancelike.sql.options",),
     "novalite/programs.py": ("glancelike.starting",),
-    "novalite/serialproxy.py": ("glancelike.starting",),
+    "novalite/serialproxy.py": ("glancelike.ending", "glancelike.starting"),
     "novalite/worker.py": ("glancelike.ending", "glancelike.starting"),
     "novalite/plugins.py": ("glancelike.plugins", "glancelike.errors", "glancelike"),
     "novalite/virt/qemuimg.py": ("glancelike.qemuimg", "glancelike.errors", "glancelike"),
