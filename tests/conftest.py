@@ -10,7 +10,7 @@ import os
 os.environ |= {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
 
 pytest_plugins = ["tests.server_fixtures", "tests.libvirt_fixtures", "tests.database_fixtures"]
-pytest_plugins += ["tests.compute_fixtures"]
+pytest_plugins += ["tests.compute_fixtures", "tests.leases"]
 
 
 def pytest_collection_finish() -> None:

@@ -1,0 +1,56 @@
+"""Leases that run out when a test says so, not when the machine was busy.
+
+A lease that is short enough to be waited for is also lost whenever its
+holder, or the whole machine, stands still for that long. So those of tests
+are long, and their time is moved instead.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from glancelike.registry.sql.tables import leases, reservations
+
+MEMORY = "glancelike.registry.memory"
+LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
+
+
+class StandingClock:
+    """The time that registries in memory go by; it stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+
+    def monotonic(self) -> float:
+        """Return seconds since some moment, as ``time.monotonic`` does."""
+        return self._now
+
+    def move(self, seconds: float) -> None:
+        """Let seconds pass."""
+        self._now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> StandingClock:
+    """Stop the clock of all registries in memory of this process."""
+    made = StandingClock()
+    for name, module in list(sys.modules.items()):
+        if name.startswith(MEMORY) and hasattr(module, "time"):
+            monkeypatch.setattr(module, "time", made)
+    return made
+
+
+def run_out(url: str) -> None:
+    """Have all leases and reservations in a database run out, as if their time had passed.
+
+    Those of processes that live are lost as well, unless these renew them at the same moment.
+    """
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for table in (leases, reservations):
+            connection.execute(sa.update(table).values(expires_at=LONG_AGO))
+    engine.dispose()
