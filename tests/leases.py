@@ -49,7 +49,7 @@ def run_out(url: str) -> None:
 
     Those of processes that live are lost as well, unless these renew them at the same moment.
     """
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite:") else {})
     with engine.begin() as connection:
         for table in (leases, reservations):
             connection.execute(sa.update(table).values(expires_at=LONG_AGO))
