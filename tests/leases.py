@@ -8,6 +8,8 @@ are long, and their time is moved instead.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -49,8 +51,22 @@ def run_out(url: str) -> None:
 
     Those of processes that live are lost as well, unless these renew them at the same moment.
     """
-    engine = sa.create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite:") else {})
-    with engine.begin() as connection:
+    with _database(url) as connection:
         for table in (leases, reservations):
             connection.execute(sa.update(table).values(expires_at=LONG_AGO))
-    engine.dispose()
+
+
+def ends(url: str) -> dict[str, datetime]:
+    """Return when each lease in a database runs out, by name."""
+    with _database(url) as connection:
+        return {row.name: row.expires_at for row in connection.execute(sa.select(leases))}
+
+
+@contextmanager
+def _database(url: str) -> Iterator[sa.Connection]:
+    engine = sa.create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite:") else {})
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
