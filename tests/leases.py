@@ -1,4 +1,4 @@
-"""Leases that run out when a test says so, not when the machine was busy.
+"""Leases and heartbeats that run out when a test says so, not when the machine was busy.
 
 A lease that is short enough to be waited for is also lost whenever its
 holder, or the whole machine, stands still for that long. So those of tests
@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from glancelike.registry.sql.tables import leases, reservations
+from novalite.db.tables import hosts, servers
 
 MEMORY = "glancelike.registry.memory"
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
@@ -54,6 +55,19 @@ def run_out(url: str) -> None:
     with _database(url) as connection:
         for table in (leases, reservations):
             connection.execute(sa.update(table).values(expires_at=LONG_AGO))
+
+
+def run_out_of(url: str, pid: int) -> None:
+    """Have all leases run out that a process of the compute held, which is dead."""
+    with _database(url) as connection:
+        held = servers.c.lease_holder.like(f"%/{pid}/%")
+        connection.execute(sa.update(servers).where(held).values(lease_until=LONG_AGO))
+
+
+def go_silent(url: str, host: str) -> None:
+    """Have a compute host's last heartbeat be long ago, so that it is down until it has another."""
+    with _database(url) as connection:
+        connection.execute(sa.update(hosts).where(hosts.c.name == host).values(heartbeat_at=LONG_AGO))
 
 
 def ends(url: str) -> dict[str, datetime]:

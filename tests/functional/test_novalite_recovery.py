@@ -22,6 +22,8 @@ from novalite.db import Database
 from novalite.errors import ServerNotFound
 from novalite.model import Caller, NewServer, Server, ServerQuery, Status
 from tests.functional.novalite_child import IMAGE, FileDriver, Images, settings_of
+from tests.leases import go_silent, run_out_of
+from tests.waiting import SECONDS
 
 CHILD = Path(__file__).with_name("novalite_child.py")
 ADMIN = Caller.administrator("project")
@@ -42,6 +44,7 @@ class Site:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.url = f"sqlite:///{directory / 'novalite.sqlite'}"
         self.node: Node = build_all(settings_of(directory, "api"), roles=frozenset(), images=Images())
         self.children: list[subprocess.Popen[str]] = []
 
@@ -61,13 +64,18 @@ class Site:
         assert line == "ready\n", (line, self.log())
 
     def killed(self, child: subprocess.Popen[str]) -> None:
-        assert child.wait(30) == -signal.SIGKILL, self.log()
+        assert child.wait(SECONDS) == -signal.SIGKILL, self.log()
+        run_out_of(self.url, child.pid)
+
+    def kill(self, child: subprocess.Popen[str]) -> None:
+        os.kill(child.pid, signal.SIGKILL)
+        self.killed(child)
 
     def stop(self, child: subprocess.Popen[str]) -> None:
         assert child.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             child.stdin.close()
-        child.wait(20)
+        child.wait(SECONDS)
         if child.stdout is not None:
             child.stdout.close()
 
@@ -120,7 +128,7 @@ class Site:
         return "\n".join(path.read_text()[-4000:] for path in self.directory.glob("*.log"))
 
 
-def until(done: Callable[[], bool], tell: Callable[[], str], seconds: float = 30.0) -> None:
+def until(done: Callable[[], bool], tell: Callable[[], str], seconds: float = SECONDS) -> None:
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end, tell()
@@ -209,7 +217,8 @@ def test_recovery_killed_while_stopping(site: Site, point: str) -> None:
 def test_recovery_deleted_while_its_host_was_dead(site: Site) -> None:
     servers = site.order(2)
     site.killed(site.start("spawn-middle", times=2))
-    until(lambda: not site.node.service.hosts.show(ADMIN, "host1").up, site.log)
+    go_silent(site.url, "host1")
+    assert not site.node.service.hosts.show(ADMIN, "host1").up
     for server in servers:
         site.node.service.servers.delete(ADMIN, server.id)
         assert site.show(server) is None
@@ -224,8 +233,7 @@ def test_recovery_two_hosts_one_dies_again_and_again(site: Site) -> None:
     steady, shaky = site.start(host="steady"), site.start(host="shaky")
     site.ready(steady)
     site.ready(shaky)
-    os.kill(shaky.pid, signal.SIGKILL)
-    shaky.wait(10)
+    site.kill(shaky)
     servers = ()
     for point in ("spawn-middle", "built-begin"):
         servers += (*site.order(2, host="shaky"), *site.order(2))
@@ -242,14 +250,13 @@ def test_recovery_a_second_process_of_the_same_host_is_refused(site: Site) -> No
     first = site.start()
     site.ready(first)
     second = site.start()
-    assert second.wait(30) == 1
+    assert second.wait(SECONDS) == 1
     (server,) = site.order()
     (record,) = site.settle(server)
     assert record is not None
     assert record.status == Status.ACTIVE
     # Killed, it leaves the host to the next one at once.
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait(10)
+    site.kill(first)
     third = site.start()
     site.ready(third)
     site.agree()
