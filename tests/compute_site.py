@@ -18,8 +18,8 @@ from novalite.db import Database
 from novalite.faults import VARIABLE
 from tests import warm
 from tests.database_servers import DatabaseServer
-from tests.rabbit_server import RabbitServer
 from tests.leases import run_out_of
+from tests.rabbit_server import RabbitServer
 from tests.server_fixtures import Server, command, start
 from tests.waiting import wait_for
 
