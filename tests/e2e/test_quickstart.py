@@ -151,7 +151,8 @@ def test_ctrl_c_at_any_time_leaves_nothing(state: Path, after: str) -> None:
     wait_for(after, lambda: after in run.said() or run.process.poll() is not None, 200)
     time.sleep(0.3)
     run.process.send_signal(signal.SIGINT)
-    assert run.wait(60) == 130, run.said()
+    # A guest that was up by then was no less what was wanted.
+    assert run.wait(60) == (0 if "Ctrl-C ends" in run.said() else 130), run.said()
     assert "Traceback" not in run.said()
 
 

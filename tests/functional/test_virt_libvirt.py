@@ -338,7 +338,7 @@ def test_auto_takes_kvm_only_where_a_guest_runs_on_it(
     spec = make_spec(tiny_base)
     driver.spawn(spec)
     try:
-        wait_for("boot", lambda: TINY_MARKER in driver.console_log(spec.id), 20)
+        wait_for("boot", lambda: TINY_MARKER in driver.console_log(spec.id))
     finally:
         driver.destroy(spec.id)
         driver.close()
