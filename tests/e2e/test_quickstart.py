@@ -66,7 +66,8 @@ class Quickstart:
         self.image_port, self.compute_port = ports or free_ports(2)
         self.output = state / "output.txt"
         argv = [*within, sys.executable, "-m", "novalite.quickstart", "--state", str(state)]
-        argv += ["--image-port", str(self.image_port), "--compute-port", str(self.compute_port), *arguments]
+        argv += ["--image-port", str(self.image_port), "--compute-port", str(self.compute_port)]
+        argv += ["--timeout", "390", *arguments]  # of a busy machine
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 argv,
@@ -112,12 +113,19 @@ def test_it_boots_says_so_and_ends_with_ctrl_c(state: Path) -> None:
     assert [p for p in (state / "compute" / "instances").iterdir() if p.name != "_base"] == []
 
 
-def test_once_ends_by_itself_and_again(state: Path) -> None:
-    for _ in range(2):
-        run = Quickstart(state, "--once")
-        assert run.wait() == 0, run.said()
-        assert "The guest is up and knows itself" in run.said()
-        assert left_running(state) == []
+def test_once_ends_by_itself_and_again_after_kill_9(state: Path) -> None:
+    run = Quickstart(state, "--once")
+    assert run.wait() == 0, run.said()
+    assert "The guest is up and knows itself" in run.said()
+    assert left_running(state) == []
+    run = Quickstart(state)
+    wait_for("booting", lambda: "SYSLINUX" in run.said() or run.process.poll() is not None, 200)
+    run.process.kill()
+    run.process.wait()
+    wait_for("all have ended", lambda: left_running(state) == [])
+    run = Quickstart(state, "--once")
+    assert run.wait() == 0, run.said()
+    assert "The guest is up and knows itself" in run.said()
 
 
 @pytest.fixture
@@ -154,16 +162,6 @@ def test_ctrl_c_at_any_time_leaves_nothing(state: Path, after: str) -> None:
     # A guest that was up by then was no less what was wanted.
     assert run.wait(60) == (0 if "Ctrl-C ends" in run.said() else 130), run.said()
     assert "Traceback" not in run.said()
-
-
-def test_kill_9_leaves_nothing_running(state: Path) -> None:
-    run = Quickstart(state)
-    wait_for("booting", lambda: "SYSLINUX" in run.said() or run.process.poll() is not None, 200)
-    run.process.kill()
-    run.process.wait()
-    wait_for("all have ended", lambda: left_running(state) == [], 60)
-    again = Quickstart(state, "--once")
-    assert again.wait() == 0, again.said()
 
 
 def test_ports_in_use_are_told_at_once(state: Path) -> None:
