@@ -246,8 +246,7 @@ def test_a_wrong_byte_stops_the_guest_and_is_told(host: Hosts) -> None:
 
 
 def test_a_guest_whose_image_is_deleted_is_told_so(host: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    # It takes half a minute to complete the base, whenever the image is deleted.
-    node = host(lazy_read_timeout=0.5, lazy_fill_delay=0.5, lazy_fill_rate_mb=1, lazy_missing_timeout=1)
+    node = host(lazy_read_timeout=0.5, lazy_fill_delay=0.5, lazy_missing_timeout=1)
     (compute,) = node.cloud.nodes.values()
     stop, servers = node.driver.set_power, compute._database.servers
 
