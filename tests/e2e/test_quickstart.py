@@ -66,8 +66,7 @@ class Quickstart:
         self.image_port, self.compute_port = ports or free_ports(2)
         self.output = state / "output.txt"
         argv = [*within, sys.executable, "-m", "novalite.quickstart", "--state", str(state)]
-        argv += ["--image-port", str(self.image_port), "--compute-port", str(self.compute_port)]
-        argv += ["--timeout", "390", *arguments]  # of a busy machine
+        argv += ["--image-port", str(self.image_port), "--compute-port", str(self.compute_port), *arguments]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 argv,
@@ -113,11 +112,12 @@ def test_it_boots_says_so_and_ends_with_ctrl_c(state: Path) -> None:
     assert [p for p in (state / "compute" / "instances").iterdir() if p.name != "_base"] == []
 
 
-def test_once_ends_by_itself_and_again_after_kill_9(state: Path) -> None:
+def test_once_ends_by_itself_and_again(state: Path) -> None:
     run = Quickstart(state, "--once")
     assert run.wait() == 0, run.said()
     assert "The guest is up and knows itself" in run.said()
     assert left_running(state) == []
+    # And so it does after a start in the same place that was killed.
     run = Quickstart(state)
     wait_for("booting", lambda: "SYSLINUX" in run.said() or run.process.poll() is not None, 200)
     run.process.kill()
