@@ -17,7 +17,7 @@ run:
 
 test:
 	@tools/prepare test
-	@exec .venv/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@exec .venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench:
 	@tools/prepare test

@@ -1,7 +1,8 @@
 """A store driver that is remote as far as anybody can tell, for the tests of the cache.
 
 Each read is written down, and waits after its first block for as long as a
-file called ``hold`` lies beside the data.
+file called ``.hold`` lies beside the data; if there is a number in it, reads
+before that one don't.
 """
 
 from __future__ import annotations
@@ -26,15 +27,23 @@ class RemoteStore(FileStore):
         return Path(self.settings["filesystem_store_datadir"])
 
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        with (self._beside / ".reads").open("a") as log:
+        with (self._beside / ".reads").open("a+") as log:
             log.write(f"{key} {offset}\n")
-        return self._slowly(super().read(key, offset=offset, length=length))
+            log.seek(0)
+            number = len(log.readlines())
+        return self._slowly(super().read(key, offset=offset, length=length), number)
 
-    def _slowly(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    def _slowly(self, blocks: Iterator[bytes], number: int) -> Iterator[bytes]:
         for block in blocks:
             yield block
-            while (self._beside / ".hold").exists():
+            while self._held(number):
                 time.sleep(0.01)
+
+    def _held(self, number: int) -> bool:
+        try:
+            return number >= int((self._beside / ".hold").read_text() or 1)
+        except FileNotFoundError:
+            return False
 
 
 def install(directory: Path) -> Path:

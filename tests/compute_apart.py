@@ -12,6 +12,7 @@ from tests import nodes
 from tests.compute_site import Site, of_its_own, opened
 from tests.cutting_proxy import cutting
 from tests.database_servers import DatabaseServer
+from tests.leases import go_silent
 from tests.rabbit_server import RabbitServer
 from tests.server_fixtures import Server
 
@@ -33,6 +34,11 @@ class Apart(Site):
     def state(self, host: str) -> str:
         (service,) = self.call("GET", f"/os-services?host={host}")["services"]
         return str(service["state"])
+
+    def cut(self, host: str) -> None:
+        """Pull the cable of a host's, and have it be silent since long."""
+        self.of(host).cut()
+        go_silent(self.url, host)
 
     def host_of(self, server_id: str) -> str:
         return str(self.call("GET", f"/servers/{server_id}")["server"]["OS-EXT-SRV-ATTR:host"])

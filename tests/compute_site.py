@@ -18,6 +18,7 @@ from novalite.db import Database
 from novalite.faults import VARIABLE
 from tests import warm
 from tests.database_servers import DatabaseServer
+from tests.leases import run_out_of
 from tests.rabbit_server import RabbitServer
 from tests.server_fixtures import Server, command, start
 from tests.waiting import wait_for
@@ -46,7 +47,6 @@ QUICK: Mapping[str, object] = {
     "redrive_interval": 0.3,
     "report_interval": 0.5,
     "service_down_time": 30,
-    "lease_seconds": 1.5,
     "sync_power_state_interval": 0.3,
 }
 
@@ -93,6 +93,7 @@ class Site:
             )
             self.config_files[host] = state / "novalite.conf"
             self.config_files[host].write_text(text)
+        self.url = database
         self.database = Database(database)
         self.processes: dict[str, warm.Process | subprocess.Popen[bytes]] = {}
         self.api: Server | None = None
@@ -137,7 +138,7 @@ class Site:
         return warm.start(words, **values)
 
     def killed(self) -> str:
-        """Wait until some process is killed; return its name."""
+        """Wait until some process is killed; return its name. What it held runs out."""
         found: list[str] = []
 
         def look() -> bool:
@@ -145,6 +146,7 @@ class Site:
             return bool(found)
 
         wait_for("a process is killed", look)
+        run_out_of(self.url, self.processes[found[0]].pid)
         return found[0]
 
     def wait_up(self) -> None:

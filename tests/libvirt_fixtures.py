@@ -18,6 +18,7 @@ from novalite.virt.base import BaseImage, InstanceSpec
 from novalite.virt.libvirt import LibvirtDriver
 
 TINY_MARKER = b"NOVALITE-TINY boots"
+BOOT_SECONDS = 240.0  # of a guest with a kernel and no KVM, on a machine that has other things to do
 
 
 @pytest.fixture

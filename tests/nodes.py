@@ -22,6 +22,7 @@ from typing import Any
 from glancelike import config
 from glancelike.service.upkeep import Orphan
 from tests.database_servers import PostgresServer
+from tests.leases import run_out
 from tests.server_fixtures import START_SECONDS, Server, answers, start
 from tests.swift_server import free_ports
 from tests.waiting import wait_for
@@ -29,14 +30,13 @@ from tests.waiting import wait_for
 ETC = Path(__file__).parents[1] / "etc"
 PORT = 9292
 ESTABLISHED = "01"
-# Short, so that a node that is gone is missed within a test.
+# Short, so that a node that can't be reached is noticed within a test.
 CONFIG = """\
 [DEFAULT]
 bind_host = {address}
 bind_port = {port}
 state_path = {state}
 enabled_backends = disk:file
-upload_lease_seconds = 2
 reap_interval = 1
 [disk]
 filesystem_store_datadir = {state}/images
@@ -264,6 +264,10 @@ class Cluster:
     def execute(self, statement: str) -> list[Any]:
         """Ask the database."""
         return self.database.execute(statement, "glancelike")
+
+    def leases_run_out(self) -> None:
+        """Have what nodes hold run out, as if those that are gone had been for long."""
+        run_out(self.database.url("glancelike"))
 
     def gc(self) -> list[Orphan]:
         """Collect garbage, however young."""

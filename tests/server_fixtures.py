@@ -62,6 +62,11 @@ class Server:
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
+    @property
+    def database(self) -> str:
+        """The URL of the database that ``write_config`` gives it."""
+        return f"sqlite:///{self.config_file.with_name('glancelike.db')}"
+
     def connect(self, timeout: float = 30.0) -> http.client.HTTPConnection:
         """Open a connection that is closed with the server."""
         client = http.client.HTTPConnection(self.host, self.port, timeout=timeout)

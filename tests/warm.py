@@ -70,6 +70,7 @@ SAME = {
     "novalite-metadata": "novalite-all",
     "novalite-serialproxy": "novalite-all",
     "novalite-scheduler": "novalite-all",
+    "novalite_child.py": "novalite-all",
 }
 
 

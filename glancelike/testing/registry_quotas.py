@@ -13,7 +13,7 @@ from glancelike.errors import ImageExists, InvalidInput, LeaseLost, QuotaExceede
 from glancelike.model import Amounts, Location, Status
 from glancelike.registry.base import Registry
 from glancelike.testing.registry_child import Child, take, together
-from glancelike.testing.registry_kit import MINE, OTHER, RegistryKit, image, kinds, race, refusal
+from glancelike.testing.registry_kit import MINE, OTHER, RegistryKit, image, kinds, race, refusal, short_terms
 
 WIDTH = 8
 HOUR = 3600.0
@@ -73,10 +73,10 @@ class QuotaTests(RegistryKit):
 
     def test_a_reservation_runs_out(self, registry: Registry) -> None:
         limits = {"images": 2}
-        registry.reserve("dead", MINE, Amounts(images=1), limits, 0.3)
-        registry.reserve("alive", MINE, Amounts(images=1), limits, 0.3)
-        registry.extend_reservations(["alive", "unknown", "nul\0"], HOUR)
-        time.sleep(0.4)
+        for seconds in short_terms():
+            registry.reserve("dead", MINE, Amounts(images=1), limits, seconds)
+            registry.reserve("alive", MINE, Amounts(images=1), limits, seconds)
+            registry.extend_reservations(["alive", "unknown", "nul\0"], HOUR)
         registry.extend_reservations(["dead"], HOUR)  # comes too late
         try:
             registry.reserve("new", MINE, Amounts(images=1), limits, HOUR)

@@ -60,7 +60,7 @@ class VirtConformance:
     """Inherit, and implement the first two methods."""
 
     #: Seconds within which a fresh guest prints its first line.
-    boot_seconds = 30.0
+    boot_seconds = 90.0
 
     def make_driver(self, tmp_path: Path) -> VirtDriver:
         """Return an unopened driver; each of a test's has its own instances."""

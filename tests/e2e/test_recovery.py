@@ -19,6 +19,7 @@ import pytest
 import requests
 
 from novalite.quickstart.libvirtd import Hypervisor
+from tests import warm
 from tests.server_fixtures import Server
 from tests.waiting import wait_for
 
@@ -50,7 +51,7 @@ class Compute:
         self.state = state
         self.conf = state / "novalite.conf"
         self.conf.write_text(CONF.format(state=state, images=images, uri=uri))
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: warm.Process | None = None
         self.url = ""
         self.http = requests.Session()
         self.http.trust_env = False
@@ -59,7 +60,7 @@ class Compute:
         log = self.state / f"log-{time.monotonic_ns()}"
         with log.open("wb") as output:
             argv = [str(BIN / "novalite-all"), "--config-file", str(self.conf)]
-            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            self.process = warm.start(argv, stdout=output, stderr=output)
 
         def ready() -> bool:
             assert self.process

@@ -119,8 +119,6 @@ def settings_of(directory: Path, host: str) -> Settings:
         ("DEFAULT", "compute_driver"): "fake",
         ("DEFAULT", "redrive_interval"): 0.1,
         ("DEFAULT", "report_interval"): 0.3,
-        ("DEFAULT", "service_down_time"): 5,
-        ("DEFAULT", "lease_seconds"): 2,
         ("DEFAULT", "sync_power_state_interval"): 0.1,
         ("scheduler", "hooks"): ["capacity"],
         ("database", "connection"): f"sqlite:///{directory / 'novalite.sqlite'}",

@@ -21,6 +21,7 @@ from glancelike.registry.memory import MemoryRegistry
 from glancelike.service import ImageService, ImportRequest
 from glancelike.stores.http import HttpStore
 from glancelike.stores.memory import MemoryStore
+from tests.leases import StandingClock
 from tests.server_fixtures import Api, write_users
 from tests.waiting import until
 from tests.web_server import Request, WebServer, reply, serving, web_server
@@ -566,7 +567,7 @@ def test_deleting_the_image_ends_the_computation(new: Api, web: WebServer, told:
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_another_process_goes_on_where_one_died(web: WebServer, told: bool) -> None:
+def test_another_process_goes_on_where_one_died(web: WebServer, clock: StandingClock, told: bool) -> None:
     registry = MemoryRegistry({})
     begun, over = threading.Event(), threading.Event()
 
@@ -581,7 +582,7 @@ def test_another_process_goes_on_where_one_died(web: WebServer, told: bool) -> N
 
     def process() -> ImageService:
         stores = {"ram": MemoryStore({}), "web": web_store()}
-        return open_service(registry, stores=stores, upload_lease_seconds=1.0)
+        return open_service(registry, stores=stores)
 
     web.answers["/b"] = hanging
     admin = Caller.administrator()
@@ -593,7 +594,9 @@ def test_another_process_goes_on_where_one_died(web: WebServer, told: bool) -> N
         # What kill -9 does to the rest of the world: nobody renews the lease.
         first._context.leases.stop()
         web.answers["/b"] = serving(DATA)
-        until(lambda: second.run_tasks() == 1)
+        assert second.run_tasks() == 0
+        clock.move(60)
+        assert second.run_tasks() == 1
         over.set()
         assert second.show_task(admin, task.id).status is TaskStatus.SUCCESS
         image = second.show_image(admin, image_id)

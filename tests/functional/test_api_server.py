@@ -18,6 +18,7 @@ import falcon.testing
 import pytest
 
 from glancelike import app
+from tests.leases import run_out
 from tests.processes import children
 from tests.server_fixtures import Server, command, write_config
 from tests.waiting import until
@@ -270,7 +271,7 @@ def test_workers_die_with_a_killed_master(run_server: RunServer) -> None:
 
 
 def test_a_killed_worker_is_replaced_and_its_upload_is_queued_again(run_server: RunServer) -> None:
-    server = run_server(extra="upload_lease_seconds = 1\nreap_interval = 1")
+    server = run_server(extra="reap_interval = 1")
     image_id = make_image(server)
     (worker,) = children(server.process.pid)
     with raw(server, put_head(image_id, "Content-Length: 10")) as sock:
@@ -278,6 +279,7 @@ def test_a_killed_worker_is_replaced_and_its_upload_is_queued_again(run_server: 
         until(lambda: show(server, image_id)["status"] == "saving")
         os.kill(worker, signal.SIGKILL)
     until(lambda: children(server.process.pid) not in ([], [worker]))
+    run_out(server.database)
     until(lambda: show(server, image_id)["status"] == "queued")
 
 

@@ -13,6 +13,7 @@ from novalite.model import Caller, ImageInfo, NewServer, Rebuild, Server, Status
 from novalite.quickstart.guest_image import kernel_of, ramdisk_of
 from novalite.quickstart.libvirtd import Hypervisor
 from novalite.testing.cloud import Cloud, MemoryImages
+from tests.libvirt_fixtures import BOOT_SECONDS
 from tests.waiting import wait_for
 
 COMMAND_LINE = "console=ttyS0 quiet no_timer_check panic=10"
@@ -33,6 +34,7 @@ def order(cloud: Cloud, image: ImageInfo, **values: Any) -> Server:
 
 
 @pytest.mark.libvirt
+@pytest.mark.timeout(600)
 def test_boot_files_a_real_guest_boots_from_them(
     private_libvirtd: Hypervisor, guest_image: Path, tmp_path: Path
 ) -> None:
@@ -49,7 +51,7 @@ def test_boot_files_a_real_guest_boots_from_them(
         image = machine(cloud, **told)
         first = cloud.wait(order(cloud, image).id, Status.ACTIVE)
         marker = f"instance-id={first.id} name=vm source=config-drive"
-        wait_for("the guest's word", lambda: marker in output(cloud, first))
+        wait_for("the guest's word", lambda: marker in output(cloud, first), BOOT_SECONDS)
         second = cloud.wait(order(cloud, image).id, Status.ACTIVE)
         # Fetched and verified once, as bases are.
         assert sorted(cloud.images.fetched) == sorted([kernel.id, ramdisk.id, image.id])

@@ -172,7 +172,7 @@ def test_the_queue_survives_kill_9(node: Callable[..., Node]) -> None:
     one.release()
     one.server = start(one.server.config_file)
     try:
-        wait_for("fetched", lambda: one.state() == (images, []), 20)
+        wait_for("fetched", lambda: one.state() == (images, []))
         assert one.growing() == []
         for image_id in images:
             assert one.download(image_id) == (200, DATA)

@@ -44,7 +44,7 @@ def apart(
     if reason := nodes.missing():
         pytest.skip(reason)
     told: dict[str, Any] = {
-        "options": {"service_down_time": 3},
+        "options": {},
         # Which of them has told that it has the image when the next is placed is chance.
         "further": "[scheduler]\nimage_locality_weight_multiplier = 0\n",
     }
@@ -75,7 +75,7 @@ def test_three_hosts_in_network_namespaces(apart: Apart, api_server: Server) -> 
     # Its new host is cut off, which is noticed, and has two servers.
     lost = [server_id for server_id in servers if apart.host_of(server_id) == new]
     assert len(lost) == 2
-    apart.of(new).cut()
+    apart.cut(new)
     wait_for("it's down", lambda: apart.state(new) == "down")
     shown = apart.call("GET", f"/servers/{moving}")["server"]
     assert (shown["status"], shown["host_status"]) == ("ACTIVE", "DOWN")

@@ -22,23 +22,17 @@ from glancelike.stores.file import FileStore
 from tests.cache_store import RemoteStore
 from tests.copies_fixtures import ADMIN, active, content, keys, stores_of
 from tests.functional.test_cli import call
+from tests.leases import run_out
 from tests.server_fixtures import Server, start, write_config
 
 DATA = os.urandom(8 << 20)
 PATIENCE = 60.0
-LEASE = 3.0  # shorter ones run out on a busy machine
 
 
 def opened(place: Path) -> ImageService:
     """A service on SQLite with the stores ``a`` and ``b``, directories that look remote."""
     stores = {name: RemoteStore({"filesystem_store_datadir": str(place / name)}) for name in ("a", "b")}
-    return open_service(
-        f"sqlite:///{place / 'db'}",
-        stores=stores,
-        staging="memory://",
-        replicas=2,
-        upload_lease_seconds=LEASE,
-    )
+    return open_service(f"sqlite:///{place / 'db'}", stores=stores, staging="memory://", replicas=2)
 
 
 @pytest.fixture(name="service")
@@ -48,9 +42,13 @@ def service_fixture(tmp_path: Path) -> Iterator[ImageService]:
 
 
 def killed_in_a_read(place: Path, call: str, reads: int) -> None:
-    """Have a process of its own call the service, and kill it in its n-th read of store ``a``."""
-    log = place / "a" / ".reads"
+    """Have a process of its own call the service, and kill it in its n-th read of store ``a``.
+
+    What it held runs out.
+    """
+    log, hold = place / "a" / ".reads", place / "a" / ".hold"
     log.unlink(missing_ok=True)
+    hold.write_text(str(reads))
     code = (
         "import sys, pathlib\n"
         "from tests.functional.test_copies import opened\n"
@@ -68,11 +66,12 @@ def killed_in_a_read(place: Path, call: str, reads: int) -> None:
     finally:
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
+        hold.unlink()
+    run_out(f"sqlite:///{place / 'db'}")
 
 
 def swept(service: ImageService) -> None:
-    """Wait for the lease of the process that was killed, and remove what it left."""
-    time.sleep(LEASE * 1.5)
+    """Remove what a process that was killed has left."""
     list(service.gc(grace_seconds=-5))
 
 
@@ -81,8 +80,7 @@ def test_a_repair_survives_kill_9(service: ImageService, tmp_path: Path) -> None
     service.run_tasks()
     bad = tmp_path / "b" / service.show_image(ADMIN, image.id).locations[1].key
     os.truncate(bad, 100)
-    # At 4 MiB/s each read of a takes two seconds; the second is the repair's.
-    killed_in_a_read(tmp_path, "list(service.verify(repair=True, rate=4 << 20))", reads=2)
+    killed_in_a_read(tmp_path, "list(service.verify(repair=True))", reads=2)  # the second is the repair's
     assert bad.exists()
     assert [str(each.verdict) for each in service.verify(store="b")] == ["bad"]
     swept(service)
@@ -95,9 +93,7 @@ def test_a_repair_survives_kill_9(service: ImageService, tmp_path: Path) -> None
 
 def test_a_move_survives_kill_9(service: ImageService, tmp_path: Path) -> None:
     image = active(service, DATA)
-    (tmp_path / "a" / ".hold").touch()
     killed_in_a_read(tmp_path, f"service.move_image({image.id!r}, source='a', target='b')", reads=1)
-    (tmp_path / "a" / ".hold").unlink()
     swept(service)
     assert (stores_of(service, image), len(keys(service, "a")), keys(service, "b")) == (["a"], 1, set())
     service.move_image(image.id, source="a", target="b")
@@ -107,9 +103,7 @@ def test_a_move_survives_kill_9(service: ImageService, tmp_path: Path) -> None:
 
 def test_a_replication_survives_kill_9(service: ImageService, tmp_path: Path) -> None:
     image = active(service, DATA)
-    (tmp_path / "a" / ".hold").touch()
     killed_in_a_read(tmp_path, "service.run_tasks()", reads=1)
-    (tmp_path / "a" / ".hold").unlink()
     swept(service)
     service.run_tasks()
     assert stores_of(service, image) == ["a", "b"]

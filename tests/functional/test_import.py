@@ -18,13 +18,14 @@ from typing import Any, BinaryIO
 import pytest
 
 from tests import warm
+from tests.leases import run_out
 from tests.server_fixtures import Server, command
 from tests.waiting import wait_for
 from tests.web_server import Request, reply, web_server
 
 DATA = random.Random(3).randbytes(6 << 20)
 ANYWHERE = "[import_filtering_opts]\nallowed_ports =\nallowed_networks = 127.0.0.0/8\n"
-QUICK = "upload_lease_seconds = 4\nreap_interval = 1\n"
+QUICK = "reap_interval = 1\n"
 WORKERS_ONLY = f"{QUICK}[task]\ntask_workers = 0\ntask_poll_interval = 0.3\n{ANYWHERE}"
 
 
@@ -256,6 +257,7 @@ def test_a_killed_worker_is_replaced(run_server: Callable[..., Server], peer: Pe
             time.sleep(0.5)
             os.kill(first.pid, signal.SIGKILL)
             first.wait()
+        run_out(server.database)
         assert client.image(image_id)["status"] == "importing"
     peer.pace = 0.0
     with worker(server), worker(server):
@@ -279,6 +281,7 @@ def test_killed_in_the_middle_of_a_store(run_server: Callable[..., Server]) -> N
             time.sleep(0.6 + 0.15 * number)
             process.kill()
             process.wait()
+        run_out(server.database)
     with worker(server):
         for image_id in ids:
             client.until(image_id, "active")

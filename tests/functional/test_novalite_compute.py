@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from novalite.compose import build_all
+from novalite.compute import build
 from novalite.compute.build import spec_of
 from novalite.errors import ConfigError, ServerNotFound
 from novalite.guestdata.facts import facts_of, mac_of
@@ -24,10 +25,10 @@ from novalite.testing import Cloud
 from novalite.testing.cloud import MemoryImages
 from novalite.virt import fake
 from novalite.virt.base import BaseImage, PowerAction, PowerState, VirtDriver
+from tests.leases import go_silent
 from tests.waiting import until
 
 FAILURES = ("fake", "fake_failures")
-SLOW = ("fake", "fake_spawn_seconds")
 
 
 def driver_of(cloud: Cloud, host: str = "host1") -> VirtDriver:
@@ -151,27 +152,50 @@ def test_compute_the_image_is_fetched_once_for_all(tmp_path: Path) -> None:
         assert cloud.images.fetched == [image.id]
 
 
-def test_compute_unused_bases_are_removed_after_a_time(tmp_path: Path) -> None:
+def test_compute_unused_bases_are_removed_after_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[float] = []
+    monkeypatch.setattr(build, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + sum(moved)))
     options = {
         ("image_cache", "manager_interval"): 0.05,
-        ("image_cache", "remove_unused_original_minimum_age_seconds"): 3,
+        ("image_cache", "remove_unused_original_minimum_age_seconds"): 3600,
     }
     with Cloud(tmp_path, options=options) as cloud:
         boot(cloud)
         folder = cloud.settings("host1").image_cache.directory
         assert len(list(folder.glob("*.base"))) == 1
+        moved.append(3600.0)
         until(lambda: not list(folder.glob("*.base")))
 
 
 # Deleting and interrupting
 
 
-def test_compute_delete_during_a_build_leaves_nothing(tmp_path: Path) -> None:
-    with Cloud(tmp_path, options={SLOW: 0.5}) as cloud:
+@pytest.fixture
+def spawning(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Return two events: a guest is being spawned, and will be there."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    def spawn(_seconds: float) -> None:
+        entered.set()
+        go_on.wait(60)
+
+    monkeypatch.setattr(fake, "time", SimpleNamespace(sleep=spawn))
+    yield entered, go_on
+    go_on.set()
+
+
+def test_compute_delete_during_a_build_leaves_nothing(
+    tmp_path: Path, spawning: tuple[threading.Event, threading.Event]
+) -> None:
+    entered, go_on = spawning
+    with Cloud(tmp_path) as cloud:
         server = order(cloud)
-        until(lambda: cloud.service.servers.show(cloud.admin, server.id).task_state == TaskState.SPAWNING)
-        time.sleep(0.1)
+        assert entered.wait(60)
+        assert cloud.service.servers.show(cloud.admin, server.id).task_state == TaskState.SPAWNING
         cloud.service.servers.delete(cloud.admin, server.id)
+        go_on.set()
         cloud.wait(server.id, None)
         assert nothing_left(cloud)
 
@@ -211,15 +235,9 @@ def test_compute_closing_ends_a_download_and_gives_the_work_back(tmp_path: Path)
 
 
 def test_compute_closing_does_not_wait_for_a_slow_spawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, spawning: tuple[threading.Event, threading.Event]
 ) -> None:
-    entered, go_on = threading.Event(), threading.Event()
-
-    def spawning(_seconds: float) -> None:
-        entered.set()
-        go_on.wait(60)
-
-    monkeypatch.setattr(fake, "time", SimpleNamespace(sleep=spawning))
+    entered, go_on = spawning
     cloud = Cloud(tmp_path)
     with cloud:
         server = order(cloud)
@@ -252,12 +270,12 @@ def test_compute_a_power_action_that_fails_tells_why(tmp_path: Path) -> None:
 
 
 def test_compute_deleting_what_is_on_a_dead_host(tmp_path: Path) -> None:
-    options = {("DEFAULT", "service_down_time"): 1.0}
-    with Cloud(tmp_path, hosts=("alive", "dead"), options=options) as cloud:
+    with Cloud(tmp_path, hosts=("alive", "dead")) as cloud:
         server = boot(cloud, host="dead")
         driver = driver_of(cloud, "dead")
         cloud.nodes["dead"].close()
-        until(lambda: not cloud.service.hosts.show(cloud.admin, "dead").up)
+        go_silent(f"sqlite:///{tmp_path / 'novalite.sqlite'}", "dead")
+        assert not cloud.service.hosts.show(cloud.admin, "dead").up
         cloud.service.servers.delete(cloud.admin, server.id)
         with pytest.raises(ServerNotFound):
             cloud.service.servers.show(cloud.admin, server.id)

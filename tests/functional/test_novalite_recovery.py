@@ -6,11 +6,8 @@ different processes without a common queue, so every message is lost, too.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +18,10 @@ from novalite.compose import Node, build_all
 from novalite.db import Database
 from novalite.errors import ServerNotFound
 from novalite.model import Caller, NewServer, Server, ServerQuery, Status
+from tests import warm
 from tests.functional.novalite_child import IMAGE, FileDriver, Images, settings_of
+from tests.leases import go_silent, run_out_of
+from tests.waiting import SECONDS
 
 CHILD = Path(__file__).with_name("novalite_child.py")
 ADMIN = Caller.administrator("project")
@@ -37,39 +37,58 @@ BUILD_POINTS = [
 DELETE_POINTS = ["destroy-middle", "destroy-end", "deleted-end"]
 
 
+class Child:
+    """A node in a process of its own that runs until its input ends."""
+
+    def __init__(self, directory: Path, *words: str) -> None:
+        theirs, ours = os.pipe()
+        self.stdin = os.fdopen(ours, "w")
+        ours, said = os.pipe()
+        self.stdout = os.fdopen(ours)
+        with (directory / "stderr.log").open("ab") as log:
+            command = [CHILD, directory, *words]
+            self.process = warm.start(command, stdin=theirs, stdout=said, stderr=log)
+        os.close(theirs)
+        os.close(said)
+
+    def end(self) -> None:
+        """Kill it if it runs, and leave nothing open."""
+        self.process.kill()
+        self.process.wait(SECONDS)
+        self.stdin.close()
+        self.stdout.close()
+
+
 class Site:
     """A directory with a cloud whose workers are child processes."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.url = f"sqlite:///{directory / 'novalite.sqlite'}"
         self.node: Node = build_all(settings_of(directory, "api"), roles=frozenset(), images=Images())
-        self.children: list[subprocess.Popen[str]] = []
+        self.children: list[Child] = []
 
-    def start(self, point: str = "never", *, host: str = "host1", times: int = 1) -> subprocess.Popen[str]:
-        child = subprocess.Popen(
-            [sys.executable, str(CHILD), str(self.directory), host, point, str(times)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, point: str = "never", *, host: str = "host1", times: int = 1) -> Child:
+        child = Child(self.directory, host, point, str(times))
         self.children.append(child)
         return child
 
-    def ready(self, child: subprocess.Popen[str]) -> None:
-        assert child.stdout is not None
+    def ready(self, child: Child) -> None:
         line = child.stdout.readline()
         assert line == "ready\n", (line, self.log())
 
-    def killed(self, child: subprocess.Popen[str]) -> None:
-        assert child.wait(30) == -signal.SIGKILL, self.log()
+    def killed(self, child: Child) -> None:
+        assert child.process.wait(SECONDS) == -signal.SIGKILL, self.log()
+        run_out_of(self.url, child.process.pid)
 
-    def stop(self, child: subprocess.Popen[str]) -> None:
-        assert child.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            child.stdin.close()
-        child.wait(20)
-        if child.stdout is not None:
-            child.stdout.close()
+    def kill(self, child: Child) -> None:
+        child.process.kill()
+        self.killed(child)
+
+    def stop(self, child: Child) -> int:
+        """Have it end; return its exit status."""
+        child.stdin.close()
+        return child.process.wait(SECONDS)
 
     def order(self, count: int = 1, host: str | None = None) -> tuple[Server, ...]:
         wanted = NewServer("vm", IMAGE.id, "42", host=host, min_count=count, max_count=count)
@@ -120,7 +139,7 @@ class Site:
         return "\n".join(path.read_text()[-4000:] for path in self.directory.glob("*.log"))
 
 
-def until(done: Callable[[], bool], tell: Callable[[], str], seconds: float = 30.0) -> None:
+def until(done: Callable[[], bool], tell: Callable[[], str], seconds: float = SECONDS) -> None:
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end, tell()
@@ -133,12 +152,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site.node.open()
     yield site
     for child in site.children:
-        if child.poll() is None:
-            os.kill(child.pid, signal.SIGKILL)
-            child.wait(10)
-        for pipe in (child.stdin, child.stdout):
-            if pipe is not None:
-                pipe.close()
+        child.end()
     site.node.close()
 
 
@@ -152,8 +166,7 @@ def test_recovery_killed_while_building(site: Site, point: str) -> None:
         assert record is not None
         assert record.status == Status.ACTIVE, (record.fault, site.log())
     site.agree()
-    site.stop(again)
-    assert again.returncode == 0
+    assert site.stop(again) == 0
 
 
 def test_recovery_killed_by_every_build_ends_in_error_with_the_reason(site: Site) -> None:
@@ -209,7 +222,8 @@ def test_recovery_killed_while_stopping(site: Site, point: str) -> None:
 def test_recovery_deleted_while_its_host_was_dead(site: Site) -> None:
     servers = site.order(2)
     site.killed(site.start("spawn-middle", times=2))
-    until(lambda: not site.node.service.hosts.show(ADMIN, "host1").up, site.log)
+    go_silent(site.url, "host1")
+    assert not site.node.service.hosts.show(ADMIN, "host1").up
     for server in servers:
         site.node.service.servers.delete(ADMIN, server.id)
         assert site.show(server) is None
@@ -224,8 +238,7 @@ def test_recovery_two_hosts_one_dies_again_and_again(site: Site) -> None:
     steady, shaky = site.start(host="steady"), site.start(host="shaky")
     site.ready(steady)
     site.ready(shaky)
-    os.kill(shaky.pid, signal.SIGKILL)
-    shaky.wait(10)
+    site.kill(shaky)
     servers = ()
     for point in ("spawn-middle", "built-begin"):
         servers += (*site.order(2, host="shaky"), *site.order(2))
@@ -242,14 +255,13 @@ def test_recovery_a_second_process_of_the_same_host_is_refused(site: Site) -> No
     first = site.start()
     site.ready(first)
     second = site.start()
-    assert second.wait(30) == 1
+    assert second.process.wait(SECONDS) == 1
     (server,) = site.order()
     (record,) = site.settle(server)
     assert record is not None
     assert record.status == Status.ACTIVE
     # Killed, it leaves the host to the next one at once.
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait(10)
+    site.kill(first)
     third = site.start()
     site.ready(third)
     site.agree()
@@ -261,9 +273,8 @@ def test_recovery_stopping_is_quick_and_leaves_guests_running(site: Site) -> Non
     site.ready(child)
     site.settle(server)
     began = time.monotonic()
-    site.stop(child)
-    assert child.returncode == 0
-    assert time.monotonic() - began < 10
+    assert site.stop(child) == 0
+    assert time.monotonic() - began < 30
     assert site.states() == {server.id: "running"}
 
 
@@ -278,5 +289,4 @@ def test_recovery_many_processes_may_use_the_database(site: Site, tmp_path: Path
     site.agree(*hosts)
     assert Database.head() == Database(f"sqlite:///{tmp_path / 'novalite.sqlite'}").head()
     for child in children:
-        site.stop(child)
-        assert child.returncode == 0
+        assert site.stop(child) == 0

@@ -52,7 +52,7 @@ def test_a_killed_libvirtd_is_reported_and_found_again(
     with pytest.raises(HypervisorDown):
         driver.list_states()
     assert driver.console_log(spec.id) is not None, "the log is read without libvirt"
-    wait_for("reconnection", lambda: _states_or_none(driver) == {spec.id: PowerState.RUNNING}, 30)
+    wait_for("reconnection", lambda: _states_or_none(driver) == {spec.id: PowerState.RUNNING})
     assert qemu_of(spec.id) == qemu, "the guest ran on"
     driver.set_power(spec.id, PowerAction.HARD_REBOOT)
     driver.destroy(spec.id)
@@ -119,7 +119,7 @@ def run_and_kill_parent(folder: Path, base: BaseImage, instance_id: str, *, outl
 
 def test_a_killed_parent_takes_all_along(short_dir: Path, tiny_base: BaseImage) -> None:
     run_and_kill_parent(short_dir, tiny_base, str(uuid.uuid4()), outlive="no")
-    wait_for("the end of all processes", lambda: processes_of(short_dir) == [], 30)
+    wait_for("the end of all processes", lambda: processes_of(short_dir) == [])
 
 
 def test_guests_that_outlive_a_killed_parent_are_found_again(short_dir: Path, tiny_base: BaseImage) -> None:
@@ -151,7 +151,7 @@ def test_a_killed_supervisor_takes_libvirtd_along(short_dir: Path, tiny_base: Ba
     driver.spawn(spec)
     supervisor = next(pid for pid in children(os.getpid()) if f"supervisor {short_dir}" in cmdline(pid))
     os.kill(supervisor, signal.SIGKILL)
-    wait_for("the end of libvirtd", lambda: not Path(f"/proc/{libvirtd_pid(short_dir)}/exe").exists(), 10)
+    wait_for("the end of libvirtd", lambda: not Path(f"/proc/{libvirtd_pid(short_dir)}/exe").exists())
     hypervisor.stop()
     with start_private(short_dir / "lv"):
         assert driver.list_states() == {spec.id: PowerState.RUNNING}

@@ -80,7 +80,7 @@ class Cloud:
         def newest() -> dict[str, Any]:
             return dict(json.loads(self.ask("GET", f"/images/{image_id}/tasks")[1])["tasks"][0])
 
-        wait_for("the task's end", lambda: newest()["status"] in ("success", "failure"), 20)
+        wait_for("the task's end", lambda: newest()["status"] in ("success", "failure"))
         return newest()
 
     def send(self, way: str, image_id: str, data: bytes, **more: str) -> str:

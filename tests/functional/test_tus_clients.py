@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tusclient.storage.filestorage import FileStorage
 
+from tests.leases import run_out
 from tests.server_fixtures import Server, start, write_config
 from tests.tus_fixtures import (
     PART,
@@ -173,7 +174,7 @@ def test_offset_is_told_after_each_piece(server: Server, file: Path) -> None:
 
 def test_kill_9_while_the_data_is_verified(run_server: Callable[..., Server], tmp_path: Path) -> None:
     """All bytes are there, so nobody sends any again: another process finishes what this one began."""
-    first = run_server(extra="upload_lease_seconds = 1\nreap_interval = 1\n[task]\ntask_poll_interval = 0.2")
+    first = run_server(extra="reap_interval = 1\n[task]\ntask_poll_interval = 0.2")
     path = tmp_path / "large.raw"
     path.write_bytes(bytes(24 * PART))
     for _attempt in range(5):
@@ -196,6 +197,7 @@ def killed_at_the_end(server: Server, path: Path) -> bool:
     server.process.wait()
     sender.join(60)
     caught = states(server)[image_id] == "finishing"
+    run_out(server.database)
     again = start(server.config_file)
     try:
         url = uploads_url(again, image_id) + "/" + uploader.url.rpartition("/")[2]

@@ -35,7 +35,7 @@ from novalite.virt.base import BaseImage, Nic, PowerAction, PowerState, Snapshot
 from novalite.virt.connection import Connection
 from novalite.virt.disks import ImageCache
 from novalite.virt.libvirt import LibvirtDriver
-from tests.libvirt_fixtures import TINY_MARKER, make_driver, make_spec, qemu_of, tiny_disk
+from tests.libvirt_fixtures import BOOT_SECONDS, TINY_MARKER, make_driver, make_spec, qemu_of, tiny_disk
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.libvirt
@@ -162,10 +162,11 @@ def test_a_guest_whose_file_system_cant_be_made_leaves_nothing(
 # -- a real guest ---------------------------------------------------------------
 
 
+@pytest.mark.timeout(600)
 def test_a_guest_learns_who_it_is_and_obeys_the_power_button(
     private_libvirtd: Hypervisor, tmp_path: Path, guest_image: Path
 ) -> None:
-    driver = make_driver(private_libvirtd, tmp_path, shutdown_timeout=60)
+    driver = make_driver(private_libvirtd, tmp_path, shutdown_timeout=120)
     cache = ImageCache(tmp_path / "instances" / "_base")
     base = cache.ensure("demo", "qcow2", lambda path: _copy(guest_image, path))
     instance_id = str(uuid.uuid4())
@@ -187,7 +188,9 @@ def test_a_guest_learns_who_it_is_and_obeys_the_power_button(
     driver.open()
     try:
         driver.spawn(spec)
-        wait_for("instance id", printed(f"NOVALITE-GUEST instance-id={instance_id} name=first-guest"), 120)
+        wait_for(
+            "instance id", printed(f"NOVALITE-GUEST instance-id={instance_id} name=first-guest"), BOOT_SECONDS
+        )
         wait_for("readiness", printed("NOVALITE-GUEST ready"))
         wait_for("an address", printed("NOVALITE-GUEST address=10.0.2.15"))
         with websockets_to(driver, instance_id) as url, closing(create_connection(url, timeout=60)) as client:
@@ -202,7 +205,7 @@ def test_a_guest_learns_who_it_is_and_obeys_the_power_button(
         wait_for("what was typed is in the log", printed("42 of them"))
         driver.set_power(instance_id, PowerAction.SOFT_REBOOT)
         assert printed("NOVALITE-GUEST power-button")(), "the guest was asked, not killed"
-        wait_for("readiness after reboot", printed("NOVALITE-GUEST ready", 2), 120)
+        wait_for("readiness after reboot", printed("NOVALITE-GUEST ready", 2), BOOT_SECONDS)
         driver.set_power(instance_id, PowerAction.STOP)
         assert driver.list_states() == {instance_id: PowerState.SHUTDOWN}
         assert printed("NOVALITE-GUEST power-button", 2)()
@@ -364,7 +367,7 @@ def test_auto_takes_kvm_only_where_a_guest_runs_on_it(
     spec = make_spec(tiny_base)
     driver.spawn(spec)
     try:
-        wait_for("boot", lambda: TINY_MARKER in driver.console_log(spec.id), 20)
+        wait_for("boot", lambda: TINY_MARKER in driver.console_log(spec.id))
     finally:
         driver.destroy(spec.id)
         driver.close()

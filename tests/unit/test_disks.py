@@ -151,7 +151,8 @@ def test_unknown_qcow2_features_are_refused(cache: ImageCache, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_an_encrypted_disk_is_refused(cache: ImageCache, tmp_path: Path) -> None:
-    secret = ["--object", "secret,id=s,data=abc", "-o", "encrypt.format=luks,encrypt.key-secret=s"]
+    easily = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"
+    secret = ["--object", "secret,id=s,data=abc", "-o", easily]
     refused(cache, "qcow2", make(tmp_path / "image", "qcow2", *secret), "encrypted")
 
 

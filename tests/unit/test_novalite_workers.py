@@ -13,12 +13,16 @@ from tests.waiting import until
 
 def test_workers_handle_each_id_in_one_thread_at_a_time() -> None:
     lock, now, most, done = threading.Lock(), set(), [], []
+    two_at_once = threading.Event()
 
     def handle(key: str) -> None:
         with lock:
             assert key not in now
             now.add(key)
             most.append(len(now))
+            if len(now) == 2:
+                two_at_once.set()
+        assert two_at_once.wait(60)
         time.sleep(0.002)
         with lock:
             now.discard(key)
@@ -31,7 +35,8 @@ def test_workers_handle_each_id_in_one_thread_at_a_time() -> None:
         time.sleep(0.0005)
     until(lambda: len(set(done)) == 5)
     assert workers.stop(60)
-    assert 2 <= max(most) <= 4
+    assert two_at_once.is_set()
+    assert max(most) <= 4
 
 
 def test_workers_handle_once_more_what_is_told_meanwhile() -> None:
@@ -111,7 +116,7 @@ def test_periodic_goes_on_after_errors_and_stops_at_once() -> None:
     periodic = Periodic("test", 0.01, action)
     periodic.start()
     until(lambda: len(runs) >= 3)
-    periodic.stop(1)
+    periodic.stop(60)
     seen = len(runs)
     time.sleep(0.05)
     assert len(runs) == seen

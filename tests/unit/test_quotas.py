@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +21,9 @@ from glancelike.registry.memory import MemoryRegistry
 from glancelike.service import ImageService, ImportRequest
 from glancelike.service.quotas import MIB, Quotas, SameForAll
 from glancelike.testing.service import memory_service
+from tests.leases import StandingClock
 from tests.server_fixtures import Api, write_users
+from tests.waiting import until
 
 MEMBER = frozenset({"member", "reader"})
 OWNER = Caller("u", "p", MEMBER)
@@ -297,13 +298,20 @@ def test_racing_creates(limited: Callable[..., ImageService]) -> None:
     assert (results.count("done"), used(service).images) == (5, 5)
 
 
-def test_reservations_live_as_long_as_the_work() -> None:
+def test_reservations_live_as_long_as_the_work(clock: StandingClock) -> None:
     """An upload slower than any lease keeps its room; one whose maker died doesn't."""
-    with memory_service(user_storage_quota=100, upload_lease_seconds=2) as service:
+    lease = 0.3
+    with memory_service(user_storage_quota=100, upload_lease_seconds=lease) as service:
+
+        def extended() -> bool:
+            (held,) = reservations(service).values()
+            return bool(held.until == clock.monotonic() + lease / 2)
 
         class Slow(io.BytesIO):
             def read(self, size: int | None = -1, /) -> bytes:
-                time.sleep(1.5)
+                for _ in range(4):
+                    clock.move(lease / 3)
+                    until(extended)
                 if not self.tell():
                     with pytest.raises(QuotaExceeded):
                         upload(service, SMALL[:1])
@@ -316,22 +324,22 @@ def test_reservations_live_as_long_as_the_work() -> None:
         service._context.registry.reserve("dead", "p", Amounts(total=100), {}, 2)
         with pytest.raises(QuotaExceeded):
             upload(service)
-        time.sleep(2.1)
+        clock.move(2)
         upload(service)
 
 
-def test_what_ran_out_is_admitted_anew_or_not_at_all() -> None:
+def test_what_ran_out_is_admitted_anew_or_not_at_all(clock: StandingClock) -> None:
     registry = MemoryRegistry()
     quotas = Quotas(registry, SameForAll({"images": 1}), 1.0)
     with quotas.admitted("p", Amounts(images=1), name="slow") as room:
-        time.sleep(1.2)
+        clock.move(1)
         room.confirm(Amounts(images=1))
         made = registry.create(Image("a", owner="p"), settles=room.settles)
     registry.delete(made.id, expect=1)
 
     def late(image_id: str, *, confirmed: bool) -> None:
         with quotas.admitted("p", Amounts(images=1), name="slow") as room:
-            time.sleep(1.2)
+            clock.move(1)
             if confirmed:
                 registry.create(Image("faster", owner="p"))
                 room.confirm(Amounts(images=1))

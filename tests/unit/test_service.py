@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -60,6 +59,7 @@ from glancelike.stores.base import BlobInfo, Cap, Source
 from glancelike.stores.memory import MemoryStore
 from glancelike.testing.service import memory_service
 from glancelike.vfs import MountTable
+from tests.leases import StandingClock
 
 MEMBER = frozenset({"member", "reader"})
 OWNER = Caller("u", "p", MEMBER)
@@ -255,7 +255,7 @@ def test_deleting_during_the_upload_leaves_nothing(service: ImageService) -> Non
     assert blobs(service) == []
 
 
-def test_a_dead_upload_is_reaped_and_a_late_writer_shut_out() -> None:
+def test_a_dead_upload_is_reaped_and_a_late_writer_shut_out(clock: StandingClock) -> None:
     """The writer stalls past its lease, another uploads, then it goes on."""
     registry, store = MemoryRegistry({}), MemoryStore({})
     with open_service(registry, stores={"s": store}, upload_lease_seconds=0.3) as service:
@@ -266,10 +266,9 @@ def test_a_dead_upload_is_reaped_and_a_late_writer_shut_out() -> None:
             late = pool.submit(service.upload, OWNER, image.id, gate, size=None)
             assert gate.reached.wait(30)
             assert service.show_image(OWNER, image.id).status is Status.SAVING
-            reaped: list[str] = []
-            while not reaped:
-                reaped = service.reap()
-            assert reaped == [image.id]
+            assert service.reap() == []
+            clock.move(0.3)
+            assert service.reap() == [image.id]
             assert service.show_image(OWNER, image.id).status is Status.QUEUED
             done = service.upload(OWNER, image.id, io.BytesIO(DATA), size=len(DATA))
             gate.go.set()
@@ -283,7 +282,9 @@ def test_a_dead_upload_is_reaped_and_a_late_writer_shut_out() -> None:
 @pytest.mark.parametrize(
     ("way", "busy", "done"), [("upload", "saving", "active"), ("stage", "uploading", "uploading")]
 )
-def test_a_late_writer_leaves_the_one_who_took_over_alone(way: str, busy: str, done: str) -> None:
+def test_a_late_writer_leaves_the_one_who_took_over_alone(
+    clock: StandingClock, way: str, busy: str, done: str
+) -> None:
     """It fails while the other's data is on its way: the image is the other's."""
     mounts = MountTable({"s": MemoryStore({})}, staging=MemoryStore({}))
     settings = Settings(upload_lease_seconds=0.3)
@@ -298,8 +299,7 @@ def test_a_late_writer_leaves_the_one_who_took_over_alone(way: str, busy: str, d
         gates = [Gate(b"late" * 1_000_000), Gate(DATA)]
         late = pool.submit(bring, OWNER, image.id, gates[0], size=None)
         assert gates[0].reached.wait(30)
-        while service._context.registry.leased([f"upload:{image.id}"]):
-            time.sleep(0.02)
+        clock.move(0.3)
         leases._keep, leases._thread = keep, None  # type: ignore[method-assign]
         other = pool.submit(bring, OWNER, image.id, gates[1], size=len(DATA))
         assert gates[1].reached.wait(30)

@@ -42,6 +42,6 @@ def test_a_task_that_cannot_be_undone_does_not_end_the_work_on_others() -> None:
         runner = Runner(service._context, {TaskType.IMAGE_IMPORT: handler}, threads=1, interval=0.05)
         runner.start()
         try:
-            wait_for("the other task", lambda: TaskStatus.SUCCESS in statuses(), 20)
+            wait_for("the other task", lambda: TaskStatus.SUCCESS in statuses())
         finally:
             runner.stop()
