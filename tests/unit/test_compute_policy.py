@@ -226,7 +226,7 @@ ROWS = (
         server={"locked_by": "admin"},
     ),
     action("os-resetState", "os-admin-actions:reset_state", {"state": "error"}),
-    action("os-getConsoleOutput", "os-console-output"),
+    action("os-getConsoleOutput", "os-console-output", {}),
     action("os-getSerialConsole", "os-remote-consoles", {"type": "serial"}, version="2.5"),
     action("rebuild", "servers:rebuild", {"imageRef": "{image}"}, SIGHT, server=PLACED),
     action("rescue", "os-rescue"),
