@@ -14,11 +14,11 @@ import pytest
 # second for each service, store and connection that could.
 os.environ |= {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
 
-# Else glibc learns from the first large block that it's freed to keep such, in each thread's arena and for
-# good: a process of the tests grows to gigabytes. Told a threshold, it gives them back.
-_M_MMAP_THRESHOLD = -3
+# Else glibc keeps what was freed in an arena of each thread that ever was: a process of the tests grows to
+# gigabytes.
+_M_ARENA_MAX = -8
 with suppress(AttributeError):  # another libc
-    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 256 << 10)
+    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 pytest_plugins = ["tests.server_fixtures", "tests.libvirt_fixtures", "tests.database_fixtures"]
 pytest_plugins += ["tests.compute_fixtures", "tests.leases"]
