@@ -142,9 +142,10 @@ class Cloud:
         except urllib3.exceptions.HTTPError as error:
             self.check()
             raise QuickstartError(f"{method} {url}: {error}") from error
-        if answer.status >= 400:
+        gone = method == "DELETE" and answer.status == 404  # its user was faster
+        if answer.status >= 400 and not gone:
             raise QuickstartError(f"{method} {url}: HTTP {answer.status}: {answer.data[:500]!r}")
-        return answer.json() if answer.data else None
+        return answer.json() if answer.data and not gone else None
 
     def boot(self, name: str, image_id: str) -> str:
         """Ask for a server of the smallest flavor; return its id."""

@@ -89,6 +89,12 @@ class Quickstart:
             raise
 
 
+def demand_removed(state: Path) -> None:
+    """Check that nothing is left of the demonstration's image and server."""
+    assert list((state / "image" / "images").glob("*-*")) == []
+    assert [p for p in (state / "compute" / "instances").iterdir() if p.name != "_base"] == []
+
+
 def test_it_boots_says_so_and_ends_with_ctrl_c(state: Path) -> None:
     run = Quickstart(state)
     wait_for("the guest is up", lambda: "Ctrl-C ends" in run.said() or run.process.poll() is not None, 400)
@@ -113,10 +119,14 @@ def test_it_boots_says_so_and_ends_with_ctrl_c(state: Path) -> None:
     url = done.stdout.split()[-1]
     assert talk(url, "echo is-$((6 * 7))-said\n", until="is-42-said") == (0, "console: left\n")
     assert talk(url, "", until="") == (1, "novalite: HTTP 403: the token isn't good, or not any more\n")
+    # Who has removed the guest by then hears of no fault at the end.
+    remove = f"openstack server delete --wait {marker[1]}"
+    exports = [each for each in proposed if each.startswith("export")]
+    subprocess.run(["bash", "-c", "\n".join([*exports, remove])], check=True, timeout=120)
     run.process.send_signal(signal.SIGINT)
     assert run.wait(60) == 0, run.said()
-    assert list((state / "image" / "images").glob("*-*")) == []
-    assert [p for p in (state / "compute" / "instances").iterdir() if p.name != "_base"] == []
+    assert "could not be removed" not in run.said()
+    demand_removed(state)
 
 
 def talk(url: str, typed: str, *, until: str) -> tuple[int, str]:
@@ -138,6 +148,7 @@ def test_once_ends_by_itself_and_again(state: Path) -> None:
     assert run.wait() == 0, run.said()
     assert "The guest is up and knows itself" in run.said()
     assert left_running(state) == []
+    demand_removed(state)
     # And so it does after a start in the same place that was killed.
     run = Quickstart(state)
     wait_for("booting", lambda: "SYSLINUX" in run.said() or run.process.poll() is not None, 200)
