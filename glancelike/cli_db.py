@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from glancelike.cli_purge import add_purge_arguments, batches, cutoff
 from glancelike.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 # Exit statuses of ``check``, as glance-manage's.
 NEXT = {"expand": 3, "migrate": 4, "contract": 5}
-BATCH = 1000  # records of each kind in one transaction
-EVERYTHING = -1
 
 
 def add_commands(group: Any, config: Callable[[argparse.Namespace], Config]) -> None:
@@ -38,22 +37,7 @@ def add_commands(group: Any, config: Callable[[argparse.Namespace], Config]) -> 
     )
     command("version", _version, "print the schema's revision")
     purge = command("purge", _purge, "drop what is left of deleted images, and what has run out")
-    purge.add_argument(
-        "--age-in-days",
-        "--age_in_days",
-        type=int,
-        default=30,
-        metavar="DAYS",
-        help="spare what was deleted since (30)",
-    )
-    purge.add_argument(
-        "--max-rows",
-        "--max_rows",
-        type=int,
-        default=EVERYTHING,
-        metavar="N",
-        help="no more records of each kind than that; -1 drops all (-1)",
-    )
+    add_purge_arguments(purge, "records of each kind")
 
 
 def _registry(config: Config) -> Registry:
@@ -100,29 +84,15 @@ def _version(registry: Registry, _arguments: argparse.Namespace) -> None:
 
 def _purge(registry: Registry, arguments: argparse.Namespace) -> None:
     from dataclasses import fields
-    from datetime import timedelta
 
-    from glancelike.model import utcnow
-
-    days, rows = arguments.age_in_days, arguments.max_rows
-    if rows < EVERYTHING:
-        raise InvalidInput(f"--max-rows must be {EVERYTHING} or more, not {rows}")
-    if days < 0:
-        raise InvalidInput(f"--age-in-days must not be negative: {days}")
-    try:
-        before = utcnow() - timedelta(days=days)
-    except OverflowError:
-        raise InvalidInput(f"--age-in-days: no date lies {days} days back") from None
+    before = cutoff(arguments, InvalidInput)
     registry.open()
     total: dict[str, int] = {}
     try:
-        done = 0
-        while rows == EVERYTHING or done < rows:
-            limit = BATCH if rows == EVERYTHING else min(BATCH, rows - done)
+        for limit in batches(arguments):
             purged = registry.purge(before, limit=limit)
             counts = {each.name: getattr(purged, each.name) for each in fields(purged)}
             total = {name: total.get(name, 0) + count for name, count in counts.items()}
-            done += limit
             if max(counts.values()) < limit:
                 break
     finally:

@@ -10,15 +10,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from glancelike.cli_purge import add_purge_arguments, batches, cutoff
 from novalite.errors import ConfigError, InvalidInput, NovaliteError, QueueDown
 
 if TYPE_CHECKING:
     from novalite.config import Settings
     from novalite.db import Database
-
-
-_BATCH = 1000  # servers in one transaction
-_ALL = -1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,20 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     database.add_parser("check", help=text, description=text).set_defaults(run=_db_check)
     text = "drop what is left of deleted servers"
     purge = database.add_parser("purge", help=text, description=text)
-    purge.add_argument(
-        *("--age-in-days", "--age_in_days"),
-        type=int,
-        default=30,
-        metavar="DAYS",
-        help="spare what was deleted since (30)",
-    )
-    purge.add_argument(
-        *("--max-rows", "--max_rows"),
-        type=int,
-        default=_ALL,
-        metavar="N",
-        help=f"no more servers than that; {_ALL} drops all ({_ALL})",
-    )
+    add_purge_arguments(purge, "servers")
     purge.set_defaults(run=_db_purge)
     images = nouns.add_parser("image", help="images on hosts").add_subparsers(required=True)
     text = "have hosts fetch images before a server needs them"
@@ -99,25 +83,12 @@ def _db_check(arguments: argparse.Namespace) -> None:
 
 
 def _db_purge(arguments: argparse.Namespace) -> None:
-    from datetime import timedelta
-
-    from novalite.model import utcnow
-
-    days, most = arguments.age_in_days, arguments.max_rows
-    if most < _ALL:
-        raise InvalidInput(f"--max-rows must be {_ALL} or more, not {most}")
-    if days < 0:
-        raise InvalidInput(f"--age-in-days must not be negative: {days}")
-    try:
-        before = utcnow() - timedelta(days=days)
-    except OverflowError:
-        raise InvalidInput(f"--age-in-days: no date lies {days} days back") from None
+    before = cutoff(arguments, InvalidInput)
     database = _database(arguments)
     database.open()
     done, after = 0, ""
     try:
-        while most == _ALL or done < most:
-            limit = _BATCH if most == _ALL else min(_BATCH, most - done)
+        for limit in batches(arguments):
             purged, last = database.upkeep.purge(before, after=after, limit=limit)
             done += purged
             if last is None:

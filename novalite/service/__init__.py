@@ -38,7 +38,7 @@ class ComputeService:
     ) -> None:
         self.policy = policy
         self.quotas = Quotas(settings, database, policy)
-        self.servers = Servers(settings, database, bus, images, policy)
+        self.servers = Servers(settings, database, bus, images, self.quotas, policy)
         self.actions = ServerActions(database, bus, policy)
         self.changes = Changes(settings, database, bus, images, policy)
         self.consoles = Consoles(settings, database, bus, policy)

@@ -77,12 +77,18 @@ class Servers:
     """The use cases of servers; thread-safe."""
 
     def __init__(
-        self, settings: Settings, database: Database, bus: Bus, images: Images, policy: Policy
+        self,
+        settings: Settings,
+        database: Database,
+        bus: Bus,
+        images: Images,
+        quotas: Quotas,
+        policy: Policy,
     ) -> None:
         quota = settings.quota
         self._quota = Usage(quota.instances, quota.cores, quota.ram)
         self._members = quota.server_group_members
-        self._quotas = Quotas(settings, database, policy)
+        self._quotas = quotas
         self._database = database
         self._bus = bus
         self._images = images

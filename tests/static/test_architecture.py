@@ -107,6 +107,7 @@ DOORS = {
     "novalite/images/http.py": ("glancelike",),
     "novalite/images/library.py": ("glancelike",),
     "novalite/bases/process.py": ("glancelike.ending",),
+    "novalite/cli.py": ("glancelike.cli_purge",),
     "novalite/config.py": ("glancelike.keystone_tokens", "glancelike.errors"),
     "novalite/config_options.py": ("glancelike.sql.options",),
     "novalite/programs.py": ("glancelike.starting",),

@@ -40,6 +40,7 @@ from novalite.model import (
 )
 from novalite.service import ComputeService
 from novalite.service.keypairs import fingerprint_of
+from novalite.service.quotas import Quotas
 from novalite.service.servers import Servers
 from novalite.testing import Cloud
 
@@ -199,7 +200,9 @@ def test_service_create_as_many_as_the_quota_allows(cloud: Cloud, caller: Caller
     node = cloud.nodes["host1"]
     quota = replace(node.settings.quota, instances=2)
     settings = replace(node.settings, quota=quota)
-    small = Servers(settings, node._database, node._bus, cloud.images, node.service.policy)
+    policy = node.service.policy
+    quotas = Quotas(settings, node._database, policy)
+    small = Servers(settings, node._database, node._bus, cloud.images, quotas, policy)
     image = cloud.images.add(b"\0" * 512)
     assert len(small.create(caller, NewServer("vm", image.id, "42", min_count=1, max_count=5))) == 2
     with pytest.raises(QuotaExceeded, match="instances: requested 1, in use 2 of 2"):
